@@ -1,0 +1,48 @@
+"""Train embedding models for retrieval directly on recall@k."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recallk.errors import InputError, RecallkError
+    from recallk.loss.mixup import SimilarityMixup
+    from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
+    from recallk.models.embedder import load
+    from recallk.training.large_batch import large_batch_backward
+
+__version__ = version("recallk")
+
+# imported when first used: `import recallk` and `recallk --help` are instant
+_HOMES = {
+    "InputError": "recallk.errors",
+    "RecallkError": "recallk.errors",
+    "SimilarityMixup": "recallk.loss.mixup",
+    "RecallAtKLoss": "recallk.loss.recall_at_k",
+    "recall_at_k_loss": "recallk.loss.recall_at_k",
+    "load": "recallk.models.embedder",
+    "large_batch_backward": "recallk.training.large_batch",
+}
+_ROOMS = ("data", "evaluation", "loss", "models", "report", "training")
+
+__all__ = [
+    "InputError",
+    "RecallAtKLoss",
+    "RecallkError",
+    "SimilarityMixup",
+    "large_batch_backward",
+    "load",
+    "recall_at_k_loss",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"recallk.{name}")
+    raise AttributeError(f"module 'recallk' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,1 @@
+"""Evaluation: exact search and the metrics computed from it."""

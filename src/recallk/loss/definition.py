@@ -1,0 +1,58 @@
+"""The loss as the paper writes it: one query after the other, nothing clever. The oracle of every fast path."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def losses(
+    queries: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    ks: Sequence[int],
+    rank_temperature: float,
+    recall_temperatures: Sequence[float],
+    query_in_database: bool,
+    mix_pairs: Tensor | None = None,
+    mix_alpha: Tensor | None = None,
+) -> Tensor:
+    """Return `1 - mean over k of recall_k(q)` for each query that has a positive, in the order of the queries.
+
+    `queries (Q, D)` and `gallery (G, D)` are used as they are (normalised by the caller); without a gallery the
+    queries are ranked among each other. `mix_pairs (V, 2)` and `mix_alpha (V,)` append virtual items to the
+    queries. Differentiable by autograd. Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3.
+    """
+    if mix_pairs is not None and mix_alpha is not None:
+        one, other = mix_pairs.T
+        alpha = mix_alpha[:, None]
+        virtual = alpha * queries[one] + (1 - alpha) * queries[other]  # not normalised again: section 3.3
+        queries = torch.cat([queries, virtual])
+        query_labels = torch.cat([query_labels, query_labels[one]])
+    apart = gallery is not None and gallery_labels is not None
+    database, database_labels = (gallery, gallery_labels) if apart else (queries, query_labels)
+    assert database is not None
+    assert database_labels is not None
+
+    result = []
+    for q, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
+        similarity = database @ query  # (Z,)
+        positive = database_labels == label
+        ranked = torch.ones_like(positive)
+        if not apart:
+            positive[q] = False
+            ranked[q] = query_in_database
+        if not positive.any():
+            continue
+        x = similarity[positive]  # (P,)
+        steps = torch.sigmoid((similarity[None, :] - x[:, None]) / rank_temperature)  # (P, Z)
+        others = ranked[None, :] & ~torch.diag(positive)[positive]  # z is ranked, and z is not x
+        rank = 1 + (steps * others).sum(1)  # (P,)
+        recalls = [
+            torch.clamp(torch.sigmoid((k - rank) / tau).sum(), max=k) / min(k, len(x))
+            for k, tau in zip(ks, recall_temperatures, strict=True)
+        ]
+        result.append(1 - torch.stack(recalls).mean())
+    return torch.stack(result)

@@ -1,0 +1,46 @@
+"""Similarity mixup: virtual items between two items of a class, defined by their similarities alone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recallk.errors import InputError
+
+
+@dataclass(frozen=True)
+class SimilarityMixup:
+    """Every unordered pair of a class's items gives one virtual item, with a fresh `alpha` in every step.
+
+    Source: section 3.3 of the paper; there only for 3, 4 or 6 items a class, here for any number.
+    `relatives="keep"`, the paper's way, lets a virtual item and its parents be relevant to each other.
+    """
+
+    relatives: Literal["keep"] = "keep"
+
+    def __post_init__(self) -> None:
+        if self.relatives != "keep":
+            raise InputError(f"relatives={self.relatives!r} is unknown: SimilarityMixup knows 'keep'")
+
+    def draw(self, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return `mix_pairs (V, 2)` int64 and `mix_alpha (V,)` float64 in [0, 1) for the `labels (B,)`.
+
+        Drawn on the CPU, so that every device and every process gets the same numbers from one `generator`
+        (PyTorch's global one by default).
+        """
+        pairs = pairs_of_a_class(labels)
+        alpha = torch.rand(len(pairs), generator=generator, dtype=torch.float64)
+        return pairs, alpha.to(labels.device)
+
+
+def pairs_of_a_class(labels: Tensor) -> Tensor:
+    """Return all unordered pairs `(V, 2)` of different rows with one label, for `labels (B,)` in any order."""
+    ordered, order = torch.sort(labels, stable=True)
+    entry = torch.arange(len(labels), device=labels.device)
+    stop = torch.searchsorted(ordered, ordered, right=True)
+    partners = stop - entry - 1  # each item is paired with those after it in its class
+    one = torch.repeat_interleave(entry, partners)
+    before = torch.cumsum(partners, 0) - partners
+    other = one + 1 + torch.arange(len(one), device=labels.device) - before[one]
+    return torch.stack([order[one], order[other]], dim=1)

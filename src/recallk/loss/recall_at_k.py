@@ -1,0 +1,254 @@
+"""The loss as it is called: checks the input, chooses an implementation."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recallk.errors import InputError
+from recallk.loss import definition, tiled
+from recallk.loss.mixup import SimilarityMixup
+
+Implementation = Literal["auto", "definition", "tiled"]
+Reduction = Literal["mean", "none"]
+
+
+def recall_at_k_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    gallery: Tensor | None = None,
+    gallery_labels: Tensor | None = None,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8, 16),
+    rank_temperature: float = 0.01,
+    recall_temperature: float | Sequence[float] = 1.0,
+    query_in_database: bool = True,
+    mix_pairs: Tensor | None = None,
+    mix_alpha: Tensor | None = None,
+    implementation: Implementation = "auto",
+    reduction: Reduction = "mean",
+    normalized: bool = False,
+) -> Tensor:
+    """Return the recall@k surrogate loss of a batch, between 0 (all positives first) and 1.
+
+    Args:
+        embeddings: `(B, D)`, float16, bfloat16, float32 or float64; the queries. Half precision is computed in
+            float32.
+        labels: `(B,)` integers, in any order; classes of any size. Queries without a positive are left out.
+        gallery: `(G, D)` items to rank, apart from the queries; by default the embeddings rank each other.
+        gallery_labels: `(G,)` integers.
+        ks: the k's of recall@k, each at least 1; those above the database's size are allowed.
+        rank_temperature: of the sigmoid that compares two similarities, above 0.
+        recall_temperature: of the sigmoid that compares a rank with k, above 0; one for all k's or one for each.
+        query_in_database: whether the query itself is among the ranked items, as in the authors' code. With a
+            gallery apart it never is, whatever this says.
+        mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items.
+        mix_alpha: `(V,)` in [0, 1], the first parents' shares.
+        implementation: "definition" (slow, obvious), "tiled" (exact, streamed), or "auto" for the fastest.
+        reduction: "mean" over queries, or "none": one loss for each query that has a positive, in the order of
+            `embeddings`, virtual items after the real ones.
+        normalized: the embeddings have unit length already and are not normalised again.
+
+    Returns:
+        A scalar, or `(Q',)` for `reduction="none"`; float64 for float64 input, otherwise float32.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, and a batch in which
+            no query has a positive.
+
+    Source: "Recall@k Surrogate Loss with Large Batches and Similarity Mixup" (CVPR 2022), equations 4 to 7.
+
+    """
+    ks, recall_temperatures = _checked_ks(ks, rank_temperature, recall_temperature)
+    _one_of("implementation", implementation, Implementation)
+    _one_of("reduction", reduction, Reduction)
+    labels = _checked(embeddings, labels, "embeddings", "labels")
+    if (gallery is None) != (gallery_labels is None):
+        raise InputError("gallery and gallery_labels go together: give both or neither")
+    if gallery is not None and gallery_labels is not None:
+        gallery_labels = _checked(gallery, gallery_labels, "gallery", "gallery_labels").to(labels.device)
+        _checked_gallery(embeddings, gallery)
+    if (mix_pairs is None) != (mix_alpha is None):
+        raise InputError("mix_pairs and mix_alpha go together: give both or neither")
+    if mix_pairs is not None and mix_alpha is not None:
+        if gallery is not None:
+            raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
+        _checked_mix(mix_pairs, mix_alpha, labels)
+    _check_positives(labels, gallery_labels)
+
+    with torch.autocast(embeddings.device.type, enabled=False):  # ranks at temperature 0.01 need all the digits
+        queries = _prepared(embeddings, normalized)
+        database = None if gallery is None else _prepared(gallery, normalized).to(queries.dtype)
+        arguments = (queries, labels, database, gallery_labels)
+        mix_alpha = None if mix_alpha is None else mix_alpha.to(queries.dtype)
+        if implementation == "definition":
+            losses = definition.losses(
+                *arguments,
+                ks=ks,
+                rank_temperature=rank_temperature,
+                recall_temperatures=recall_temperatures,
+                query_in_database=query_in_database,
+                mix_pairs=mix_pairs,
+                mix_alpha=mix_alpha,
+            )
+            return losses.mean() if reduction == "mean" else losses
+        return tiled.loss(
+            *arguments,
+            ks=ks,
+            rank_temperature=rank_temperature,
+            recall_temperatures=recall_temperatures,
+            query_in_database=query_in_database,
+            mix_pairs=mix_pairs,
+            mix_alpha=mix_alpha,
+            mean=reduction == "mean",
+        )
+
+
+class RecallAtKLoss(nn.Module):
+    """`recall_at_k_loss` with its settings kept, and mixup drawn anew in every call."""
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 2, 4, 8, 16),
+        rank_temperature: float = 0.01,
+        recall_temperature: float | Sequence[float] = 1.0,
+        query_in_database: bool = True,
+        mixup: SimilarityMixup | None = None,
+        implementation: Implementation = "auto",
+    ) -> None:
+        super().__init__()
+        self.ks, self.recall_temperature = _checked_ks(ks, rank_temperature, recall_temperature)
+        _one_of("implementation", implementation, Implementation)
+        self.rank_temperature = rank_temperature
+        self.query_in_database = query_in_database
+        self.mixup = mixup
+        self.implementation: Implementation = implementation
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        gallery: Tensor | None = None,
+        gallery_labels: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, against a gallery where one is given.
+
+        `generator`, on the CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
+        """
+        mix_pairs, mix_alpha = None, None
+        if self.mixup is not None:
+            if gallery is not None:
+                raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
+            labels = _checked(embeddings, labels, "embeddings", "labels")
+            mix_pairs, mix_alpha = self.mixup.draw(labels, generator)
+        return recall_at_k_loss(
+            embeddings,
+            labels,
+            gallery,
+            gallery_labels,
+            ks=self.ks,
+            rank_temperature=self.rank_temperature,
+            recall_temperature=self.recall_temperature,
+            query_in_database=self.query_in_database,
+            mix_pairs=mix_pairs,
+            mix_alpha=mix_alpha,
+            implementation=self.implementation,
+        )
+
+    def extra_repr(self) -> str:
+        """Return the settings for `print(loss)`."""
+        return (
+            f"ks={self.ks}, rank_temperature={self.rank_temperature}, "
+            f"recall_temperature={self.recall_temperature}, query_in_database={self.query_in_database}, "
+            f"mixup={self.mixup}, implementation={self.implementation!r}"
+        )
+
+
+def _prepared(embeddings: Tensor, normalized: bool) -> Tensor:
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    return wide if normalized else F.normalize(wide, dim=1)
+
+
+def _one_of(name: str, value: str, allowed: object) -> None:
+    if value not in get_args(allowed):
+        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
+
+
+def _checked_ks(
+    ks: Sequence[int], rank_temperature: float, recall_temperature: float | Sequence[float]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    ks = tuple(ks)
+    if not ks or any(k < 1 or k != int(k) for k in ks):
+        raise InputError(f"ks={ks}: give at least one whole number, each 1 or more")
+    if isinstance(recall_temperature, Sequence):
+        temperatures = tuple(recall_temperature)
+    else:
+        temperatures = (recall_temperature,) * len(ks)
+    if len(temperatures) != len(ks):
+        raise InputError(f"recall_temperature has {len(temperatures)} values for {len(ks)} ks: give one, or one per k")
+    for name, values in (("rank_temperature", (rank_temperature,)), ("recall_temperature", temperatures)):
+        if not all(math.isfinite(value) and value > 0 for value in values):
+            raise InputError(f"{name}={values if len(values) > 1 else values[0]}: temperatures are above 0")
+    return ks, temperatures
+
+
+def _checked(embeddings: Tensor, labels: Tensor, name: str, labels_name: str) -> Tensor:
+    if embeddings.ndim != 2 or not embeddings.is_floating_point() or embeddings.numel() == 0:
+        raise InputError(
+            f"{name} are {str(embeddings.dtype).removeprefix('torch.')} of shape {tuple(embeddings.shape)}: "
+            f"floating-point numbers of shape (items, dimensions) are needed"
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise InputError(f"{labels_name} are {str(labels.dtype).removeprefix('torch.')}: integers are needed")
+    if labels.shape != (len(embeddings),):
+        raise InputError(
+            f"{labels_name} have shape {tuple(labels.shape)} for {len(embeddings)} {name}: give one label per row"
+        )
+    broken = int((~torch.isfinite(embeddings.detach())).any(1).sum())
+    if broken:
+        raise InputError(
+            f"{broken} of {len(embeddings)} rows of the {name} hold NaN or infinity: "
+            f"lower the learning rate, or look for broken input"
+        )
+    return labels.to(embeddings.device)
+
+
+def _checked_gallery(embeddings: Tensor, gallery: Tensor) -> None:
+    if gallery.shape[1] != embeddings.shape[1]:
+        raise InputError(f"the gallery has {gallery.shape[1]} dimensions, the queries {embeddings.shape[1]}")
+    if gallery.device != embeddings.device:
+        raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
+
+
+def _checked_mix(mix_pairs: Tensor, mix_alpha: Tensor, labels: Tensor) -> None:
+    if mix_pairs.ndim != 2 or mix_pairs.shape[1] != 2 or mix_alpha.shape != (len(mix_pairs),):
+        raise InputError(
+            f"mix_pairs {tuple(mix_pairs.shape)}, mix_alpha {tuple(mix_alpha.shape)}: shapes (V, 2) and (V,) are needed"
+        )
+    if len(mix_pairs) == 0:
+        return
+    if mix_pairs.min() < 0 or mix_pairs.max() >= len(labels):
+        raise InputError(f"mix_pairs name rows outside the batch: rows 0 to {len(labels) - 1} are there")
+    if not torch.equal(labels[mix_pairs[:, 0]], labels[mix_pairs[:, 1]]):
+        raise InputError("mix_pairs join items of different classes: both parents need one label")
+    if not ((mix_alpha >= 0) & (mix_alpha <= 1)).all():
+        raise InputError("mix_alpha is outside [0, 1]")
+
+
+def _check_positives(labels: Tensor, gallery_labels: Tensor | None) -> None:
+    if gallery_labels is None:
+        found = len(torch.unique(labels)) < len(labels)
+    else:
+        found = bool(torch.isin(labels, gallery_labels).any())
+    if not found:
+        raise InputError(
+            "no query has a positive in this batch: every label occurs once; "
+            "draw at least 2 items of a class (items_per_class)"
+            if gallery_labels is None
+            else "no query has a positive: none of the labels is in the gallery"
+        )

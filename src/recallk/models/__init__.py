@@ -1,0 +1,1 @@
+"""Models: backbone, pooling and head, as one embedder."""

@@ -1,0 +1,1 @@
+"""Report: the page that shows a finished run."""

@@ -1,0 +1,1 @@
+"""Training: sampler, large batches, the loop, its configuration and checkpoints."""

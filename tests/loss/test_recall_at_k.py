@@ -1,0 +1,90 @@
+"""What the loss says of input that it cannot use, and of batches at the edge."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from recallk import InputError, RecallAtKLoss, recall_at_k_loss
+
+X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(8) // 2
+NAN = X.clone()
+NAN[3, 1] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        ((X, LABELS[:7]), {}, r"labels have shape \(7,\) for 8 embeddings"),
+        ((X, LABELS.float()), {}, "labels are float32: integers are needed"),
+        ((X[0], LABELS), {}, r"shape \(4,\)"),
+        ((X.long(), LABELS), {}, "int64"),
+        ((X[:0], LABELS[:0]), {}, r"shape \(0, 4\)"),
+        ((NAN, LABELS), {}, "1 of 8 rows of the embeddings hold NaN"),
+        ((X, torch.arange(8)), {}, "no query has a positive"),
+        ((X, LABELS, X, LABELS + 9), {}, "none of the labels is in the gallery"),
+        ((X, LABELS, X), {}, "give both or neither"),
+        ((X, LABELS, X[:, :3], LABELS), {}, "3 dimensions, the queries 4"),
+        ((X, LABELS, NAN, LABELS), {}, "rows of the gallery"),
+        ((X, LABELS), {"ks": ()}, "at least one"),
+        ((X, LABELS), {"ks": (0, 1)}, "each 1 or more"),
+        ((X, LABELS), {"rank_temperature": 0}, "temperatures are above 0"),
+        ((X, LABELS), {"recall_temperature": (1, 2)}, "2 values for 5 ks"),
+        ((X, LABELS), {"recall_temperature": (1, 2, 3, 4, -1)}, "temperatures are above 0"),
+        ((X, LABELS), {"implementation": "fast"}, "choose one of 'auto', 'definition', 'tiled'"),
+        ((X, LABELS), {"reduction": "sum"}, "choose one of 'mean', 'none'"),
+        ((X, LABELS), {"mix_pairs": torch.tensor([[0, 1]])}, "go together"),
+        ((X, LABELS), {"mix_pairs": torch.tensor([[0, 2]]), "mix_alpha": torch.rand(1)}, "different classes"),
+        ((X, LABELS), {"mix_pairs": torch.tensor([[0, 8]]), "mix_alpha": torch.rand(1)}, "rows 0 to 7"),
+        (
+            (X, LABELS),
+            {"mix_pairs": torch.tensor([[0, 1]]), "mix_alpha": torch.ones(1) * 2},
+            r"outside \[0, 1\]",
+        ),
+        ((X, LABELS), {"mix_pairs": torch.tensor([[0, 1]]), "mix_alpha": torch.ones(2)}, "are needed"),
+        (
+            (X, LABELS, X, LABELS),
+            {"mix_pairs": torch.tensor([[0, 1]]), "mix_alpha": torch.ones(1)},
+            "leave out the gallery or the mixup",
+        ),
+    ],
+)
+def test_bad_input_gets_one_line(arguments: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        recall_at_k_loss(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_setting_is_refused_before_the_first_batch() -> None:
+    with pytest.raises(InputError, match="rank_temperature"):
+        RecallAtKLoss(rank_temperature=-1)
+
+
+def test_queries_without_a_positive_are_left_out() -> None:
+    lonely = torch.cat([LABELS, torch.tensor([99])])
+    x = torch.cat([X, torch.randn(1, 4)])
+    losses = recall_at_k_loss(x, lonely, reduction="none")
+    assert losses.shape == (8,)
+    assert recall_at_k_loss(x, lonely) == pytest.approx(losses.mean().item(), rel=1e-6)
+
+
+def test_a_perfect_batch_and_a_hopeless_one() -> None:
+    """Two items a class: at best one rank of 1 and sigmoid(0) = 0.5 at k=1; at worst no hits at all."""
+    corners = torch.eye(40).repeat_interleave(2, 0)
+    labels = torch.arange(80) // 2
+    assert recall_at_k_loss(corners, labels, ks=[1], query_in_database=False).item() == pytest.approx(0.5)
+    in_database = 1 - 1 / (1 + math.exp(0.5))  # the query ties with its duplicate: half a rank more
+    assert recall_at_k_loss(corners, labels, ks=[1]).item() == pytest.approx(in_database, rel=1e-5)
+    wrong = torch.cat([torch.eye(40), torch.eye(40).roll(1, 0)])
+    assert recall_at_k_loss(wrong, torch.arange(40).repeat(2), ks=[1]).item() > 0.99
+
+
+def test_the_module_equals_the_function_and_prints_its_settings() -> None:
+    loss = RecallAtKLoss(ks=(1, 3), rank_temperature=0.1, recall_temperature=2.0, query_in_database=False)
+    expected = recall_at_k_loss(
+        X, LABELS, ks=(1, 3), rank_temperature=0.1, recall_temperature=2.0, query_in_database=False
+    )
+    assert loss(X, LABELS) == expected
+    assert "ks=(1, 3)" in repr(loss)

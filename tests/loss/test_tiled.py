@@ -1,0 +1,158 @@
+"""The tiled loss against the definition: values and gradients, over random problems."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from recallk import recall_at_k_loss
+from recallk.loss import tiled
+from tests.loss.problems import LossProblem, loss_problems
+
+Implementation = Literal["definition", "tiled"]
+
+
+@pytest.fixture(autouse=True)
+def unwritten_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def solve(problem: LossProblem, implementation: Implementation, **changes: Any) -> tuple[Tensor, list[Tensor]]:
+    inputs = [x.clone().requires_grad_() for x in (problem.embeddings, problem.gallery) if x is not None]
+    loss = recall_at_k_loss(
+        inputs[0],
+        problem.labels,
+        inputs[1] if len(inputs) > 1 else None,
+        problem.gallery_labels,
+        implementation=implementation,
+        **(problem.settings | changes),
+    )
+    weights = torch.linspace(1, 2, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
+    gradients = torch.autograd.grad((loss * weights).sum(), inputs)
+    return loss.detach(), list(gradients)
+
+
+def assert_same(a: tuple[Tensor, list[Tensor]], b: tuple[Tensor, list[Tensor]], tolerance: float) -> None:
+    torch.testing.assert_close(a[0], b[0], rtol=tolerance, atol=tolerance)
+    for one, other in zip(a[1], b[1], strict=True):
+        assert (one - other).norm() <= tolerance * (1 + other.norm())
+
+
+@given(loss_problems(), st.sampled_from(["mean", "none"]), st.sampled_from([1, 40, 1000, 1 << 19]))
+@settings(max_examples=200, deadline=None)
+def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int) -> None:
+    """Whatever the size of tiles and blocks: `cut` of 1 means one query, and one positive, at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiled, "TILE_ELEMENTS", cut)
+        patch.setattr(tiled, "BLOCK_ELEMENTS", cut)
+        patch.setattr(tiled, "BLOCK_ROWS", 1 if cut < 1000 else 128)
+        fast = solve(problem, "tiled", reduction=reduction)
+    assert_same(fast, solve(problem, "definition", reduction=reduction), 1e-9)
+
+
+@given(loss_problems(), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_the_order_of_rows_does_not_matter(problem: LossProblem, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(problem.labels), generator=generator)
+    changes = {}
+    if "mix_pairs" in problem.settings:
+        inverse = torch.argsort(order)
+        changes["mix_pairs"] = inverse[problem.settings["mix_pairs"]]
+    permuted = LossProblem(
+        problem.embeddings[order],
+        problem.labels[order],
+        problem.gallery,
+        problem.gallery_labels,
+        problem.settings,
+    )
+    loss, gradients = solve(permuted, "tiled", **changes)
+    expected, expected_gradients = solve(problem, "tiled")
+    gradients[0] = gradients[0][torch.argsort(order)]
+    assert_same((loss, gradients), (expected, expected_gradients), 1e-9)
+
+
+def random_batch(dtype: torch.dtype, items: int = 200) -> LossProblem:
+    generator = torch.Generator().manual_seed(5)
+    embeddings = torch.randn(items, 32, generator=generator, dtype=torch.float64).to(dtype)
+    return LossProblem(embeddings, torch.randint(0, items // 5, (items,), generator=generator))
+
+
+@pytest.mark.parametrize("implementation", ["definition", "tiled"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_dtype(dtype: torch.dtype, implementation: Implementation) -> None:
+    problem = random_batch(dtype)
+    loss, (gradient,) = solve(problem, implementation)
+    problem.embeddings = problem.embeddings.double()  # the same rounded numbers, computed exactly
+    expected, (expected_gradient,) = solve(problem, "definition")
+    assert gradient.dtype == dtype
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    digits = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 1e-4, torch.float64: 1e-12}
+    error = (gradient.double() - expected_gradient).norm() / expected_gradient.norm()
+    assert error < digits[dtype]
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    problem = random_batch(torch.float64, items=12)
+    inputs = problem.embeddings[:, :4].clone().requires_grad_()
+
+    def loss(x: Tensor) -> Tensor:
+        return recall_at_k_loss(x, problem.labels, ks=(1, 3), rank_temperature=0.5, implementation="tiled")
+
+    assert torch.autograd.gradcheck(loss, (inputs,))
+
+
+def test_a_gradient_for_one_side_only() -> None:
+    generator = torch.Generator().manual_seed(1)
+    queries, gallery = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
+    labels = torch.arange(9) // 3
+    for reduction in ("mean", "none"):
+        for moving in (0, 1):
+            inputs = [queries.clone(), gallery.clone()]
+            inputs[moving].requires_grad_()
+            gradients = []
+            for implementation in ("tiled", "definition"):
+                loss = recall_at_k_loss(
+                    inputs[0],
+                    labels,
+                    inputs[1],
+                    labels,
+                    implementation=implementation,
+                    reduction=reduction,
+                    rank_temperature=0.1,
+                )
+                gradients.append(torch.autograd.grad(loss.sum(), inputs[moving])[0])
+            assert gradients[1].norm() > 0
+            torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_no_gradient_is_computed_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_seen = []
+    plain = tiled.sweep
+
+    def spy(*arguments: Any) -> Any:
+        weights_seen.append(arguments[3])
+        return plain(*arguments)
+
+    monkeypatch.setattr(tiled, "sweep", spy)
+    problem = random_batch(torch.float32)
+    recall_at_k_loss(problem.embeddings, problem.labels, implementation="tiled")
+    with torch.no_grad():
+        recall_at_k_loss(problem.embeddings.requires_grad_(), problem.labels, implementation="tiled")
+    assert weights_seen == [None, None]
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    problem = random_batch(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = solve(problem, "tiled")
+    assert_same(inside, solve(problem, "tiled"), 0)
