@@ -1,0 +1,89 @@
+"""Workers deliver chunks of 8-bit images; a batch is read twice without ever being held whole, if it is too large."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from recallk.errors import InputError
+
+View = Callable[[int], Tensor]  # the number of an item -> (3, S, S) uint8
+
+
+class _Chunks(Dataset[Tensor | InputError]):
+    """Item numbers in, one stacked chunk out."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    def __getitem__(self, items: Sequence[int]) -> Tensor | InputError:
+        try:
+            return torch.stack([self.view(int(item)) for item in items])
+        except InputError as error:  # as a value: raised in a worker, it would come back as a traceback
+            return error
+
+
+def read_chunks(view: View, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Tensor]:
+    """Yield each chunk `(n, 3, S, S)` uint8, in order, read ahead by `workers` processes (0: by this one)."""
+    loader: DataLoader[Tensor | InputError] = DataLoader(
+        _Chunks(view),
+        batch_size=None,
+        sampler=chunks,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for chunk in loader:
+        if isinstance(chunk, InputError):
+            raise chunk
+        yield chunk
+
+
+class TwiceReadBatch:
+    """A batch that gives the same chunks in two readings.
+
+    As many chunks as fit a budget of bytes wait in memory for the second reading; the others are decoded again.
+    """
+
+    def __init__(self, stream: Iterator[Tensor], chunks: int, kept: int) -> None:
+        self._stream, self._chunks, self._kept = stream, chunks, kept
+        self._waiting: deque[Tensor] = deque()
+        self._read = False
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._read:
+            while self._waiting:
+                yield self._waiting.popleft()
+            for _ in range(self._chunks - self._kept):
+                yield next(self._stream)
+            return
+        self._read = True
+        for number in range(self._chunks):
+            chunk = next(self._stream)
+            if number < self._kept:
+                self._waiting.append(chunk)
+            yield chunk
+
+
+def read_batches(
+    view: View,
+    batches: Sequence[NDArray[np.int64]],
+    chunk_size: int,
+    image_bytes: int,
+    budget_bytes: float,
+    workers: int,
+) -> Iterator[TwiceReadBatch]:
+    """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
+
+    What is kept for the second reading is `budget_bytes` at the most, for images of `image_bytes` each.
+    """
+    split = [[batch[i : i + chunk_size] for i in range(0, len(batch), chunk_size)] for batch in batches]
+    fit = int(budget_bytes // (image_bytes * chunk_size))
+    order = [chunk for chunks in split for chunk in (*chunks, *chunks[fit:])]
+    stream = read_chunks(view, order, workers)
+    for chunks in split:
+        yield TwiceReadBatch(stream, len(chunks), min(fit, len(chunks)))

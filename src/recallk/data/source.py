@@ -1,0 +1,92 @@
+"""From what a person types after --data to records with a split."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.data import table
+from recallk.data.folder import folder
+from recallk.data.glyphs import glyphs
+from recallk.data.images import check_image
+from recallk.data.record import Record
+from recallk.errors import InputError
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one split, their classes as numbers: `labels (N,)` int64, into `classes`."""
+
+    records: Sequence[Record]
+    classes: Sequence[str]
+    labels: NDArray[np.int64]
+
+    @property
+    def images(self) -> list[Path | NDArray[np.uint8]]:
+        """The files, or pixels."""
+        return [record.image for record in self.records]
+
+
+def read_data(data: str) -> list[Record]:
+    """Return the records of "glyphs", of a folder with a folder per class, or of a CSV or Parquet table."""
+    if data == "glyphs":
+        return glyphs()
+    path = Path(data).expanduser()
+    if path.suffix.lower() in table.SUFFIXES:
+        return table.table(path)
+    if path.is_file():
+        raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
+    return folder(path)
+
+
+def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> list[Record]:
+    """Split the classes into disjoint train and test sets, unless the records are split already.
+
+    Of C classes `round(test_fraction * C)` go to the test set, at least one to each. Raises InputError for fewer than
+    two classes, and for a given split that leaves a side empty or has a class on both.
+    """
+    classes = sorted({record.label for record in records})
+    if len(classes) < 2:
+        raise InputError(f"only one class ({classes[0]}): retrieval is trained and tested on different classes")
+    if records[0].split is None:
+        shuffled = np.random.default_rng(seed).permutation(len(classes))
+        count = min(max(1, round(test_fraction * len(classes))), len(classes) - 1)
+        test = {classes[i] for i in shuffled[:count]}
+        return [replace(record, split="test" if record.label in test else "train") for record in records]
+    sides = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
+    for side, labels in sides.items():
+        if not labels:
+            raise InputError(f"the given split has no {side} images")
+    both = sides["train"] & sides["test"]
+    if both:
+        raise InputError(
+            f"class {min(both)} is in the train and in the test split: retrieval is tested on unseen classes"
+        )
+    return list(records)
+
+
+def part(records: Sequence[Record], split: str | None) -> Part:
+    """Return the images of one split (None: of all), with class numbers in the order of the class names."""
+    chosen = [record for record in records if split is None or record.split == split]
+    classes = sorted({record.label for record in chosen})
+    number = {name: i for i, name in enumerate(classes)}
+    return Part(chosen, classes, np.array([number[record.label] for record in chosen], dtype=np.int64))
+
+
+def check_images(records: Sequence[Record]) -> None:
+    """Raise InputError for the first image file that is missing, truncated or no image, before any work is done."""
+    paths = [record.image for record in records if isinstance(record.image, Path)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(check_image, paths, chunksize=64):
+            pass
+
+
+def check_test_positives(test: Part) -> None:
+    """Raise InputError where no test class has two images: no query would have anything to find."""
+    if max(Counter(test.labels.tolist()).values()) < 2:
+        raise InputError("every test class has one image: there is nothing to retrieve; give at least two of a class")

@@ -1,0 +1,242 @@
+"""Retrieval metrics, all read off one table: which of a query's neighbours are relevant."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recallk.errors import InputError
+from recallk.evaluation.search import SCORES_AT_ONCE, blocks, inner_products, nearest
+
+Array = Tensor | np.ndarray[Any, Any]
+
+_CELLS_AT_ONCE = 2**22
+
+
+@torch.no_grad()
+def retrieval_metrics(
+    embeddings: Array,
+    labels: Array,
+    gallery: Array | None = None,
+    gallery_labels: Array | None = None,
+    ks: Sequence[int] = (1, 10),
+) -> dict[str, float]:
+    """Search the items of each query's class by cosine similarity and rate what was found.
+
+    Without a gallery every item queries all the others; itself is left out by its index, so that duplicates count
+    as what they are. An item is relevant if it has the query's label. Queries without a relevant item are left out
+    of every mean.
+
+    - `recall@K`: share of queries with at least one relevant item among the K nearest.
+    - `precision@K`: mean share of relevant items among the K nearest; divided by K also where there are fewer.
+    - `r_precision`: with R the number of a query's relevant items, the share of them among the R nearest.
+    - `map@r`: sum of the precisions at the relevant ones of the R nearest, divided by R.
+    - `mrr`: mean of 1 / (rank of the first relevant item), exact however far down that item is.
+
+    R-precision and MAP@R are those of "A Metric Learning Reality Check" (ECCV 2020, arXiv 2003.08505).
+
+    Args:
+        embeddings: `(N, D)` floats of any precision, need not be normalised; the queries, and without a gallery also
+            what is searched. A row of zeros has similarity 0 with everything.
+        labels: `(N,)` integers, any values in any order, classes of any size.
+        gallery: `(G, D)` floats: what is searched, if that is apart from the queries.
+        gallery_labels: `(G,)` integers.
+        ks: the K's of recall@K and precision@K, each at least 1; those above the gallery's size are allowed.
+
+    Returns:
+        The metrics by name, `recall@K` and `precision@K` for each K; all in 0 .. 1. Memory grows with neither the
+        square of `N` nor the size of a class.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, and if no query has
+            a relevant item.
+
+    """
+    depths = _checked_ks(ks)
+    problem = _problem(embeddings, labels, gallery, gallery_labels)
+    sums: dict[str, float] = {}
+    total = 0
+    for rows, table in _relevance_tables(problem, max(depths)):
+        for name, values in _metrics_by_query(problem, rows, table, depths).items():
+            sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+        total += len(rows)
+    return {name: value / total for name, value in sums.items()}
+
+
+def labelled_embeddings(embeddings: Array, labels: Array, name: str = "embeddings") -> tuple[Tensor, Tensor]:
+    """Check embeddings with their labels and bring them into the form that evaluation computes with.
+
+    Args:
+        embeddings: `(N, D)` floats of any precision, `N` and `D` at least 1.
+        labels: `(N,)` integers.
+        name: what the embeddings are called in messages.
+
+    Returns:
+        `(N, D)` float32, L2-normalised (a row of zeros stays), and `(N,)` int64, both on the embeddings' device.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
+
+    """
+    rows, classes = _tensor(embeddings, name), _tensor(labels, f"the labels of {name}")
+    if not rows.is_floating_point():
+        raise InputError(f"{name} must be floating-point numbers, got {rows.dtype}")
+    if rows.ndim != 2:
+        raise InputError(f"{name} must be 2-D (items, dimensions), got shape {tuple(rows.shape)}")
+    if rows.numel() == 0:
+        raise InputError(f"{name} are empty (shape {tuple(rows.shape)}): give at least one item of one dimension")
+    if classes.dtype == torch.bool or classes.is_floating_point() or classes.is_complex():
+        raise InputError(f"the labels of {name} must be integers, got {classes.dtype}: number the classes")
+    if classes.shape != rows.shape[:1]:
+        raise InputError(
+            f"{name} have {len(rows)} rows but their labels have shape {tuple(classes.shape)}: "
+            f"give one label a row, shape ({len(rows)},)"
+        )
+    bad = int((~rows.isfinite()).any(dim=1).sum())
+    if bad:
+        raise InputError(f"{name} hold NaN or infinite values in {bad} of {len(rows)} rows: remove or mend those")
+    return _normalised(rows), classes.to(rows.device, torch.int64)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Queries and what they search; on one device."""
+
+    queries: Tensor  # (N, D)
+    labels: Tensor  # (N,)
+    gallery: Tensor  # (G, D)
+    gallery_labels: Tensor  # (G,)
+    own: Tensor  # (N,) index of the query in the gallery, -1 where it is not there
+    relevant: Tensor  # (N,) R, how many of the gallery are relevant
+
+
+def _problem(embeddings: Array, labels: Array, gallery: Array | None, gallery_labels: Array | None) -> _Problem:
+    if (gallery is None) != (gallery_labels is None):
+        raise InputError("gallery and gallery_labels go together: give both or neither")
+    queries, classes = labelled_embeddings(embeddings, labels)
+    if gallery is None or gallery_labels is None:
+        items, item_classes = queries, classes
+        own = torch.arange(len(queries), device=queries.device)
+    else:
+        items, item_classes = (
+            part.to(queries.device) for part in labelled_embeddings(gallery, gallery_labels, "gallery")
+        )
+        own = torch.full_like(classes, -1)
+        if queries.shape[1] != items.shape[1]:
+            raise InputError(
+                f"embeddings have {queries.shape[1]} dimensions but the gallery has {items.shape[1]}: "
+                "embed both with one model"
+            )
+    relevant = _count_relevant(classes, item_classes) - (own >= 0).long()
+    if not (relevant > 0).any():
+        raise InputError(
+            "no query has an item of its own class to find: give classes with at least two items, "
+            "or a gallery that holds the queries' classes"
+        )
+    return _Problem(queries, classes, items, item_classes, own, relevant)
+
+
+def _count_relevant(labels: Tensor, gallery_labels: Tensor) -> Tensor:
+    """Return for each label how often it occurs in the gallery."""
+    classes, numbers = torch.unique(torch.cat([labels, gallery_labels]), return_inverse=True)
+    return torch.bincount(numbers[len(labels) :], minlength=len(classes))[numbers[: len(labels)]]
+
+
+def _relevance_tables(problem: _Problem, depth: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield query rows `(B,)` with their table `(B, K)`, which tells whether the j-th nearest item is relevant.
+
+    `K` reaches `depth` and every R of the block, as far as the gallery does. Queries without a relevant item do
+    not appear.
+    """
+    # the largest classes first: a block is as deep as its largest class, and so no deeper than needed
+    order = problem.relevant.argsort(descending=True, stable=True)
+    order = order[problem.relevant[order] > 0]
+    start = 0
+    while start < len(order):
+        reach = max(depth, int(problem.relevant[order[start]]))
+        rows = order[start : start + max(1, _CELLS_AT_ONCE // min(reach, len(problem.gallery)))]
+        start += len(rows)
+        yield rows, _relevance_table(problem, rows, reach)
+
+
+def _relevance_table(problem: _Problem, rows: Tensor, reach: int) -> Tensor:
+    own = problem.own[rows]
+    found = nearest(problem.queries[rows], problem.gallery, reach, exclude=own if bool((own >= 0).any()) else None)
+    classes = problem.gallery_labels[found.indexes.to(rows.device)]
+    return classes == problem.labels[rows, None]
+
+
+def _metrics_by_query(problem: _Problem, rows: Tensor, table: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
+    """Return each metric's value `(B,)` for the queries of one relevance table."""
+    relevant = problem.relevant[rows]
+    ranks = torch.arange(1, table.shape[1] + 1, device=table.device)
+    hits = table & (ranks <= relevant[:, None])
+    precisions = hits.cumsum(dim=1).double() / ranks
+    metrics: dict[str, Tensor] = {}
+    metrics.update({f"recall@{k}": table[:, :k].any(dim=1) for k in ks})
+    metrics.update({f"precision@{k}": table[:, :k].sum(dim=1).double() / k for k in ks})
+    metrics["map@r"] = (precisions * hits).sum(dim=1) / relevant
+    metrics["r_precision"] = hits.sum(dim=1).double() / relevant
+    metrics["mrr"] = 1.0 / _first_ranks(problem, rows, table).double()
+    return metrics
+
+
+def _first_ranks(problem: _Problem, rows: Tensor, table: Tensor) -> Tensor:
+    """Return the rank `(B,)`, from 1, of each query's first relevant item."""
+    ranks = table.int().argmax(dim=1) + 1
+    missed = ~table.any(dim=1)
+    if missed.any():
+        # at least one below the table, should rounding say otherwise here than in the search
+        ranks[missed] = _counted_ranks(problem, rows[missed]).clamp_min(table.shape[1] + 1)
+    return ranks
+
+
+def _counted_ranks(problem: _Problem, rows: Tensor) -> Tensor:
+    """Return the first relevant item's rank for the queries `rows`, by counting the gallery items before it.
+
+    Those before it are more similar, or as similar and of a lower index, as in the search.
+    """
+    positions = torch.arange(len(problem.gallery), device=rows.device)
+    ranks = []
+    for block in blocks(len(rows), max(1, SCORES_AT_ONCE // (4 * len(positions)))):
+        queries = rows[block]
+        scores = inner_products(problem.queries[queries], problem.gallery)
+        scores.masked_fill_(positions == problem.own[queries, None], -torch.inf)
+        other_class = problem.gallery_labels != problem.labels[queries, None]
+        at = scores.masked_fill(other_class, -torch.inf).argmax(dim=1, keepdim=True)
+        best = scores.gather(1, at)
+        before = (scores > best) | ((scores == best) & (positions < at))
+        ranks.append(before.sum(dim=1) + 1)
+    return torch.cat(ranks)
+
+
+def _tensor(values: Array, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach()
+    array = np.asarray(values)
+    if array.dtype.kind == "u":
+        array = array.astype(np.int64)  # torch computes little with unsigned integers
+    try:
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    except TypeError as error:
+        raise InputError(f"{name} must be numbers that PyTorch knows, got an array of {array.dtype}") from error
+
+
+def _normalised(rows: Tensor) -> Tensor:
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    # dividing by the largest first keeps the squares of huge and tiny values within range
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return torch.nn.functional.normalize(rows, dim=1).float()
+
+
+def _checked_ks(ks: Any) -> list[int]:
+    if not isinstance(ks, Sequence | np.ndarray) or not len(ks):
+        raise InputError(f"ks must be a sequence of at least one k, such as (1, 10), got {ks!r}")
+    for k in ks:
+        if isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 1:
+            raise InputError(f"every k must be an integer of at least 1, got {k!r}")
+    return [int(k) for k in ks]

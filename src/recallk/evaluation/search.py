@@ -1,0 +1,175 @@
+"""Exact nearest neighbours by inner product, in bounded memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+# torch comes first: each brings its own OpenMP, and this is the order that is tested
+import faiss  # isort: skip
+from torch import Tensor
+
+from recallk.errors import InputError
+
+SCORES_AT_ONCE = 2**26
+"""Similarities held at one time when a whole gallery is scored: 256 MB of float32."""
+
+_NEIGHBOURS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest gallery items of each query, best first, on the CPU.
+
+    Attributes:
+        similarities: `(Q, k)` float32, falling along each row.
+        indexes: `(Q, k)` int64, rows of the gallery, no row twice for one query.
+
+    """
+
+    similarities: Tensor
+    indexes: Tensor
+
+
+@torch.no_grad()
+def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None = None) -> Neighbours:
+    """Find each query's k gallery items of the largest inner product, exactly.
+
+    On the CPU FAISS searches (the computation of its IndexFlatIP, without the copy of the gallery that an index
+    makes); on any other device, blocks of matrix products and `topk`. Beside the result, memory is bounded
+    whatever `Q` is.
+
+    Items of exactly equal similarity come in the order of their indexes. Which of them are still among the k when
+    the k-th place falls between equal ones is not specified.
+
+    Args:
+        queries: `(Q, D)` float32, L2-normalised if the similarity is to be the cosine; finite.
+        gallery: `(G, D)` float32, likewise; `G` at least 1. It is moved to the queries' device.
+        k: at least 1; clipped to `G`, and to `G - 1` if `exclude` is given.
+        exclude: `(Q,)` int64 in -1 .. G-1: the gallery index left out of each query's neighbours, usually its own;
+            -1 for none.
+
+    Returns:
+        The neighbours, `(Q, min(k, G))`, or `(Q, min(k, G - 1))` with `exclude`.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit.
+
+    """
+    _check(queries, gallery, k, exclude)
+    depth = min(k if exclude is None else k + 1, len(gallery))
+    kept = depth if exclude is None else depth - 1
+    gallery = gallery.detach().to(queries.device)
+    similarities = torch.empty(len(queries), kept)
+    indexes = torch.empty(len(queries), kept, dtype=torch.int64)
+    for rows in blocks(len(queries), max(1, _NEIGHBOURS_AT_ONCE // depth)):
+        found = _in_order(_search(queries[rows].detach(), gallery, depth))
+        if exclude is not None:
+            found = _without(found, exclude[rows].cpu())
+        similarities[rows], indexes[rows] = found.similarities, found.indexes
+    return Neighbours(similarities, indexes)
+
+
+def blocks(total: int, size: int) -> Iterator[slice]:
+    """Cut the rows 0 .. total-1 into consecutive slices of at most `size` rows."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
+    """Return the `(Q, G)` inner products of `(Q, D)` and `(G, D)` float32 rows, in full float32 on every device.
+
+    The caller keeps `Q * G` within `SCORES_AT_ONCE`.
+    """
+    with _full_precision(queries.device.type):
+        return queries @ gallery.T
+
+
+def _search(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
+    if queries.device.type == "cpu":
+        found = faiss.knn(queries.numpy(), gallery.numpy(), depth, metric=faiss.METRIC_INNER_PRODUCT)
+        neighbours = Neighbours(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
+    else:
+        neighbours = _search_by_products(queries, gallery, depth)
+    # FAISS answers NaN with the index -1, topk with NaN
+    if (neighbours.indexes < 0).any() or neighbours.similarities.isnan().any():
+        raise InputError("queries or gallery hold NaN or infinite values: search needs finite embeddings")
+    return neighbours
+
+
+def _search_by_products(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
+    similarities, indexes = [], []
+    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // len(gallery))):
+        best = inner_products(queries[rows], gallery).topk(depth, dim=1)
+        similarities.append(best.values.cpu())
+        indexes.append(best.indices.cpu())
+    return Neighbours(torch.cat(similarities), torch.cat(indexes))
+
+
+def _in_order(found: Neighbours) -> Neighbours:
+    """Put equal similarities in the order of their indexes; the search leaves them in any."""
+    similarities, indexes = found.similarities, found.indexes
+    tied = (similarities[:, 1:] == similarities[:, :-1]).any(dim=1)
+    if not tied.any():
+        return found
+    by_index, order = indexes[tied].sort(dim=1)
+    best, order = similarities[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
+    similarities[tied] = best
+    indexes[tied] = by_index.gather(1, order)
+    return found
+
+
+def _without(found: Neighbours, exclude: Tensor) -> Neighbours:
+    """Drop the excluded index from each row, or the last neighbour of a row that lacks it."""
+    dropped = found.indexes == exclude[:, None]
+    dropped[:, -1] |= ~dropped.any(dim=1)
+    shape = (len(exclude), found.indexes.shape[1] - 1)
+    return Neighbours(found.similarities[~dropped].view(shape), found.indexes[~dropped].view(shape))
+
+
+@contextmanager
+def _full_precision(device_type: str) -> Iterator[None]:
+    """Keep training's autocast and TF32 out of the similarities: both reorder close neighbours."""
+    # torch 2.9 replaced the one global setting by one for each backend
+    modern = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+    backends = [torch.backends.cuda, torch.backends.mkldnn] if modern else []
+    owners = [getattr(backend, "matmul") for backend in backends]  # noqa: B009 (mypy does not know mkldnn's)
+    before = [owner.fp32_precision for owner in owners]
+    legacy = None if modern else torch.get_float32_matmul_precision()
+    try:
+        for owner in owners:
+            owner.fp32_precision = "ieee"
+        if legacy is not None:
+            torch.set_float32_matmul_precision("highest")
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for owner, precision in zip(owners, before, strict=True):
+            owner.fp32_precision = precision
+        if legacy is not None:
+            torch.set_float32_matmul_precision(legacy)
+
+
+def _check(queries: Tensor, gallery: Tensor, k: int, exclude: Tensor | None) -> None:
+    for name, rows in (("queries", queries), ("gallery", gallery)):
+        if rows.ndim != 2 or rows.dtype != torch.float32:
+            raise InputError(f"{name} must be 2-D float32, got {rows.dtype} of shape {tuple(rows.shape)}")
+    if queries.shape[1] != gallery.shape[1]:
+        raise InputError(
+            f"queries have {queries.shape[1]} dimensions but the gallery has {gallery.shape[1]}: "
+            "embed both with one model"
+        )
+    if len(gallery) == 0:
+        raise InputError("the gallery is empty: give at least one item to search")
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    if exclude is None:
+        return
+    if exclude.shape != queries.shape[:1] or exclude.dtype != torch.int64:
+        raise InputError(
+            f"exclude must hold one int64 for each of the {len(queries)} queries, "
+            f"got {exclude.dtype} of shape {tuple(exclude.shape)}"
+        )
+    if len(exclude) and not -1 <= int(exclude.min()) <= int(exclude.max()) < len(gallery):
+        raise InputError(f"exclude must lie in -1 .. {len(gallery) - 1}, the gallery's indexes (-1 for none)")

@@ -1,0 +1,133 @@
+"""The whole configuration of a training run: one flat, validated set of keys for recipes and command line alike."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from recallk.errors import InputError
+from recallk.models.settings import EmbedderSettings
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TrainConfig(EmbedderSettings):
+    """Every key of a recipe, with its default. `recallk train --KEY VALUE` overrides it."""
+
+    # data
+    data: Annotated[str, Field(description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")]
+    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the classes kept for testing")] = 0.5
+    split_seed: Annotated[int, Field(ge=0, description="of the split into train and test classes")] = 0
+    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
+    horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
+
+    # model
+    weights: Annotated[str, Field(description="pretrained, none, or a file with the backbone's weights")] = "pretrained"
+    batch_norm: Annotated[
+        Literal["frozen", "per-chunk"], Field(description="running statistics, or those of each chunk")
+    ] = "frozen"
+
+    # loss
+    ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="the k's of the loss")] = (
+        1,
+        2,
+        4,
+        8,
+        16,
+    )
+    rank_temperature: Annotated[Positive, Field(description="softness of comparing two similarities")] = 0.01
+    recall_temperature: Annotated[
+        Positive | tuple[Positive, ...], Field(description="softness of comparing a rank with k; one, or one per k")
+    ] = 1.0
+    query_in_database: Annotated[bool, Field(description="rank the query among the others, as the paper")] = True
+    mixup: Annotated[bool, Field(description="similarity mixup")] = True
+
+    # batches
+    batch_size: Annotated[
+        int | None, Field(ge=2, description="images of a batch; by default all classes, 4,000 images at most")
+    ] = None
+    items_per_class: Annotated[int, Field(ge=2, description="images of a class in a batch")] = 4
+    chunk_size: Annotated[int, Field(ge=1, description="images on the device at a time")] = 128
+    host_memory_gb: Annotated[float, Field(ge=0, description="for decoded images between the two passes")] = 4.0
+    workers: Annotated[int | None, Field(ge=0, description="processes that read images; by default one per core")] = (
+        None
+    )
+
+    # optimisation
+    epochs: Annotated[int, Field(ge=1)] = 30
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 4e-4
+    schedule: Annotated[Literal["milestones", "cosine"], Field(description="of the learning rate")] = "milestones"
+    milestones: Annotated[tuple[int, ...], Field(description="epochs after which the rate is multiplied")] = ()
+    milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
+    warmup_steps: Annotated[int, Field(ge=0, description="steps in which the rate rises from zero")] = 0
+
+    # run
+    seed: Annotated[int, Field(ge=0, description="of weights, batches, crops and mixup")] = 1
+    evaluate_every: Annotated[int, Field(ge=1, description="epochs between evaluations")] = 1
+    evaluate_ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8)
+    accelerator: Annotated[str, Field(description="auto, cpu, cuda or mps")] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainConfig":
+        if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale={self.crop_scale}: two shares of the area, the smaller first, at most 1")
+        temperatures = self.recall_temperature
+        if isinstance(temperatures, tuple) and len(temperatures) != len(self.ks):
+            raise ValueError(f"recall_temperature has {len(temperatures)} values for {len(self.ks)} ks")
+        if list(self.milestones) != sorted(set(self.milestones)) or any(epoch < 1 for epoch in self.milestones):
+            raise ValueError(f"milestones={self.milestones}: rising epoch numbers, each 1 or more")
+        if self.schedule == "cosine" and self.milestones:
+            raise ValueError("milestones are given, and schedule=cosine: choose one")
+        if self.batch_size is not None and self.batch_size % self.items_per_class:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
+        return self
+
+
+def make_config(*layers: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of the layers laid over one another, the last on top.
+
+    Raises InputError, one line naming the key, the value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= layer
+    known = list(TrainConfig.model_fields)
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+            raise InputError(f"unknown key {key!r}: {hint}")
+    if "data" not in values:
+        raise InputError("no data: give --data PATH (a folder with a folder per class, or a CSV or Parquet table)")
+    try:
+        return TrainConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"{first['loc'][0]}={first['input']!r}: {message[0].lower()}{message[1:]}"
+        raise InputError(message) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file as they stand. Raises InputError where it is no table of keys and values."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a table of keys and values")
+    return values
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Return the configuration as YAML that `read_config` reads."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    return text

@@ -1,0 +1,84 @@
+"""Which images make a batch: so many classes, so many images of each, none twice in an epoch."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.errors import InputError
+
+LARGEST_DEFAULT = 4000  # the paper's batch
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Batches of `classes_per_batch` different classes with `items_per_class` images each.
+
+    Every epoch is a function of the seed and its number, on every process the same. It goes through the shuffled
+    classes, taking images not yet used, and ends when no full batch can be made. Classes with fewer than
+    `items_per_class` images are never drawn. Source: section 4 of the paper and the authors' code.
+    """
+
+    labels: NDArray[np.int64]
+    classes_per_batch: int
+    items_per_class: int
+    seed: int
+
+    def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the batches `(B,)` of epoch `number` as image indexes, classes side by side."""
+        random = np.random.default_rng([self.seed, number])
+        shuffled = random.permutation(len(self.labels))
+        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        _, starts, counts = np.unique(self.labels[by_class], return_index=True, return_counts=True)
+        n = self.items_per_class
+        groups = [
+            deque(by_class[start : start + count // n * n].reshape(-1, n))
+            for start, count in zip(starts, counts, strict=True)
+            if count >= n
+        ]
+        waiting = deque(groups[i] for i in random.permutation(len(groups)))
+        while len(waiting) >= self.classes_per_batch:
+            chosen = [waiting.popleft() for _ in range(self.classes_per_batch)]
+            yield np.concatenate([group.popleft() for group in chosen])
+            waiting.extend(group for group in chosen if group)
+
+    def batches(self, number: int) -> int:
+        """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
+        return sum(1 for _ in self.epoch(number))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the sampler can never draw."""
+
+    classes: int
+    images: int
+
+
+def make_sampler(
+    labels: NDArray[np.int64], batch_size: int | None, items_per_class: int, seed: int
+) -> tuple[Sampler, LeftOut]:
+    """Return the sampler for class numbers `(N,)`, and what it leaves out for being too small.
+
+    Without a batch size: all usable classes, as far as that is at most 4,000 images. Raises InputError where the
+    classes are too small or too few for the batch.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    usable = int((counts >= items_per_class).sum())
+    small = counts[counts < items_per_class]
+    if usable < 2:
+        raise InputError(
+            f"{usable} of {len(counts)} training classes have {items_per_class} images or more; a batch needs at least "
+            f"2 such classes: add images, or lower items_per_class"
+        )
+    if batch_size is None:
+        batch_size = min(usable, LARGEST_DEFAULT // items_per_class) * items_per_class
+    classes = batch_size // items_per_class
+    if not 2 <= classes <= usable:
+        raise InputError(
+            f"batch_size={batch_size} is {classes} classes of {items_per_class} images, and {usable} training classes "
+            f"have as many: choose {2 * items_per_class} to {usable * items_per_class}, or lower items_per_class"
+        )
+    return Sampler(labels, classes, items_per_class, seed), LeftOut(len(small), int(small.sum()))

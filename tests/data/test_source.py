@@ -1,0 +1,135 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from recallk import InputError
+from recallk.data.record import Record
+from recallk.data.source import check_images, check_test_positives, part, read_data, split_classes
+
+PIXELS = np.zeros((2, 2), np.uint8)
+
+
+def save(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_folders_within_folders(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/x/2.PNG", "b/y/3.jpeg", ".hidden/4.jpg", "b/x/.5.jpg"):
+        save(tmp_path / name)
+    (tmp_path / "a/notes.txt").write_text("passed over")
+    records = read_data(str(tmp_path))
+    assert [(str(r.image.relative_to(tmp_path)), r.label) for r in records if isinstance(r.image, Path)] == [
+        ("a/1.jpg", "a"),
+        ("b/x/2.PNG", "b/x"),
+        ("b/y/3.jpeg", "b/y"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"table.{kind}"
+    if kind == "csv":
+        path.write_text('path,label,split,price\r\na.jpg,007,train,1\r\n"b,c.jpg",7,test,2\r\n')
+    else:
+        columns = {"path": ["a.jpg", "b,c.jpg"], "label": ["007", "7"], "split": ["train", "test"]}
+        parquet.write_table(pyarrow.table(columns), path)
+    assert read_data(str(path)) == [
+        Record(tmp_path / "a.jpg", "007", "train"),
+        Record(tmp_path / "b,c.jpg", "7", "test"),
+    ]
+
+
+def test_whole_number_labels_of_parquet(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"path": ["a", "b"], "label": [12, 3]}), tmp_path / "t.parquet")
+    assert [record.label for record in read_data(str(tmp_path / "t.parquet"))] == ["12", "3"]
+
+
+def table(text: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "t.csv").write_text(text)
+        return folder / "t.csv"
+
+    return make
+
+
+def loose(folder: Path) -> Path:
+    save(folder / "loose.jpg")
+    return folder
+
+
+def not_a_table(folder: Path) -> Path:
+    (folder / "data.txt").write_text("x")
+    return folder / "data.txt"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "nowhere", "nowhere: no such folder"),
+        (lambda folder: folder / "no.csv", "no such table"),
+        (lambda folder: folder, "no images below this folder"),
+        (loose, "outside any class"),
+        (not_a_table, "neither a folder nor"),
+        (table("path,class\na,b\n"), "no column 'label'; the columns are path, class"),
+        (table("path,label\na.jpg,\n"), "row 1: empty label"),
+        (table("path,label\na.jpg,x\na.jpg,y\n"), "row 2: a.jpg stands in row 1 already"),
+        (table("path,label,split\na.jpg,x,valid\n"), "row 1: split is 'valid'"),
+        (table("path,label\n"), "no rows"),
+        (table("path,label\na.jpg,x,y,z\n"), "not a readable CSV table"),
+    ],
+)
+def test_bad_sources_get_one_line(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_data(str(make(tmp_path)))
+
+
+def records(**images_of: int) -> list[Record]:
+    return [Record(PIXELS, label) for label, count in images_of.items() for _ in range(count)]
+
+
+def test_classes_are_split_disjoint_seeded_and_as_asked() -> None:
+    given = records(**{f"c{i}": 3 for i in range(10)})
+    split = split_classes(given, 0.3, seed=1)
+    train, test = part(split, "train"), part(split, "test")
+    assert not set(train.classes) & set(test.classes)
+    assert (len(train.classes), len(test.classes)) == (7, 3)
+    assert len(train.labels) + len(test.labels) == 30
+    assert split == split_classes(given, 0.3, seed=1)
+    assert split != split_classes(given, 0.3, seed=2)
+    assert [train.classes[label] for label in train.labels] == [record.label for record in train.records]
+
+
+def test_each_side_gets_a_class() -> None:
+    for fraction in (0.01, 0.99):
+        split = split_classes(records(a=2, b=2), fraction, 0)
+        assert {record.split for record in split} == {"train", "test"}
+
+
+def test_a_given_split_is_kept_and_checked() -> None:
+    given = [Record(PIXELS, "a", "train"), Record(PIXELS, "b", "test")]
+    assert split_classes(given, 0.5, 0) == given
+    with pytest.raises(InputError, match="no test images"):
+        split_classes([Record(PIXELS, "a", "train"), Record(PIXELS, "b", "train")], 0.5, 0)
+    with pytest.raises(InputError, match="class a is in the train and in the test split"):
+        split_classes([*given, Record(PIXELS, "a", "test")], 0.5, 0)
+
+
+def test_one_class_and_lonely_test_images() -> None:
+    with pytest.raises(InputError, match=r"only one class \(a\)"):
+        split_classes(records(a=5), 0.5, 0)
+    with pytest.raises(InputError, match="every test class has one image"):
+        check_test_positives(part(records(a=1, b=1), None))
+
+
+def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
+    save(tmp_path / "good.jpg")
+    (tmp_path / "bad.jpg").write_text("x")
+    check_images([Record(tmp_path / "good.jpg", "a")])
+    with pytest.raises(InputError, match=r"bad\.jpg"):
+        check_images([Record(tmp_path / "good.jpg", "a"), Record(tmp_path / "bad.jpg", "a")])

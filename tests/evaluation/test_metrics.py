@@ -1,0 +1,268 @@
+"""Metrics against a loop over queries that sorts everything, and against pytorch-metric-learning."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+from recallk.errors import InputError
+from recallk.evaluation import metrics
+from recallk.evaluation.metrics import Array, labelled_embeddings, retrieval_metrics
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def obvious_metrics(
+    queries: Floats, labels: Ints, gallery: Floats | None, gallery_labels: Ints | None, ks: Sequence[int]
+) -> dict[str, float]:
+    """Rank the whole gallery for one query after the other; equal similarities in the order of indexes."""
+    items, classes = (queries, labels) if gallery is None or gallery_labels is None else (gallery, gallery_labels)
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    by_query: dict[str, list[float]] = {}
+    for i, query in enumerate(queries):
+        similarities = unit @ (query / np.linalg.norm(query))
+        ranking = [int(j) for j in np.argsort(-similarities, kind="stable") if gallery is not None or j != i]
+        hits = [bool(classes[j] == labels[i]) for j in ranking]
+        r = sum(hits)
+        if r == 0:
+            continue
+        values = {f"recall@{k}": float(any(hits[:k])) for k in ks}
+        values |= {f"precision@{k}": sum(hits[:k]) / k for k in ks}
+        values["r_precision"] = sum(hits[:r]) / r
+        values["map@r"] = sum(sum(hits[: j + 1]) / (j + 1) for j in range(r) if hits[j]) / r
+        values["mrr"] = 1 / (hits.index(True) + 1)
+        for name, value in values.items():
+            by_query.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in by_query.items()}
+
+
+@dataclass
+class Problem:
+    queries: Floats
+    labels: Ints
+    gallery: Floats | None
+    gallery_labels: Ints | None
+
+
+def sides(data: st.DataObject, rng: np.random.Generator) -> tuple[Floats, Ints]:
+    """Draw classes of any size, in any order; some rows are copies of another of their class."""
+    sizes = data.draw(st.lists(st.sampled_from([1, 1, 2, 3, 5, 12]), min_size=1, max_size=7))
+    names = rng.permutation(np.arange(-3, 9) * 1_000_000_007)[: len(sizes)]
+    labels = rng.permutation(np.repeat(names, sizes))
+    rows = rng.normal(size=(len(labels), 4))
+    for i in range(len(labels)):
+        if rng.random() < 0.2:
+            rows[i] = rows[rng.choice(np.flatnonzero(labels == labels[i]))]
+    return rows, labels
+
+
+def draw_problem(data: st.DataObject) -> Problem:
+    rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    queries, labels = sides(data, rng)
+    if data.draw(st.booleans()):
+        return Problem(queries, labels, *sides(data, rng))
+    return Problem(queries, labels, None, None)
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_equals_the_loop_over_queries(data: st.DataObject) -> None:
+    p = draw_problem(data)
+    ks = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3, unique=True))
+    expected = obvious_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_CELLS_AT_ONCE", data.draw(st.sampled_from([1, 50, 2**22])))
+        patch.setattr(metrics, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 300, 2**26])))
+        if not expected:
+            with pytest.raises(InputError, match="no query has an item of its own class"):
+                retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+            return
+        measured = retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+    assert measured == pytest.approx(expected, abs=1e-9)
+    assert all(type(value) is float for value in measured.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 40))
+def test_first_rank_with_ties_between_classes(seed: int, size: int) -> None:
+    """Exact similarities: the rank below the searched list follows the order by index."""
+    rng = np.random.default_rng(seed)
+    rows, gallery = (rng.integers(0, 2, size=(n, 4)) - 0.5 for n in (10, size))
+    labels, gallery_labels = rng.integers(0, 6, 10), rng.integers(0, 6, size)
+    gallery_labels[0] = labels[0]
+    deep = max(int((gallery_labels == label).sum()) for label in labels)
+    expected = obvious_metrics(rows, labels, gallery, gallery_labels, (1,))["mrr"]
+    shallow = retrieval_metrics(rows, labels, gallery, gallery_labels, (1,))["mrr"]
+    full = retrieval_metrics(rows, labels, gallery, gallery_labels, (size,))["mrr"]
+    assert full == pytest.approx(expected, abs=1e-12)
+    if deep < 100:  # FAISS keeps the lower index at the last place in its short lists
+        assert shallow == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_pytorch_metric_learning(apart: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = torch.from_numpy(rng.integers(0, 90, 400))  # unequal classes, some of one item
+    centres = rng.normal(size=(90, 16))
+    embeddings = torch.from_numpy(centres[labels] + 1.2 * rng.normal(size=(400, 16))).float()
+    embeddings = torch.nn.functional.normalize(embeddings, dim=1)
+    queries = slice(0, 150) if apart else slice(None)
+    gallery = slice(150, None) if apart else slice(None)
+    calculator = AccuracyCalculator(
+        include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
+        k="max_bin_count",
+        device=torch.device("cpu"),
+    )
+    theirs = calculator.get_accuracy(
+        embeddings[queries],
+        labels[queries],
+        embeddings[gallery],
+        labels[gallery],
+        ref_includes_query=not apart,
+    )
+    if apart:
+        ours = retrieval_metrics(embeddings[queries], labels[queries], embeddings[gallery], labels[gallery])
+    else:
+        ours = retrieval_metrics(embeddings, labels)
+    assert 0.1 < ours["map@r"] < 0.9, "vacuous otherwise"
+    assert ours["precision@1"] == ours["recall@1"] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
+    assert ours["r_precision"] == pytest.approx(theirs["r_precision"], abs=1e-6)
+    assert ours["map@r"] == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
+
+
+def test_query_is_excluded_by_index_among_duplicates() -> None:
+    """Four equal rows of four classes, and far away a pair for each: no query finds its class at first."""
+    rows = np.array([[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)
+    labels = np.array([0, 1, 2, 3, 0, 1, 2, 3])
+    result = retrieval_metrics(rows, labels, ks=(1, 3, 7))
+    assert result["recall@1"] == result["recall@3"] == result["r_precision"] == 0
+    assert result["recall@7"] == 1
+    # duplicates of one class find each other
+    assert retrieval_metrics(rows, [0] * 4 + [1] * 4, ks=(3,))["precision@3"] == 1
+
+
+def test_singletons_are_distractors_only() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.1, 1.0]])
+    result = retrieval_metrics(rows, np.array([0, 0, 1, 2]), ks=(1, 3))
+    assert result["recall@1"] == 0  # each of the pair is nearer to a singleton
+    assert result["recall@3"] == 1
+    assert result["mrr"] == pytest.approx((1 / 3 + 1 / 3) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e3])
+def test_any_precision_and_scale(dtype: torch.dtype, scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = (torch.randn(60, 8, generator=generator) * scale).to(dtype)
+    labels = torch.arange(60) % 7
+    expected = obvious_metrics(rows.double().numpy(), labels.numpy(), None, None, (1, 10))
+    assert retrieval_metrics(rows, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_extreme_scales_are_normalised() -> None:
+    rows, _ = labelled_embeddings(np.array([[3e300, 4e300], [3e-300, 4e-300], [0.0, 0.0]]), [0, 1, 2])  # type: ignore[arg-type]
+    torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16, np.int64])
+def test_arrays_of_any_integer_and_layout(kind: type[np.integer[Any]]) -> None:
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(30, 4)), rng.integers(0, 5, 30)
+    expected = retrieval_metrics(torch.from_numpy(rows), torch.from_numpy(labels))
+    turned = np.asfortranarray(rows)[::-1]
+    turned.flags.writeable = False
+    assert retrieval_metrics(turned, labels.astype(kind)[::-1]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_gradients_are_left_alone() -> None:
+    rows = torch.randn(10, 3, requires_grad=True)
+    retrieval_metrics(rows, torch.arange(10) % 2, rows, torch.arange(10) % 2)
+    assert rows.requires_grad
+    assert rows.grad is None
+
+
+def test_a_large_class_stays_within_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One class of 3,000 among small ones: no table larger than asked, and the small classes' are narrow."""
+    shapes: list[tuple[int, ...]] = []
+
+    def spy(problem: Any, rows: Any, reach: int) -> torch.Tensor:
+        table = original(problem, rows, reach)
+        shapes.append(tuple(table.shape))
+        return table
+
+    original = metrics._relevance_table
+    monkeypatch.setattr(metrics, "_relevance_table", spy)
+    monkeypatch.setattr(metrics, "_CELLS_AT_ONCE", 2**20)
+    labels = torch.cat([torch.zeros(3000, dtype=torch.int64), torch.arange(1, 401).repeat_interleave(2)])
+    retrieval_metrics(torch.randn(3800, 8), labels)
+    assert max(rows * depth for rows, depth in shapes) <= 2**20
+    assert sum(rows for rows, _ in shapes) == 3800
+    assert shapes[0][1] == 2999
+    assert shapes[-1][1] == 10
+
+
+ROWS = np.random.default_rng(0).normal(size=(6, 3))
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+BAD = np.where(np.arange(6)[:, None] < 2, np.nan, ROWS)
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    "labels too short": (
+        lambda: retrieval_metrics(ROWS, LABELS[:5]),
+        r"embeddings have 6 rows but their labels have shape \(5,\)",
+    ),
+    "labels 2-D": (lambda: retrieval_metrics(ROWS, LABELS[:, None]), r"labels have shape \(6, 1\)"),
+    "labels of floats": (lambda: retrieval_metrics(ROWS, LABELS * 1.0), "must be integers, got torch.float64"),
+    "labels of words": (lambda: retrieval_metrics(ROWS, np.array(list("aabbcc"))), "got an array of <U1"),
+    "gallery labels": (
+        lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS[:2]),
+        r"gallery have 6 rows but their labels have shape \(2,\)",
+    ),
+    "NaN": (lambda: retrieval_metrics(BAD, LABELS), "embeddings hold NaN or infinite values in 2 of 6 rows"),
+    "infinite": (
+        lambda: retrieval_metrics(ROWS, LABELS, BAD * np.inf, LABELS),
+        "gallery hold NaN or infinite values in 6 of 6 rows",
+    ),
+    "dimensions": (
+        lambda: retrieval_metrics(ROWS, LABELS, ROWS[:, :2], LABELS),
+        "embeddings have 3 dimensions but the gallery has 2",
+    ),
+    "1-D": (lambda: retrieval_metrics(ROWS[:, 0], LABELS), r"must be 2-D \(items, dimensions\), got shape \(6,\)"),
+    "integers": (lambda: retrieval_metrics(ROWS.astype(int), LABELS), "must be floating-point numbers"),
+    "empty": (lambda: retrieval_metrics(ROWS[:0], LABELS[:0]), r"embeddings are empty \(shape \(0, 3\)\)"),
+    "empty gallery": (lambda: retrieval_metrics(ROWS, LABELS, ROWS[:0], LABELS[:0]), "gallery are empty"),
+    "no gallery labels": (lambda: retrieval_metrics(ROWS, LABELS, ROWS), "give both or neither"),
+    "no gallery": (lambda: retrieval_metrics(ROWS, LABELS, None, LABELS), "give both or neither"),
+    "k of 0": (lambda: retrieval_metrics(ROWS, LABELS, ks=(1, 0)), "integer of at least 1, got 0"),
+    "k of 1.5": (lambda: retrieval_metrics(ROWS, LABELS, ks=(1.5,)), "got 1.5"),  # type: ignore[arg-type]
+    "one k": (lambda: retrieval_metrics(ROWS, LABELS, ks=10), "ks must be a sequence"),  # type: ignore[arg-type]
+    "no k": (lambda: retrieval_metrics(ROWS, LABELS, ks=()), "ks must be a sequence of at least one"),
+    "singletons": (lambda: retrieval_metrics(ROWS, np.arange(6)), "no query has an item of its own class"),
+    "other classes": (lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS + 3), "no query has an item of its own"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(mistake: str) -> None:
+    call, message = MISTAKES[mistake]
+    with pytest.raises(InputError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_cpu() -> None:
+    rows: Array = torch.randn(500, 32)
+    labels = torch.arange(500) % 60
+    assert isinstance(rows, torch.Tensor)
+    expected = retrieval_metrics(rows, labels)
+    assert retrieval_metrics(rows.cuda(), labels) == pytest.approx(expected, abs=1e-6)
+    apart = retrieval_metrics(rows.cuda(), labels, rows, labels.cuda())
+    assert apart == pytest.approx(retrieval_metrics(rows, labels, rows, labels), abs=1e-6)

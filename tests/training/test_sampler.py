@@ -1,0 +1,68 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recallk import InputError
+from recallk.training.sampler import Sampler, make_sampler
+
+
+@given(st.lists(st.integers(1, 23), min_size=2, max_size=30), st.integers(2, 5), st.integers(2, 6), st.integers(0, 9))
+@settings(max_examples=100, deadline=None)
+def test_a_batch_is_so_many_classes_times_so_many_images(
+    sizes: list[int], items: int, classes: int, epoch: int
+) -> None:
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    sampler = Sampler(labels, classes, items, seed=3)
+    used: Counter[int] = Counter()
+    batches = list(sampler.epoch(epoch))
+    for batch in batches:
+        of_class = Counter(labels[batch].tolist())
+        assert len(of_class) == classes
+        assert set(of_class.values()) == {items}
+        used.update(batch.tolist())
+    assert not used or max(used.values()) == 1, "an image twice in an epoch"
+    left = Counter(labels.tolist())
+    left.subtract(labels[list(used)].tolist())
+    assert sum(count >= items for count in left.values()) < classes, "one more batch could have been made"
+    assert len(batches) == sampler.batches(epoch)
+
+
+def test_epochs_differ_and_can_be_repeated() -> None:
+    labels = np.arange(60) // 6
+    sampler = Sampler(labels, 3, 4, seed=1)
+
+    def order(sampler: Sampler, epoch: int) -> list[int]:
+        return np.concatenate(list(sampler.epoch(epoch))).tolist()  # type: ignore[no-any-return]
+
+    assert order(sampler, 5) == order(sampler, 5)
+    assert order(sampler, 5) != order(sampler, 6)
+    assert order(sampler, 5) != order(Sampler(labels, 3, 4, seed=2), 5)
+
+
+def test_small_classes_are_counted_as_left_out() -> None:
+    labels = np.repeat(np.arange(4), [4, 1, 3, 9])
+    sampler, left_out = make_sampler(labels, None, 4, seed=0)
+    assert (left_out.classes, left_out.images) == (2, 4)
+    assert sampler.classes_per_batch == 2
+
+
+def test_the_default_batch_is_all_classes_up_to_4000_images() -> None:
+    assert make_sampler(np.arange(40) // 4, None, 4, 0)[0].classes_per_batch == 10
+    assert make_sampler(np.arange(8000) // 4, None, 4, 0)[0].classes_per_batch == 1000
+
+
+@pytest.mark.parametrize(
+    ("labels", "batch_size", "message"),
+    [
+        (np.arange(10) // 2, None, "0 of 5 training classes have 4 images or more"),
+        (np.arange(40) // 4, 44, "batch_size=44 is 11 classes of 4 images, and 10 training classes"),
+        (np.arange(40) // 4, 4, "choose 8 to 40"),
+    ],
+)
+def test_impossible_batches(labels: np.ndarray, batch_size: int | None, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(InputError, match=message):
+        make_sampler(labels, batch_size, 4, 0)

@@ -1,0 +1,141 @@
+"""Whole runs on small pictures: repeatable, resumable, nothing half-written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from recallk import InputError, load
+from recallk.training.checkpoint import Row, RunFolder
+from recallk.training.config import make_config
+from recallk.training.trainer import Trainer, learning_rate, prepare
+
+SMALL: dict[str, Any] = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "batch_norm": "per-chunk",
+    "embedding_size": 16,
+    "image_size": 32,
+    "resize": 32,
+    "crop_scale": (0.5, 1.0),
+    "epochs": 2,
+    "learning_rate": 2e-3,
+    "chunk_size": 7,
+    "workers": 0,
+    "accelerator": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight classes, each a pattern of its own with noise over it."""
+    root: Path = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for label in range(8):
+        pattern = random.integers(0, 255, (5, 5, 3))
+        (root / f"class{label}").mkdir()
+        for number in range(6):
+            noisy = (pattern + random.normal(0, 40, pattern.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).resize((40, 36)).save(root / f"class{label}" / f"{number}.png")
+    return root
+
+
+def train(pictures: Path, run: Path, **changes: Any) -> list[Row]:
+    plan = prepare(make_config(SMALL, {"data": str(pictures)}, changes))
+    return list(Trainer(plan, RunFolder(run)).rows())
+
+
+def without_time(rows: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_run_leaves_everything_in_its_folder(pictures: Path, tmp_path: Path) -> None:
+    rows = train(pictures, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert folder.history() == rows
+    assert [row["kind"] for row in rows] == ["evaluation", *["step", "evaluation"] * 2]
+    assert folder.read_config().data == str(pictures)
+    assert {path.name for path in folder.path.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "checkpoint",
+        "model.safetensors",
+    }
+    assert load(folder.path).embed([pictures / "class0" / "0.png"]).shape == (1, 16)
+
+
+def test_one_seed_gives_one_result_and_another_another(pictures: Path, tmp_path: Path) -> None:
+    first = without_time(train(pictures, tmp_path / "1"))
+    assert first == without_time(train(pictures, tmp_path / "2", workers=2))
+    assert first == without_time(train(pictures, tmp_path / "3", host_memory_gb=0))
+    other = without_time(train(pictures, tmp_path / "4", seed=2))
+    assert first[1]["loss"] != other[1]["loss"]
+    assert first[-1]["map@r"] != other[-1]["map@r"]
+
+
+@pytest.mark.parametrize("stop_after", ["step", "evaluation"])
+def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Path, stop_after: str) -> None:
+    changes = {"epochs": 3, "schedule": "cosine", "warmup_steps": 2, "optimizer": "adamw"}
+    whole = without_time(train(pictures, tmp_path / "whole", **changes))
+    config = make_config(SMALL, {"data": str(pictures)}, changes)
+    folder = RunFolder(tmp_path / "cut")
+    for row in Trainer(prepare(config), folder).rows():
+        if row["epoch"] == 2 and row["kind"] == stop_after:
+            break
+    assert not folder.model.exists()
+    list(Trainer(prepare(folder.read_config()), folder).rows(resume=True))
+    assert without_time(folder.history()) == whole
+    ends = [load(tmp_path / name).state_dict() for name in ("whole", "cut")]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+def test_training_learns(pictures: Path, tmp_path: Path) -> None:
+    rows = train(pictures, tmp_path / "run", epochs=15, evaluate_every=15)
+    losses = [row["loss"] for row in rows if row["kind"] == "step"]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.03
+
+
+def test_a_taken_folder_is_left_alone(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("keep")
+    with pytest.raises(InputError, match="exists already"):
+        train(pictures, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_image_that_breaks_during_the_first_epoch_leaves_no_run(pictures: Path, tmp_path: Path) -> None:
+    plan = prepare(make_config(SMALL, {"data": str(pictures)}))
+    view = plan.train.records[0]
+    assert isinstance(view.image, Path)
+    whole = view.image.read_bytes()
+    view.image.write_bytes(whole[:60])
+    try:
+        with pytest.raises(InputError, match="truncated or broken"):
+            list(Trainer(plan, RunFolder(tmp_path / "run")).rows())
+    finally:
+        view.image.write_bytes(whole)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_needs_a_checkpoint(pictures: Path, tmp_path: Path) -> None:
+    plan = prepare(make_config(SMALL, {"data": str(pictures)}))
+    with pytest.raises(InputError, match="no checkpoint"):
+        next(Trainer(plan, RunFolder(tmp_path)).rows(resume=True))
+
+
+def test_an_accelerator_that_is_not_there(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="accelerator=warp"):
+        train(pictures, tmp_path / "run", accelerator="warp")
+
+
+def test_the_learning_rate_is_a_function_of_the_step() -> None:
+    milestones = make_config({"data": "x", "learning_rate": 1, "milestones": (2, 3), "warmup_steps": 4, "epochs": 4})
+    rates = [learning_rate(milestones, epoch, step, 8) for step, epoch in enumerate([1, 1, 2, 2, 3, 3, 4, 4], 1)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 0.3, 0.3, 0.09, 0.09])
+    cosine = make_config({"data": "x", "learning_rate": 1, "schedule": "cosine"})
+    assert learning_rate(cosine, 1, 1, 10) == 1
+    assert learning_rate(cosine, 1, 6, 10) == pytest.approx(0.5)
+    assert 0 < learning_rate(cosine, 1, 10, 10) < 0.03
