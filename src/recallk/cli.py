@@ -28,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
-_UsageError = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps it
+# click's, wherever this version of typer keeps it
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def test_broken_files_are_named_by_both_checks(tmp_path: Path, name: str) -> Non
     path = broken_files(tmp_path)[name]
     for read in (read_image, check_image):
         with pytest.raises(InputError, match=name):
-            read(path)  # type: ignore[operator]
+            read(path)
 
 
 def test_whole_files_pass_the_check(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def exact_rows(count: int, seed: int) -> Tensor:
 
 
 def check_exact(found: Neighbours, queries: Tensor, gallery: Tensor, k: int, exclude: Tensor | None) -> None:
-    """Compare with the sorted similarities, query by query; ties may fall either way at the k-th place."""
+    """Compare with the sorted similarities, query by query, equal ones by index."""
     assert found.similarities.dtype == torch.float32
     assert found.indexes.dtype == torch.int64
     kept = min(k, len(gallery) - (exclude is not None))
@@ -37,14 +37,9 @@ def check_exact(found: Neighbours, queries: Tensor, gallery: Tensor, k: int, exc
     for i in range(len(queries)):
         scores = (queries[i].double() @ gallery.double().T).numpy()
         candidates = [j for j in range(len(gallery)) if exclude is None or j != int(exclude[i])]
-        best = sorted((scores[j] for j in candidates), reverse=True)[:kept]
-        indexes = found.indexes[i].tolist()
-        assert set(indexes) <= set(candidates)
-        assert len(set(indexes)) == kept
-        np.testing.assert_allclose(found.similarities[i], best, atol=1e-6)
-        np.testing.assert_allclose(scores[indexes], best, atol=1e-6)
-        pairs = list(zip((-found.similarities[i]).tolist(), indexes, strict=True))
-        assert pairs == sorted(pairs), "best first, and equal ones by index"
+        best = sorted(candidates, key=lambda j: (-scores[j], j))[:kept]
+        assert found.indexes[i].tolist() == best
+        np.testing.assert_allclose(found.similarities[i], scores[best], atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["faiss", "products"])
@@ -68,10 +63,18 @@ def test_equals_sorting(engine: str, data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "_NEIGHBOURS_AT_ONCE", data.draw(st.sampled_from([1, 37, 2**22])))
         if engine == "products":  # what runs on a GPU
-            patch.setattr(search, "_search", search._search_by_products)
+            patch.setattr(search, "_search_by_faiss", search._search_by_products)
             patch.setattr(search, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 100, 2**26])))
         found = nearest(queries, gallery, k, exclude=exclude)
     check_exact(found, queries, gallery, k, exclude)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 150, 700])
+def test_a_smaller_k_gives_the_first_columns(k: int) -> None:
+    """Also among ties, and on both sides of the sizes at which FAISS changes its method."""
+    gallery = exact_rows(900, 0)
+    whole = nearest(gallery[:30], gallery, 900)
+    assert nearest(gallery[:30], gallery, k).indexes.equal(whole.indexes[:, :k])
 
 
 def test_excludes_by_index_not_by_place() -> None:
@@ -79,8 +82,7 @@ def test_excludes_by_index_not_by_place() -> None:
     found = nearest(rows, rows, 4, exclude=torch.arange(5))
     assert found.indexes.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
     # the own row is not even among the k + 1 first
-    found = nearest(rows, rows, 1, exclude=torch.arange(5))
-    assert all(found.indexes[i, 0] != i for i in range(5))
+    assert nearest(rows, rows, 1, exclude=torch.arange(5)).indexes[:, 0].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_nothing_is_left_of_a_gallery_of_one() -> None:
@@ -90,7 +92,7 @@ def test_nothing_is_left_of_a_gallery_of_one() -> None:
 
 @pytest.mark.parametrize("k", [1500, 4000])
 def test_k_in_the_thousands(k: int) -> None:
-    gallery = unit_rows(3000, 8, 0)
+    gallery = unit_rows(3000, 64, 0)
     exclude = torch.arange(20)
     found = nearest(gallery[:20], gallery, k, exclude=exclude)
     check_exact(found, gallery[:20], gallery, k, exclude)

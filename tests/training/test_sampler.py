@@ -63,6 +63,6 @@ def test_the_default_batch_is_all_classes_up_to_4000_images() -> None:
         (np.arange(40) // 4, 4, "choose 8 to 40"),
     ],
 )
-def test_impossible_batches(labels: np.ndarray, batch_size: int | None, message: str) -> None:  # type: ignore[type-arg]
+def test_impossible_batches(labels: np.ndarray, batch_size: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_sampler(labels, batch_size, 4, 0)

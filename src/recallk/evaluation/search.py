@@ -40,8 +40,8 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
     makes); on any other device, blocks of matrix products and `topk`. Beside the result, memory is bounded
     whatever `Q` is.
 
-    Items of exactly equal similarity come in the order of their indexes. Which of them are still among the k when
-    the k-th place falls between equal ones is not specified.
+    Items of exactly equal (float32) similarity come in the order of their indexes, also where the k-th place falls
+    between them; so a smaller k gives the first columns of a larger one.
 
     Args:
         queries: `(Q, D)` float32, L2-normalised if the similarity is to be the cosine; finite.
@@ -64,7 +64,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
     similarities = torch.empty(len(queries), kept)
     indexes = torch.empty(len(queries), kept, dtype=torch.int64)
     for rows in blocks(len(queries), max(1, _NEIGHBOURS_AT_ONCE // depth)):
-        found = _in_order(_search(queries[rows].detach(), gallery, depth))
+        found = _search(queries[rows].detach(), gallery, depth)
         if exclude is not None:
             found = _without(found, exclude[rows].cpu())
         similarities[rows], indexes[rows] = found.similarities, found.indexes
@@ -87,15 +87,26 @@ def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
 
 
 def _search(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
-    if queries.device.type == "cpu":
-        found = faiss.knn(queries.numpy(), gallery.numpy(), depth, metric=faiss.METRIC_INNER_PRODUCT)
-        neighbours = Neighbours(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
-    else:
-        neighbours = _search_by_products(queries, gallery, depth)
+    """Return the first `depth` of each query, equal similarities by index, for a `depth` that the gallery has."""
+    search = _search_by_faiss if queries.device.type == "cpu" else _search_by_products
+    # one place further shows whether the last one falls between equal similarities
+    found = search(queries, gallery, min(depth + 1, len(gallery)))
     # FAISS answers NaN with the index -1, topk with NaN
-    if (neighbours.indexes < 0).any() or neighbours.similarities.isnan().any():
+    if (found.indexes < 0).any() or found.similarities.isnan().any():
         raise InputError("queries or gallery hold NaN or infinite values: search needs finite embeddings")
-    return neighbours
+    found = _in_order(found)
+    similarities, indexes = found.similarities[:, :depth], found.indexes[:, :depth]
+    if depth < len(gallery):
+        cut = found.similarities[:, depth - 1] == found.similarities[:, depth]
+        if cut.any():
+            again = _search_by_index(queries[cut.to(queries.device)], gallery, depth)
+            similarities[cut], indexes[cut] = again.similarities, again.indexes
+    return Neighbours(similarities, indexes)
+
+
+def _search_by_faiss(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
+    found = faiss.knn(queries.numpy(), gallery.numpy(), depth, metric=faiss.METRIC_INNER_PRODUCT)
+    return Neighbours(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
 
 
 def _search_by_products(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
@@ -107,8 +118,24 @@ def _search_by_products(queries: Tensor, gallery: Tensor, depth: int) -> Neighbo
     return Neighbours(torch.cat(similarities), torch.cat(indexes))
 
 
+def _search_by_index(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
+    """Search where the last place falls between equal similarities: those of the lowest indexes are taken."""
+    similarities, indexes = [], []
+    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // (4 * len(gallery)))):
+        scores = inner_products(queries[rows], gallery)
+        last = scores.topk(depth, dim=1).values[:, -1:]
+        above, equal = scores > last, scores == last
+        room = depth - above.sum(dim=1, keepdim=True)
+        taken = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
+        by_index = taken.nonzero()[:, 1].view(len(scores), depth)
+        best, order = scores.gather(1, by_index).sort(dim=1, descending=True, stable=True)
+        similarities.append(best.cpu())
+        indexes.append(by_index.gather(1, order).cpu())
+    return Neighbours(torch.cat(similarities), torch.cat(indexes))
+
+
 def _in_order(found: Neighbours) -> Neighbours:
-    """Put equal similarities in the order of their indexes; the search leaves them in any."""
+    """Put equal similarities in the order of their indexes; FAISS and `topk` leave them in any."""
     similarities, indexes = found.similarities, found.indexes
     tied = (similarities[:, 1:] == similarities[:, :-1]).any(dim=1)
     if not tied.any():

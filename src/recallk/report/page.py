@@ -1,0 +1,71 @@
+"""One HTML file that shows a finished run; it needs nothing beside it, no network and no script."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from recallk.report.figures import loss_chart, recall_chart, similarity_chart
+from recallk.report.pictures import Retrieval
+from recallk.training.checkpoint import replace_file
+
+_THUMBNAIL = 160  # pixels of the longest side: sharp on a dense screen, and a few kB
+_TINY = 64  # up to here the very pixels are kept, and the browser enlarges them without blur
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page shows of a run."""
+
+    title: str
+    summary: list[tuple[str, str, str]]  # name, before and after, in percent: ("recall@1", "41.2", "78.9")
+    facts: list[tuple[str, str]]  # ("train images", "12,345")
+    history: list[dict[str, object]]  # the rows of metrics.jsonl
+    same_class: NDArray[np.float32]  # similarities of a sample of pairs of one class
+    other_class: NDArray[np.float32]  # and of pairs of two classes
+    worst: list[Retrieval]
+    best: list[Retrieval]
+    config: str  # YAML
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the page, all of it or nothing."""
+    environment = Environment(
+        loader=PackageLoader("recallk.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thumbnail"] = _thumbnail
+    environment.filters["tiny"] = _is_tiny
+    charts = [recall_chart(data.history), loss_chart(data.history), similarity_chart(data.same_class, data.other_class)]
+    groups = [
+        ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
+        ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
+    ]
+    page = environment.get_template("page.html").render(data=data, charts=charts, groups=groups)
+    replace_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
+
+
+def _is_tiny(image: Image.Image) -> bool:
+    return max(image.size) <= _TINY
+
+
+def _thumbnail(image: Image.Image) -> str:
+    """Return an image as a data URI: PNG of its own size where it is tiny, else a small JPEG."""
+    out = io.BytesIO()
+    image = image.convert("RGB")
+    if _is_tiny(image):
+        image.save(out, format="PNG", optimize=True)
+        kind = "png"
+    else:
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+        image.save(out, format="JPEG", quality=82, optimize=True)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
