@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -56,7 +57,7 @@ def _with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     for name, field in TrainConfig.model_fields.items():
-        default = "" if field.is_required() or field.default is None else f"[{_as_typed(field.default)}]"
+        default = "" if field.default is None or field.default is PydanticUndefined else f"[{_as_typed(field.default)}]"
         choices = _choices(field.annotation)
         about = " ".join(filter(None, (field.description, choices and f"({choices})", default)))
         option = typer.Option(f"--{name.replace('_', '-')}", help=escape(about), show_default=False, metavar="VALUE")
@@ -157,9 +158,11 @@ def _train(config: TrainConfig, run: Path, resume: bool) -> None:
                     note=f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s",
                 )
             else:
-                when = f"epoch {row['epoch']:>3}" if row["epoch"] else "untrained"
-                values = "  ".join(f"{name} {100 * row[name]:5.1f}" for name in _headline(config))
-                progress.console.print(f"{when:>9}  {values}")
+                when = f"epoch {row['epoch']}" if row["epoch"] else "untrained"
+                recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
+                ks = ",".join(map(str, config.evaluate_ks))
+                line = f"{when:<10}recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
+                progress.console.print(line, soft_wrap=True)
                 progress.update(task, note="")
     with console.status("writing the report"):
         report_run(trainer)
@@ -185,19 +188,23 @@ def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
     shown = ", ".join(test_classes[:3]) + (", …" if len(test_classes) > 3 else "")
     console.print(
         f"train     {len(plan.train.labels):,} images of {len(plan.train.classes):,} classes\n"
-        f"test      {len(plan.test.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})"
+        f"test      {len(plan.test.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
+        soft_wrap=True,
     )
     if plan.left_out.classes:
         console.print(
             f"left out  {plan.left_out.classes:,} training classes ({plan.left_out.images:,} images) "
-            f"with fewer than {config.items_per_class} images"
+            f"with fewer than {config.items_per_class} images",
+            soft_wrap=True,
         )
     size = plan.sampler.classes_per_batch * config.items_per_class
     console.print(
         f"batch     {size:,} images: {config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes, "
-        f"in chunks of {config.chunk_size}; {plan.steps:,} steps in {config.epochs} epochs\n"
+        f"in chunks of {config.chunk_size}\n"
+        f"steps     {plan.steps:,} in {config.epochs} epochs\n"
         f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
-        f"{parameters / 1e6:.1f} million parameters"
+        f"{parameters / 1e6:.1f} million parameters",
+        soft_wrap=True,
     )
 
 

@@ -28,12 +28,21 @@ def test_the_last_layer_wins() -> None:
     assert make_config({"data": "x", "epochs": 3}, {"epochs": "4"}).epochs == 4
 
 
+def test_defaults_that_follow_from_other_keys() -> None:
+    assert make_config({"data": "x"}).batch_norm == "frozen"
+    assert make_config({"data": "x", "weights": "none"}).batch_norm == "per-chunk"
+    assert make_config({"data": "x", "weights": "none", "batch_norm": "frozen"}).batch_norm == "frozen"
+    assert make_config({"data": "x"}).resize == 256
+    assert make_config({"data": "x", "image_size": "384"}).resize == 439
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"epoch": 3}, "unknown key 'epoch': did you mean epochs"),
         ({"zzz": 3}, "the keys are backbone"),
         ({"epochs": 0}, "epochs=0: input should be greater than or equal to 1"),
+        ({"image_size": "big"}, "image_size='big'"),
         ({"epochs": "many"}, "epochs='many'"),
         ({"pooling": "max"}, "'average', 'gem' or 'token'"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),

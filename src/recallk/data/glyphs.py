@@ -11,7 +11,6 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -73,12 +72,14 @@ def _draw_all(size: int, fonts_per_character: int) -> _Drawings:
     """Draw every character that enough typefaces have, without empty pictures and placeholders."""
     codes = {path: _codes(path) for path in _typefaces()}
     found = Counter(character for font in codes.values() for character in font)
-    drawings = []
-    for path, in_font in codes.items():
+    drawings: _Drawings = []
+    for path, in_typeface in codes.items():
         # the basic layout is the same everywhere; the other one depends on a library of the system
         font = ImageFont.truetype(path, round(_EM * size * _OVERSAMPLING), layout_engine=ImageFont.Layout.BASIC)
         placeholder = _draw(font, _UNASSIGNED, size)
-        pictures = {c: _draw(font, chr(code), size) for c, code in in_font.items() if found[c] >= fonts_per_character}
+        pictures = {
+            c: _draw(font, chr(code), size) for c, code in in_typeface.items() if found[c] >= fonts_per_character
+        }
         drawings.append(
             {
                 character: image
@@ -140,15 +141,17 @@ def _classes(drawings: _Drawings) -> dict[int, list[_Image]]:
         if class_of[pair[0]] != class_of[pair[1]]
         for character in pair
     }
-    owners = defaultdict(set)  # one typeface's I may be another's l
+    owners: dict[bytes, set[int]] = defaultdict(set)  # one typeface's I may be another's l
     for font in drawings:
         for character, image in font.items():
             owners[image.tobytes()].add(class_of[character])
     classes: dict[int, list[_Image]] = defaultdict(list)
     for character in sorted(class_of):
-        for place, font in enumerate(drawings):
-            image = font.get(character)
-            if image is None or (place, character) in unclear or len(owners[image.tobytes()]) > 1:
+        for place, pictures in enumerate(drawings):
+            if character not in pictures or (place, character) in unclear:
+                continue
+            image = pictures[character]
+            if len(owners[image.tobytes()]) > 1:
                 continue
             kept = classes[class_of[character]]
             if not any(_same(image, other) for other in kept):
@@ -179,33 +182,32 @@ def _same(a: _Image, b: _Image) -> bool:
 def _same_pairs(font: dict[int, _Image]) -> list[tuple[int, int]]:
     """Find the pairs of characters whose pictures in one typeface are the same.
 
-    All pairs are compared as thumbnails by a matrix product, the nearest ones pixel by pixel. The thumbnails are
-    whole numbers so small that the product is exact, and so the same on every machine.
+    All pairs are compared as thumbnails, by a matrix product; only the nearest ones pixel by pixel. The thumbnails
+    are whole numbers so small that the product is exact, and so the same on every machine.
     """
-    characters = list(font)
-    if not characters:
+    if not font:
         return []
-    thumbnails = np.stack([_thumbnail(image) for image in font.values()])
-    squares = (thumbnails**2).sum(1)
+    characters = list(font)
+    thumbnails = _thumbnails(np.stack(list(font.values())))
+    squares = np.square(thumbnails).sum(1)
     pairs = []
-    for first in range(0, len(characters), 1024):
+    for first in range(0, len(characters), 1024):  # in strips, as the whole square may be large
         rows = slice(first, first + 1024)
-        distances = squares[rows, None] + squares - 2 * thumbnails[rows] @ thumbnails.T
-        near = distances <= 0.25 * np.minimum(squares[rows, None], squares)
-        for a, b in _upper(near, first):
-            if _same(font[characters[a]], font[characters[b]]):
-                pairs.append((characters[a], characters[b]))
+        distances = squares[rows, None] + squares[first:] - 2 * thumbnails[rows] @ thumbnails[first:].T
+        near = np.triu(distances <= 0.25 * np.minimum(squares[rows, None], squares[first:]), 1)
+        a, b = (places + first for places in np.nonzero(near))
+        # what differs little in every pixel differs little in every mean, but for the rounding of both
+        likely = np.abs(thumbnails[a] - thumbnails[b]).max(1) <= _TOLERANCE // 16 + 1
+        candidates = zip(a[likely].tolist(), b[likely].tolist(), strict=True)
+        named = ((characters[i], characters[j]) for i, j in candidates)
+        pairs += [(c, d) for c, d in named if _same(font[c], font[d])]
     return pairs
 
 
-def _thumbnail(image: _Image) -> NDArray[np.float32]:
-    """Reduce a picture to 16 x 16 shades of ink from 0 to 15, flat."""
-    side = -(-len(image) // 16)
-    ink = np.pad(255 - image, (0, 16 * side - len(image)))
-    return (ink.reshape(16, side, 16, side).mean((1, 3)) // 16).astype(np.float32).ravel()
-
-
-def _upper(near: NDArray[np.bool_], first: int) -> Iterable[tuple[int, int]]:
-    """List the places (a, b) with a < b that are True in rows of a square, the first of them number `first`."""
-    rows, columns = np.nonzero(np.triu(near, first + 1))
-    return zip((rows + first).tolist(), columns.tolist(), strict=True)
+def _thumbnails(images: _Image) -> NDArray[np.float32]:
+    """Reduce pictures `(N, S, S)` to 16 x 16 shades of ink from 0 to 15: `(N, 256)`."""
+    side = -(-images.shape[1] // 16)
+    missing = (0, 16 * side - images.shape[1])
+    ink = np.pad(255 - images, ((0, 0), missing, missing)).reshape(-1, 16, side, 16, side)
+    shades: NDArray[np.float32] = (ink.mean((2, 4), dtype=np.float32) // 16).reshape(len(images), 256)
+    return shades

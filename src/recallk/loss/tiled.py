@@ -152,47 +152,44 @@ def sweep(
     query_gradient = torch.zeros_like(queries) if weights is not None else None
     gallery_gradient = torch.zeros_like(gallery) if weights is not None and gallery is not None else None
     for block in blocks(problem, kept, len(database)):
-        embeddings = queries[block.rows]
-        similarities = embeddings @ database.T
+        embeddings = queries[block.rows] / problem.rank_temperature
+        scaled = embeddings @ database.T
         if problem.mixing is not None:
-            similarities = problem.mixing.columns(similarities)
-        gradient = torch.zeros_like(similarities) if weights is not None else None
-        for first, last in tiles(block.counts, similarities.shape[1]):
+            scaled = problem.mixing.columns(scaled)
+        gradient = torch.zeros_like(scaled) if weights is not None else None
+        for first, last in tiles(block.counts, scaled.shape[1]):
             part = slice(first, last)
-            places, one, other = block.places[part], block.one[part], block.other[part]
-            alpha = block.alpha[part, None]
-            mixed = similarities[one]
-            if problem.mixing is not None:
-                mixed = torch.lerp(similarities[other], mixed, alpha)
+            places, one, other, alpha = block.places[part], block.one[part], block.other[part], block.alpha[part, None]
             tile_weights = weights[places] if weights is not None else None
-            losses[places], tile_gradient = rank_tile(
-                mixed, block.queries[part], max(block.counts[part]), problem, tile_weights
+            if problem.mixing is None:  # the block's rows are the queries
+                tile, tile_gradient = scaled[part], gradient[part] if gradient is not None else None
+            else:
+                tile = torch.lerp(scaled[other], scaled[one], alpha)
+                tile_gradient = torch.zeros_like(tile) if gradient is not None else None
+            losses[places] = rank_tile(
+                tile, block.queries[part], max(block.counts[part]), problem, tile_weights, tile_gradient
             )
-            if gradient is not None and tile_gradient is not None:
-                if problem.mixing is None:
-                    gradient[part] = tile_gradient
-                else:
-                    gradient.index_add_(0, one, tile_gradient * alpha)
-                    gradient.index_add_(0, other, tile_gradient * (1 - alpha))
+            if problem.mixing is not None and gradient is not None and tile_gradient is not None:
+                gradient.index_add_(0, one, tile_gradient * alpha)
+                gradient.index_add_(0, other, tile_gradient * (1 - alpha))
         if gradient is not None and query_gradient is not None:
             if problem.mixing is not None:
                 gradient = problem.mixing.columns_back(gradient)
             to_database = query_gradient if gallery_gradient is None else gallery_gradient
             to_database.addmm_(gradient.T, embeddings)
-            query_gradient[block.rows] += gradient @ database
+            query_gradient[block.rows] += (gradient @ database).div_(problem.rank_temperature)
     return losses, query_gradient, gallery_gradient
 
 
 def rank_tile(
-    similarities: Tensor, queries: Tensor, most: int, problem: Problem, weights: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return the losses `(T,)` of a tile and the gradient `(T, Z)` of their weighted sum.
+    scaled: Tensor, queries: Tensor, most: int, problem: Problem, weights: Tensor | None, gradient: Tensor | None
+) -> Tensor:
+    """Return the losses `(T,)` of a tile; add the gradient of their sum, weighted, to `gradient (T, Z)`.
 
-    `similarities (T, Z)` of the tile's `queries (T,)` to the database, overwritten; `most` is the largest number of
-    positives among them.
+    `scaled (T, Z)` are the similarities of the tile's `queries (T,)` to the database, over the temperature; `most` is
+    the largest number of positives among the queries.
     """
-    tile, database = similarities.shape
-    scaled = similarities.div_(problem.rank_temperature)
+    tile, database = scaled.shape
     if problem.skip_query:
         scaled.scatter_(1, queries[:, None], float("-inf"))
     step = max(1, TILE_ELEMENTS // (tile * database))
@@ -211,19 +208,18 @@ def rank_tile(
         ranks = torch.cat([ranks, above.sum(2).add_(0.5)], 1)
         present = torch.cat([present, exists], 1)
     loss, slope = recall(ranks, present, problem)
-    if weights is None:
-        return loss, None
+    if weights is None or gradient is None:
+        return loss
 
-    slope = slope * (weights[:, None] / problem.rank_temperature)
-    gradient = similarities.new_zeros(similarities.shape)
+    slope = slope * weights[:, None]
     for first, last in slots:
         if len(slots) > 1:  # too many positives to keep their comparisons: compare again
             above, columns, _ = compare(first, last)
         density = above.addcmul_(above, above, value=-1)  # the sigmoid's derivative
         part = slope[:, first:last]
-        gradient += torch.bmm(part[:, None, :], density)[:, 0]
+        gradient[:, None].baddbmm_(part[:, None], density)
         gradient.scatter_add_(1, columns, density.sum(2).mul_(part).neg_())
-    return loss, gradient
+    return loss
 
 
 def recall(ranks: Tensor, exists: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,14 @@ class EmbedderSettings(BaseModel):
     )
     embedding_size: Annotated[int, Field(ge=1, description="dimensions of an embedding")] = 512
     image_size: Annotated[int, Field(ge=8, description="pixels of the square that the network sees")] = 224
-    resize: Annotated[int, Field(ge=8, description="shorter side before the centre crop at test")] = 256
+    resize: Annotated[
+        int,
+        Field(
+            ge=8,
+            default_factory=lambda given: round(given["image_size"] * 256 / 224),
+            description="shorter side before the centre crop at test; by default 8/7 of image_size",
+        ),
+    ]
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "EmbedderSettings":

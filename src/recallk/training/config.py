@@ -26,8 +26,12 @@ class TrainConfig(EmbedderSettings):
     # model
     weights: Annotated[str, Field(description="pretrained, none, or a file with the backbone's weights")] = "pretrained"
     batch_norm: Annotated[
-        Literal["frozen", "per-chunk"], Field(description="running statistics, or those of each chunk")
-    ] = "frozen"
+        Literal["frozen", "per-chunk"],
+        Field(
+            default_factory=lambda given: "per-chunk" if given["weights"] == "none" else "frozen",
+            description="running statistics, or each chunk's; by default frozen, and per-chunk with weights=none",
+        ),
+    ]
 
     # loss
     ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="the k's of the loss")] = (
