@@ -15,7 +15,7 @@ demo: .venv/ready  ## train on characters, about three minutes, no download
 	@$(BIN)/recallk demo --overwrite
 
 test: .venv/ready  ## all tests
-	$(BIN)/pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 check: .venv/ready  ## style, types, direction of imports
 	$(BIN)/ruff check .

@@ -191,6 +191,11 @@ def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
         f"test      {len(plan.test.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
         soft_wrap=True,
     )
+    if plan.split_by_us:
+        console.print(
+            f"split     by class: {config.test_fraction:.0%} for testing, seed {config.split_seed}"
+            " (--test-fraction, --split-seed)"
+        )
     if plan.left_out.classes:
         console.print(
             f"left out  {plan.left_out.classes:,} training classes ({plan.left_out.images:,} images) "

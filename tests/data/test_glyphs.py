@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recallk.data.glyphs import glyphs
+from recallk.data.glyphs import _classes, glyphs
 from recallk.data.record import Record
 from recallk.errors import InputError
 
@@ -87,6 +87,20 @@ def test_characters_that_look_the_same_are_one_class(classes: dict[str, list[NDA
     assert not {"U+0391 Α", "U+0410 А"} & set(classes)  # Greek, Cyrillic
     # letters that differ only by a mark stay apart
     assert {"U+00E8 è", "U+00E9 é", "U+00EA ê"} <= set(classes)
+
+
+def test_half_of_the_typefaces_decide() -> None:
+    generator = np.random.default_rng(0)
+    first, second, third = generator.integers(0, 256, (3, 12, SIZE, SIZE), dtype=np.uint8)
+    second[:6] = first[:6]  # the same in half of the typefaces
+    third[:5] = first[:5] ^ 1  # nearly so in fewer: what these draw could be either
+    third[11] = first[10]  # nor is it clear across typefaces
+    drawings = [{1: first[font], 2: second[font], 3: third[font]} for font in range(12)]
+    classes = _classes(drawings)
+    assert list(classes) == [1, 3]
+    united = [first[5], *first[6:10], first[11], *second[6:]]
+    assert {image.tobytes() for image in classes[1]} == {image.tobytes() for image in united}
+    assert {image.tobytes() for image in classes[3]} == {image.tobytes() for image in third[5:11]}
 
 
 def test_a_small_mark_stays_small(classes: dict[str, list[NDArray[np.uint8]]]) -> None:

@@ -32,6 +32,7 @@ class Plan:
     """A run whose data, batches and settings have been checked; nothing has been written yet."""
 
     config: TrainConfig
+    split_by_us: bool  # not given with the data
     train: Part
     test: Part
     sampler: Sampler
@@ -50,13 +51,14 @@ class Plan:
 
 def prepare(config: TrainConfig) -> Plan:
     """Read and split the data and lay out the batches. Raises InputError for whatever would not train."""
-    records = split_classes(read_data(config.data), config.test_fraction, config.split_seed)
+    given = read_data(config.data)
+    records = split_classes(given, config.test_fraction, config.split_seed)
     train, test = part(records, "train"), part(records, "test")
     check_test_positives(test)
     sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed)
     check_images(records)
     batches = tuple(sampler.batches(epoch) for epoch in range(1, config.epochs + 1))
-    return Plan(config, train, test, sampler, left_out, batches)
+    return Plan(config, given[0].split is None, train, test, sampler, left_out, batches)
 
 
 def workers_of(config: TrainConfig) -> int:
