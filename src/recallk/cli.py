@@ -102,7 +102,7 @@ def demo(
     run: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
     overwrite: Annotated[bool, typer.Option(help="replace an earlier run in this folder")] = False,
 ) -> None:
-    """Train on characters in 40 typefaces, without a download, in about three minutes."""
+    """Train on characters in matplotlib's typefaces, without a download, in about three minutes."""
     import shutil
 
     config = make_config(_recipe("demo"))
