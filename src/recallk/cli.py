@@ -18,7 +18,7 @@ from recallk.errors import InputError, RecallkError
 from recallk.training.config import TrainConfig, make_config, read_config
 
 if TYPE_CHECKING:
-    from recallk.training.trainer import Plan
+    from recallk.training.trainer import Plan, Trainer
 
 RECIPES = Path(__file__).parent / "recipes"
 app = typer.Typer(
@@ -147,23 +147,12 @@ def _train(config: TrainConfig, run: Path, resume: bool) -> None:
         trainer = Trainer(plan, RunFolder(run))
     _show_plan(plan, trainer.embedder.settings.backbone, sum(p.numel() for p in trainer.embedder.parameters()))
     started = time.perf_counter()
-    with _progress() as progress:
-        task = progress.add_task("training", total=plan.steps, note="evaluating the start")
-        for row in trainer.rows(resume=resume):
-            if row["kind"] == "step":
-                rate = row["images"] / row["seconds"]
-                progress.update(
-                    task,
-                    completed=row["step"],
-                    note=f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s",
-                )
-            else:
-                when = f"epoch {row['epoch']}" if row["epoch"] else "untrained"
-                recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
-                ks = ",".join(map(str, config.evaluate_ks))
-                line = f"{when:<10}recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
-                progress.console.print(line, soft_wrap=True)
-                progress.update(task, note="")
+    try:
+        _follow(trainer, resume)
+    except KeyboardInterrupt:
+        if trainer.folder.checkpoint.is_file():
+            console.print(f"continue with   recallk train --resume {run}")
+        raise
     with console.status("writing the report"):
         report_run(trainer)
     history = [row for row in trainer.folder.history() if row["kind"] == "evaluation"]
@@ -177,6 +166,25 @@ def _train(config: TrainConfig, run: Path, resume: bool) -> None:
     console.print(f"{minutes} min {seconds:02d} s in all; the run is in {run}")
     console.print(f"look at   {run / 'report.html'}")
     console.print(f"search    recallk search {run} --gallery FOLDER IMAGE...")
+
+
+def _follow(trainer: "Trainer", resume: bool) -> None:
+    """Train, and show how it goes."""
+    config = trainer.config
+    with _progress() as progress:
+        task = progress.add_task("training", total=trainer.plan.steps, note="evaluating the start")
+        for row in trainer.rows(resume=resume):
+            if row["kind"] == "step":
+                rate = row["images"] / row["seconds"]
+                note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
+                progress.update(task, completed=row["step"], note=note)
+            else:
+                when = f"epoch {row['epoch']}" if row["epoch"] else "untrained"
+                recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
+                ks = ",".join(map(str, config.evaluate_ks))
+                line = f"{when:<10}recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
+                progress.console.print(line, soft_wrap=True)
+                progress.update(task, note="")
 
 
 def _headline(config: TrainConfig) -> list[str]:

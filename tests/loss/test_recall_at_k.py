@@ -1,6 +1,8 @@
 """What the loss says of input that it cannot use, and of batches at the edge."""
 
+import logging
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -33,7 +35,8 @@ NAN[3, 1] = float("nan")
         ((X, LABELS), {"rank_temperature": 0}, "temperatures are above 0"),
         ((X, LABELS), {"recall_temperature": (1, 2)}, "2 values for 5 ks"),
         ((X, LABELS), {"recall_temperature": (1, 2, 3, 4, -1)}, "temperatures are above 0"),
-        ((X, LABELS), {"implementation": "fast"}, "choose one of 'auto', 'definition', 'tiled'"),
+        ((X, LABELS), {"implementation": "fast"}, "choose one of 'auto', 'definition', 'tiled', 'fused'"),
+        ((X.double(), LABELS), {"implementation": "fused"}, "computes in float32, these are float64"),
         ((X, LABELS), {"reduction": "sum"}, "choose one of 'mean', 'none'"),
         ((X, LABELS), {"mix_pairs": torch.tensor([[0, 1]])}, "go together"),
         ((X, LABELS), {"mix_pairs": torch.tensor([[0, 2]]), "mix_alpha": torch.rand(1)}, "different classes"),
@@ -55,6 +58,24 @@ def test_bad_input_gets_one_line(arguments: Any, settings: dict[str, Any], messa
     with pytest.raises(InputError, match=message) as caught:
         recall_at_k_loss(*arguments, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_the_fused_loss_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = pytest.importorskip("recallk.loss.fused")
+    monkeypatch.setattr(fused, "INTERPRETED", False)
+    with pytest.raises(InputError, match="on cpu: move them to a GPU, or choose 'auto'"):
+        recall_at_k_loss(X, LABELS, implementation="fused")
+    monkeypatch.delattr("recallk.loss.fused")
+    monkeypatch.setitem(sys.modules, "recallk.loss.fused", None)
+    with pytest.raises(InputError, match="install triton, or choose 'auto'"):
+        recall_at_k_loss(X, LABELS, implementation="fused")
+    assert recall_at_k_loss(X, LABELS) == recall_at_k_loss(X, LABELS, implementation="tiled")
+
+
+def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="recallk"):
+        recall_at_k_loss(X, LABELS)
+    assert "8 items on cpu is computed by 'tiled'" in caplog.text
 
 
 def test_a_wrong_setting_is_refused_before_the_first_batch() -> None:

@@ -1,7 +1,8 @@
 """The loss as it is called: checks the input, chooses an implementation."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,8 +13,10 @@ from recallk.errors import InputError
 from recallk.loss import definition, tiled
 from recallk.loss.mixup import SimilarityMixup
 
-Implementation = Literal["auto", "definition", "tiled"]
+Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
+
+log = logging.getLogger("recallk")
 
 
 def recall_at_k_loss(
@@ -47,7 +50,8 @@ def recall_at_k_loss(
             gallery apart it never is, whatever this says.
         mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items.
         mix_alpha: `(V,)` in [0, 1], the first parents' shares.
-        implementation: "definition" (slow, obvious), "tiled" (exact, streamed), or "auto" for the fastest.
+        implementation: "definition" (slow, obvious), "tiled" (exact, streamed, on any device), "fused" (the same
+            with Triton kernels, on CUDA and in float32), or "auto": "tiled", until "fused" has been seen on a GPU.
         reduction: "mean" over queries, or "none": one loss for each query that has a positive, in the order of
             `embeddings`, virtual items after the real ones.
         normalized: the embeddings have unit length already and are not normalised again.
@@ -56,8 +60,8 @@ def recall_at_k_loss(
         A scalar, or `(Q',)` for `reduction="none"`; float64 for float64 input, otherwise float32.
 
     Raises:
-        InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, and a batch in which
-            no query has a positive.
+        InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, a batch in which
+            no query has a positive, and "fused" where it cannot run.
 
     Source: "Recall@k Surrogate Loss with Large Batches and Similarity Mixup" (CVPR 2022), equations 4 to 7.
 
@@ -95,7 +99,7 @@ def recall_at_k_loss(
                 mix_alpha=mix_alpha,
             )
             return losses.mean() if reduction == "mean" else losses
-        return tiled.loss(
+        return _choose(implementation, queries)(
             *arguments,
             ks=ks,
             rank_temperature=rank_temperature,
@@ -172,6 +176,38 @@ class RecallAtKLoss(nn.Module):
 def _prepared(embeddings: Tensor, normalized: bool) -> Tensor:
     wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
     return wide if normalized else F.normalize(wide, dim=1)
+
+
+def _choose(implementation: Implementation, queries: Tensor) -> Callable[..., Tensor]:
+    """Return the streamed loss that an implementation names for `queries (Q, D)`."""
+    if implementation == "auto":
+        implementation = "tiled"  # the fused kernels have run in Triton's interpreter alone so far
+        log.debug("the loss of %s items on %s is computed by %r", len(queries), queries.device, implementation)
+    if implementation == "tiled":
+        return tiled.loss
+    hindrance = _hindrance(queries)
+    if hindrance is not None:
+        raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
+    from recallk.loss import fused
+
+    return fused.loss
+
+
+def _hindrance(queries: Tensor) -> str | None:
+    """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
+    if queries.dtype == torch.float64:
+        return "computes in float32, these are float64: convert the embeddings"
+    try:
+        from recallk.loss import fused  # not above: Triton is not everywhere
+    except ImportError:
+        return "needs Triton, which cannot be imported: install triton"
+    if fused.INTERPRETED:
+        return None
+    if not queries.is_cuda:
+        return f"runs on CUDA, these embeddings are on {queries.device}: move them to a GPU"
+    if torch.cuda.get_device_capability(queries.device) < (8, 0):
+        return "needs a GPU of compute capability 8.0 or above: use another"
+    return None
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:

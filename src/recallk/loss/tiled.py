@@ -5,7 +5,7 @@ and what the loss says of each similarity is brought back to the embeddings (the
 all pairs is kept, and virtual items exist as similarities of the block at work alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,13 @@ def loss(
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
     mean: bool = True,
+    sweeper: "Sweep | None" = None,
 ) -> Tensor:
     """Return the mean of `definition.losses`, or, without `mean`, the same losses one per query `(Q',)`.
 
     Arguments as there; float32 or float64. The mean costs three products of Q x G x D forward and backward
     together; the losses one by one cost a fourth, because their gradient needs the weights of the backward pass.
+    `sweeper` does the work instead of `sweep` (the fused kernels).
     """
     problem = Problem(
         mixing=None if mix_pairs is None or mix_alpha is None else Mixing(mix_pairs, mix_alpha.to(queries.dtype)),
@@ -50,7 +52,7 @@ def loss(
     differentiate = torch.is_grad_enabled() and (
         queries.requires_grad or (gallery is not None and gallery.requires_grad)
     )
-    result: Tensor = _Tiled.apply(queries, gallery, problem, mean, differentiate)
+    result: Tensor = _Tiled.apply(queries, gallery, problem, mean, differentiate, sweeper or sweep)
     return result
 
 
@@ -63,12 +65,18 @@ def _relevance(query_labels: Tensor, gallery_labels: Tensor | None, mix_pairs: T
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, gallery: Tensor | None, problem: "Problem", mean: bool, differentiate: bool
+        ctx: Any,
+        queries: Tensor,
+        gallery: Tensor | None,
+        problem: "Problem",
+        mean: bool,
+        differentiate: bool,
+        sweeper: "Sweep",
     ) -> Tensor:
         kept = int((problem.relevance.count > 0).sum())
         weights = queries.new_full((kept,), 1 / kept) if mean and differentiate else None
-        losses, *gradients = sweep(queries, gallery, problem, weights)
-        ctx.problem, ctx.mean = problem, mean
+        losses, *gradients = sweeper(queries, gallery, problem, weights)
+        ctx.problem, ctx.mean, ctx.sweeper = problem, mean, sweeper
         if differentiate:  # the mean keeps its gradients, the single losses what they are computed from
             ctx.save_for_backward(*(gradients if mean else (queries, gallery)))
         return losses.mean() if mean else losses
@@ -80,8 +88,8 @@ class _Tiled(torch.autograd.Function):
             gradients = [None if g is None else g * upstream for g in ctx.saved_tensors]
         else:
             queries, gallery = ctx.saved_tensors
-            _, *gradients = sweep(queries, gallery, ctx.problem, upstream)
-        return *gradients, None, None, None
+            _, *gradients = ctx.sweeper(queries, gallery, ctx.problem, upstream)
+        return *gradients, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,9 @@ class Problem:
     rank_temperature: float
     recall_temperatures: Tensor
     skip_query: bool  # the query itself is not ranked
+
+
+Sweep = Callable[[Tensor, Tensor | None, Problem, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
 
 
 @dataclass(frozen=True)

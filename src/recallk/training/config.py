@@ -46,7 +46,7 @@ class TrainConfig(EmbedderSettings):
         Positive | tuple[Positive, ...], Field(description="softness of comparing a rank with k; one, or one per k")
     ] = 1.0
     query_in_database: Annotated[bool, Field(description="rank the query among the others, as the paper")] = True
-    mixup: Annotated[bool, Field(description="similarity mixup")] = True
+    mixup: Annotated[bool, Field(description="similarity mixup")] = False
 
     # batches
     batch_size: Annotated[

@@ -121,7 +121,7 @@ class Trainer:
                 if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
                     yield self._evaluate(epoch)
                 self._save(epoch)
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             self.folder.remove_unless_started()
             raise
         if self.test_embeddings is None:  # a finished run, resumed

@@ -1,0 +1,51 @@
+"""The benchmark: rows as promised, and none for a loss that is wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import loss as command
+from benchmarks.cases import Case, batch_of, pairs
+from benchmarks.measure import measure
+from benchmarks.picture import draw
+from torch import Tensor
+
+from recallk import recall_at_k_loss
+
+
+def slightly_wrong(embeddings: Tensor, labels: Tensor) -> Tensor:
+    return recall_at_k_loss(embeddings, labels, rank_temperature=0.0101)
+
+
+def test_a_row_of_each_case_that_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [Case("tiled", 100, dimensions=16), Case("tests.test_benchmarks:slightly_wrong", 100, dimensions=16)]
+    rows = command.run(cases, repeats=2, limit=10, checked_items=100)
+    assert [row["implementation"] for row in rows] == ["tiled"]
+    assert "slightly_wrong fails its accuracy check" in capsys.readouterr().err
+
+    path = tmp_path / "results.csv"
+    command.write(path, rows)
+    (row,) = command.write(path, rows)  # measured again: replaced, not added
+    (row,) = command.read(path)
+    assert tuple(row) == command.COLUMNS
+    assert row["outcome"] == "ok"
+    assert float(row["min_s"]) <= float(row["median_s"]) <= float(row["max_s"])
+    assert float(row["floor_ratio"]) == pytest.approx(float(row["median_s"]) / float(row["floor_median_s"]), rel=1e-3)
+    assert 0 <= float(row["extra_mb"]) < 100
+    assert float(row["loss_error"]) < 1e-5
+    assert all(row[name] for name in command.COLUMNS)
+
+    assert "| tiled |" in command.markdown([row])
+    draw([row], tmp_path / "results.png")
+    assert (tmp_path / "results.png").stat().st_size > 10_000
+
+
+def test_what_lasts_too_long_is_stopped() -> None:
+    assert measure(Case("tiled", 4_000), repeats=1, limit=0.0) == {"outcome": "over 0 s"}
+
+
+def test_zipf_classes_have_as_many_pairs_as_equal_ones() -> None:
+    equal, zipf = batch_of(Case("tiled", 1_000, "25")), batch_of(Case("tiled", 1_000, "zipf"))
+    assert len(zipf[0]) == len(equal[0]) == 1_000
+    assert pairs(zipf[1]) == pytest.approx(pairs(equal[1]), rel=0.01)
+    assert int(torch.bincount(zipf[1]).max()) > 25
