@@ -53,6 +53,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"batch_size": 42}, "no multiple of items_per_class=4"),
         ({"ks": (1, 2), "recall_temperature": (1, 1, 1)}, "3 values for 2 ks"),
         ({"ks": ()}, "ks="),
+        ({"chunk_size": 1, "batch_norm": "per-chunk"}, "choose 2 or more"),
         ({"resize": 100}, "smaller than image_size=224"),
         ({"data": None}, "data=None"),
     ],

@@ -1,5 +1,6 @@
 """Workers deliver chunks of 8-bit images; a batch is read twice without ever being held whole, if it is too large."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -79,9 +80,11 @@ def read_batches(
 ) -> Iterator[TwiceReadBatch]:
     """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
 
+    A batch is cut into as few chunks of at most `chunk_size` as there can be, all of one size or one less, so that
+    no small rest is normalised by itself.
     What is kept for the second reading is `budget_bytes` at the most, for images of `image_bytes` each.
     """
-    split = [[batch[i : i + chunk_size] for i in range(0, len(batch), chunk_size)] for batch in batches]
+    split = [np.array_split(batch, math.ceil(len(batch) / chunk_size)) for batch in batches]
     fit = int(budget_bytes // (image_bytes * chunk_size))
     order = [chunk for chunks in split for chunk in (*chunks, *chunks[fit:])]
     stream = read_chunks(view, order, workers)

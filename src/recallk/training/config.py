@@ -89,6 +89,8 @@ class TrainConfig(EmbedderSettings):
             raise ValueError("milestones are given, and schedule=cosine: choose one")
         if self.batch_size is not None and self.batch_size % self.items_per_class:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
+        if self.chunk_size == 1 and self.batch_norm == "per-chunk":
+            raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
         return self
 
 

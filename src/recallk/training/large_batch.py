@@ -39,8 +39,8 @@ def large_batch_backward(
         loss_fn: takes embeddings `(B, D)` and labels, returns a scalar; called once.
         chunk_size: rows of a chunk where `images` is a tensor; need not divide the batch.
         batch_norm: "frozen" (the paper's way): batch normalisation uses its running statistics, which stay as they
-            are; scale and shift are trained. "per-chunk": each chunk is normalised by itself and the running
-            statistics move once for each chunk. Nothing is ever normalised over the whole batch.
+            are; scale and shift are trained. "per-chunk": each chunk is normalised by itself (in training
+            mode) and the running statistics move once for each chunk. Nothing is ever normalised over the whole batch.
         backward: called with the loss instead of `loss.backward()`; for gradient scaling (`fabric.backward`).
 
     Raises:
