@@ -24,5 +24,8 @@ check: .venv/ready  ## style, types, direction of imports
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_documents.py
 
+bench: .venv/ready  ## the loss beside its alternatives: table, CSV and picture (an hour; QUICK=1: two minutes)
+	$(BIN)/python -m benchmarks.loss $(if $(QUICK),--quick)
+
 clean:  ## remove what can be made again
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

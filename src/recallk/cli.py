@@ -315,7 +315,12 @@ def search(
         for rank, (similarity, index) in enumerate(zip(similarities, indexes, strict=True), 1):
             name = images[index].relative_to(gallery).as_posix()
             label = images[index].parent.name
-            table.add_row(escape(query.name) if rank == 1 else "", str(rank), f"{similarity:.3f}", escape(name))
+            table.add_row(
+                escape(f"{query.parent.name}/{query.name}") if rank == 1 else "",
+                str(rank),
+                f"{similarity:.3f}",
+                escape(name),
+            )
             results.append(Retrieved(read_image(images[index]), name, label, similarity, None))
         drawn.append(Retrieval(read_image(query), query.name, query.parent.name, results, ""))
     console.print(table)
