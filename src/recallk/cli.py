@@ -316,7 +316,7 @@ def search(
             name = images[index].relative_to(gallery).as_posix()
             label = images[index].parent.name
             table.add_row(
-                escape(f"{query.parent.name}/{query.name}") if rank == 1 else "",
+                escape(query.name) if rank == 1 else "",
                 str(rank),
                 f"{similarity:.3f}",
                 escape(name),
