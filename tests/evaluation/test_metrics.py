@@ -102,7 +102,8 @@ def test_ties_between_classes_fall_by_index(seed: int, size: int, k: int) -> Non
     measured = retrieval_metrics(rows, labels, gallery, gallery_labels, (k, 30))
     assert measured == pytest.approx(expected, abs=1e-12)
     alone = retrieval_metrics(rows, labels, gallery, gallery_labels, (k,))
-    assert alone == {name: measured[name] for name in alone}
+    # one bit may differ: sums over tables of another width round in another order
+    assert alone == pytest.approx({name: measured[name] for name in alone}, abs=1e-12)
 
 
 @pytest.mark.parametrize("apart", [False, True])
