@@ -24,7 +24,7 @@ check: .venv/ready  ## style, types, direction of imports
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_documents.py
 
-bench: .venv/ready  ## the loss beside its alternatives: table, CSV and picture (an hour; QUICK=1: two minutes)
+bench: .venv/ready  ## the loss beside its alternatives: table, CSV and picture (long; QUICK=1: two minutes)
 	$(BIN)/python -m benchmarks.loss $(if $(QUICK),--quick)
 
 clean:  ## remove what can be made again
