@@ -1,6 +1,8 @@
 """One measurement in a process of its own, so that its memory is its own: `measure` starts it, `main` is it."""
 
 import contextlib
+import ctypes
+import gc
 import json
 import math
 import os
@@ -214,6 +216,8 @@ def _peak(call: Callable[[], None]) -> tuple[float, int]:
 
     For a first call: afterwards the allocator keeps what it once had, and the same needs look smaller.
     """
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that is still resident would hide what the call needs
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from what is in use now
     before = _from_proc("/proc/self/status", "VmRSS")
     seconds = _timed(call)
