@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import SimilarityMixup, recall_at_k_loss
-from recallk.loss import definition, tiled
+from recallk.loss import blocks, definition, streamed, tiled
+from recallk.loss.streamed import Sweep
 from tests.loss.problems import LossProblem, loss_problems
 
 pytest.importorskip("triton")
@@ -70,14 +71,24 @@ def solve(loss: Callable[..., Tensor], problem: LossProblem, dtype: torch.dtype,
     return losses.detach().cpu().double(), [gradient.cpu().double() for gradient in gradients]
 
 
-def solve_fused(problem: LossProblem, mean: bool = True) -> Solution:
-    def loss(*arguments: Any, **options: Any) -> Tensor:
-        result = fused.loss(*arguments, mean=mean, **options)
-        assert result.dtype == torch.float32
+def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[..., Tensor]:
+    """Return the loss that a sweep computes in `dtype`, with the arguments of `definition.losses`."""
+
+    def loss(
+        queries: Tensor, labels: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None, **options: Any
+    ) -> Tensor:
+        queries, gallery = queries.to(dtype), None if gallery is None else gallery.to(dtype)
+        problem = streamed.problem_of(queries, labels, gallery_labels, **options)
+        result = streamed.loss(queries, gallery, problem, sweep, mean)
+        assert result.dtype == dtype
         assert result.ndim == 1 - mean
         return result
 
-    return solve(loss, problem, problem.embeddings.dtype, DEVICE, mean)
+    return loss
+
+
+def solve_fused(problem: LossProblem, mean: bool = True) -> Solution:
+    return solve(streamed_loss(fused.sweep, torch.float32, mean), problem, problem.embeddings.dtype, DEVICE, mean)
 
 
 def solve_exactly(problem: LossProblem, mean: bool = True) -> Solution:
@@ -96,8 +107,8 @@ def test_equals_the_definition(problem: LossProblem, mean: bool, cut: int) -> No
     """Whatever the size of tiles and blocks."""
     problem = in_unit_rows(problem, torch.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled, "BLOCK_ELEMENTS", cut)
-        patch.setattr(tiled, "BLOCK_ROWS", 1 if cut == 1 else 16)
+        patch.setattr(blocks, "BLOCK_ELEMENTS", cut)
+        patch.setattr(blocks, "BLOCK_ROWS", 1 if cut == 1 else 16)
         patch.setattr(fused, "RANK_COLUMNS", 16 if cut == 40 else 128)
         patch.setattr(fused, "WEIGHT_COLUMNS", 16 if cut == 40 else 1024)
         fast = solve_fused(problem, mean)
@@ -143,11 +154,11 @@ def test_two_runs_give_the_same_bits(mixup: bool) -> None:
 def test_large_classes_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = in_unit_rows(random_batch(33, 7), torch.float32)
     expected = solve_exactly(problem)
-    monkeypatch.setattr(tiled, "BLOCK_ELEMENTS", 99)  # a few queries' positives for each k
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 99)  # a few queries' positives for each k
     assert_same(solve_fused(problem), expected, 2e-4)
 
 
-def test_it_is_chosen_by_name_and_on_cuda_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_chosen_by_name_alone(caplog: pytest.LogCaptureFixture) -> None:
     problem = random_batch(20, 6)
     embeddings = problem.embeddings.to(DEVICE, torch.float32)
     with caplog.at_level(logging.DEBUG, logger="recallk"):
@@ -156,7 +167,7 @@ def test_it_is_chosen_by_name_and_on_cuda_by_itself(caplog: pytest.LogCaptureFix
             for name in ("definition", "fused", "auto")
         ]
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
-    assert ("computed by 'fused'" in caplog.text) == (DEVICE == "cuda")
+    assert [record.getMessage().split("'")[1] for record in caplog.records] == ["fused", "tiled"]
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
@@ -164,8 +175,5 @@ def test_it_is_chosen_by_name_and_on_cuda_by_itself(caplog: pytest.LogCaptureFix
 def test_a_full_batch_equals_the_tiled_loss(mixup: bool) -> None:
     torch.use_deterministic_algorithms(False)
     problem = in_unit_rows(random_batch(4000, 512, mixup), torch.float32)
-
-    def in_float64(*arguments: Any, **options: Any) -> Tensor:
-        return tiled.loss(*arguments, **options)
-
+    in_float64 = streamed_loss(tiled.sweep, torch.float64, mean=True)
     assert_same(solve_fused(problem), solve(in_float64, problem, torch.float64, DEVICE, True), 2e-4)

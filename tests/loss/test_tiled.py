@@ -1,5 +1,6 @@
-"""The tiled loss against the definition: values and gradients, over random problems."""
+"""The tiled loss, in either of its sweeps, against the definition: values and gradients, over random problems."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recallk import recall_at_k_loss
-from recallk.loss import tiled
+from recallk.loss import blocks, streamed, symmetric, tiled
+from recallk.loss.precision import SETTINGS
+from recallk.loss.streamed import Sweep
 from tests.loss.problems import LossProblem, loss_problems
 
 Implementation = Literal["definition", "tiled"]
@@ -46,14 +49,17 @@ def assert_same(a: tuple[Tensor, list[Tensor]], b: tuple[Tensor, list[Tensor]], 
         assert (one - other).norm() <= tolerance * (1 + other.norm())
 
 
-@given(loss_problems(), st.sampled_from(["mean", "none"]), st.sampled_from([1, 40, 1000, 1 << 19]))
-@settings(max_examples=200, deadline=None)
-def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int) -> None:
+@given(loss_problems(), st.sampled_from(["mean", "none"]), st.sampled_from([1, 40, 1000, 1 << 19]), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int, symmetry: bool) -> None:
     """Whatever the size of tiles and blocks: `cut` of 1 means one query, and one positive, at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiled, "TILE_ELEMENTS", cut)
-        patch.setattr(tiled, "BLOCK_ELEMENTS", cut)
-        patch.setattr(tiled, "BLOCK_ROWS", 1 if cut < 1000 else 128)
+        patch.setattr(blocks, "BLOCK_ELEMENTS", cut)
+        patch.setattr(blocks, "BLOCK_ROWS", 1 if cut < 1000 else 128)
+        patch.setattr(symmetric, "WORTH", 0 if symmetry else float("inf"))
+        patch.setattr(symmetric, "TILE_ELEMENTS", cut)
+        patch.setattr(symmetric, "TILE_ROWS", {1: 1, 40: 6, 1000: 20}.get(cut, 500))
         fast = solve(problem, "tiled", reduction=reduction)
     assert_same(fast, solve(problem, "definition", reduction=reduction), 1e-9)
 
@@ -137,18 +143,72 @@ def test_a_gradient_for_one_side_only() -> None:
 
 def test_no_gradient_is_computed_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
     weights_seen = []
-    plain = tiled.sweep
 
-    def spy(*arguments: Any) -> Any:
-        weights_seen.append(arguments[3])
-        return plain(*arguments)
+    def spy_on(sweep: Sweep) -> Sweep:
+        def spy(*arguments: Any) -> Any:
+            weights_seen.append(arguments[3])
+            return sweep(*arguments)
 
-    monkeypatch.setattr(tiled, "sweep", spy)
-    problem = random_batch(torch.float32)
-    recall_at_k_loss(problem.embeddings, problem.labels, implementation="tiled")
-    with torch.no_grad():
-        recall_at_k_loss(problem.embeddings.requires_grad_(), problem.labels, implementation="tiled")
-    assert weights_seen == [None, None]
+        return spy
+
+    monkeypatch.setattr(tiled, "sweep", spy_on(tiled.sweep))
+    monkeypatch.setattr(symmetric, "sweep", spy_on(symmetric.sweep))
+    for worth in (0, float("inf")):
+        monkeypatch.setattr(symmetric, "WORTH", worth)
+        problem = random_batch(torch.float32)
+        recall_at_k_loss(problem.embeddings, problem.labels, implementation="tiled")
+        with torch.no_grad():
+            recall_at_k_loss(problem.embeddings.requires_grad_(), problem.labels, implementation="tiled")
+    assert weights_seen == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("per_class", "dimensions", "module"), [(4, 512, "symmetric"), (4, 64, "tiled"), (25, 512, "tiled")]
+)
+def test_the_sweep_is_chosen_by_shape(
+    per_class: int, dimensions: int, module: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    embeddings, labels = torch.randn(100, dimensions), torch.arange(100) // per_class
+    with caplog.at_level(logging.DEBUG, logger="recallk"):
+        recall_at_k_loss(embeddings, labels)
+    assert f"in the sweep of recallk.loss.{module}" in caplog.text
+
+
+def test_a_gallery_is_never_swept_as_symmetric() -> None:
+    problem = streamed.problem_of(
+        torch.eye(4),
+        torch.arange(4) // 2,
+        torch.arange(4) // 2,
+        ks=(1,),
+        rank_temperature=0.01,
+        recall_temperatures=(1.0,),
+        query_in_database=True,
+    )
+    with pytest.raises(ValueError, match="ranks itself"):
+        symmetric.sweep(torch.eye(4), torch.eye(4), problem, None)
+
+
+@pytest.fixture
+def fast_products() -> Iterator[None]:
+    before = [place.fp32_precision for place in SETTINGS]
+    torch.set_float32_matmul_precision("medium")
+    yield
+    for place, precision in zip(SETTINGS, before, strict=True):
+        place.fp32_precision = precision
+
+
+@pytest.mark.usefixtures("fast_products")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("worth", [0, float("inf")])
+def test_a_setting_for_networks_does_not_lower_the_precision(
+    worth: float, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symmetric, "WORTH", worth)
+    problem = random_batch(torch.float32, items=600)
+    fast = solve(problem, "tiled", reduction=reduction)
+    assert torch.get_float32_matmul_precision() == "medium"
+    torch.set_float32_matmul_precision("highest")
+    assert_same(fast, solve(problem, "tiled", reduction=reduction), 0)
 
 
 def test_autocast_does_not_lower_the_precision() -> None:

@@ -8,33 +8,23 @@ order (no atomics), so the gradient is the same in every run. Importing this fil
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import triton
 from torch import Tensor
 from triton import language as tl
 
-from recallk.loss import tiled
-from recallk.loss.tiled import Block, Mixing, Problem
+from recallk.loss import blocks
+from recallk.loss.blocks import Block, sweep_blocks
+from recallk.loss.mixup import Mixing, mixed_columns
+from recallk.loss.scratch import Scratch
+from recallk.loss.streamed import Problem, recall
 
 BLOCK_PAIRS = 8  # (query, positive) pairs that one program ranks: neighbours share their rows in the cache
 RANK_COLUMNS = 128  # columns that it compares at a time
 WEIGHT_COLUMNS = 1024  # columns of a row whose gradient one program computes
 OPTIONS = {"enable_fp_fusion": True}  # Triton's default so far, but it warns of a change unless it is asked for
-
-
-def loss(
-    queries: Tensor, query_labels: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None, **settings: Any
-) -> Tensor:
-    """Return what `tiled.loss` returns for the same arguments, in float32, from kernels.
-
-    Embeddings are float16, bfloat16 or float32. Half precision is widened, so that its products are exact. The
-    products are PyTorch's: in full float32 unless `torch.set_float32_matmul_precision` allows less, which moves a
-    cosine by about 1e-5 at 512 dimensions.
-    """
-    gallery = None if gallery is None else gallery.float()
-    return tiled.loss(queries.float(), query_labels, gallery, gallery_labels, sweeper=sweep, **settings)
 
 
 @dataclass(frozen=True)
@@ -65,47 +55,31 @@ def descent(mixing: Mixing | None, items: int, like: Tensor) -> Descent:
 def sweep(
     queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients of their weighted sum.
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Sweep`.
 
-    Gradients to the queries and to the gallery (None without one).
+    In float32.
     """
-    database = queries if gallery is None else gallery
-    kept = problem.relevance.count > 0
-    losses = queries.new_empty(int(kept.sum()))
-    query_gradient = torch.zeros_like(queries) if weights is not None else None
-    gallery_gradient = torch.zeros_like(gallery) if weights is not None and gallery is not None else None
     family = descent(problem.mixing, len(queries), queries)
     with torch.cuda.device(queries.get_device()):  # Triton launches on the current device, whatever the tensors say
-        for block in tiled.blocks(problem, kept, len(database)):
-            embeddings = queries[block.rows]
-            similarities = embeddings @ database.T
-            if problem.mixing is not None:
-                similarities = problem.mixing.columns(similarities)
-            losses[block.places], gradient = rank_block(similarities, block, family, problem, weights)
-            if gradient is not None and query_gradient is not None:
-                if problem.mixing is not None:
-                    gradient = fold_columns(gradient, family)
-                to_database = query_gradient if gallery_gradient is None else gallery_gradient
-                to_database.addmm_(gradient.T, embeddings)
-                query_gradient[block.rows] += gradient @ database
-    return losses, query_gradient, gallery_gradient
+        return sweep_blocks(queries, gallery, problem, weights, partial(rank_block, problem, family))
 
 
 def rank_block(
-    similarities: Tensor, block: Block, family: Descent, problem: Problem, weights: Tensor | None
+    problem: Problem, family: Descent, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the losses `(T,)` of a block's queries and the gradient `(R, Z)` to its rows' similarities `(R, Z)`."""
-    rows, columns = similarities.shape
+    """Rank a block in one launch and weigh it in another: see `blocks.RankBlock`."""
+    if problem.mixing is not None:
+        scaled = mixed_columns(scaled, problem.mixing, scratch)
+    rows, columns = scaled.shape
     queries, most = block.queries, max(block.counts)
     positives, exists = problem.relevance.positives(queries, 0, most)  # (T, P)
     pairs = torch.nonzero(exists.flatten())[:, 0]
     itself = queries.int() if problem.skip_query else torch.full_like(queries, -1, dtype=torch.int32)
-    inverse = 1 / problem.rank_temperature
     mixed = problem.mixing is not None
-    x, above, density = similarities.new_zeros(3, *exists.shape).unbind()
+    x, above, density = scaled.new_zeros(3, *exists.shape).unbind()
     of_query = (block.one, block.other, block.alpha, itself, positives.int())
     _compare[(triton.cdiv(len(pairs), BLOCK_PAIRS),)](
-        similarities,
+        scaled,
         *of_query,
         pairs,
         x,
@@ -114,27 +88,26 @@ def rank_block(
         len(pairs),
         most,
         columns,
-        inverse,
         mixed=mixed,
         block_pairs=BLOCK_PAIRS,
         block_columns=RANK_COLUMNS,
         **OPTIONS,
     )
-    height = max(1, tiled.BLOCK_ELEMENTS // (most * len(problem.ks)))  # few classes, all large, take it in parts
+    height = max(1, blocks.BLOCK_ELEMENTS // (most * len(problem.ks)))  # few classes, all large, take it in parts
     parts = [
-        tiled.recall(ranks, present, problem)
+        recall(ranks, present, problem)
         for ranks, present in zip(torch.split(1 + above, height), torch.split(exists, height), strict=True)
     ]
     losses, slope = (torch.cat(part) for part in zip(*parts, strict=True))
     if weights is None:
         return losses, None
 
-    slope = slope * (weights[block.places, None] * inverse)
+    slope = slope * weights[:, None]
     local = torch.empty(len(problem.relevance.count), dtype=torch.int64, device=queries.device)
     local[queries] = torch.arange(len(queries), device=queries.device)
-    gradient = torch.empty_like(similarities)
+    gradient = scratch("gradient", rows, columns)
     _weigh[(rows, triton.cdiv(columns, WEIGHT_COLUMNS))](
-        similarities,
+        scaled,
         *of_query,
         exists.sum(1),
         x,
@@ -148,12 +121,11 @@ def rank_block(
         gradient,
         most,
         columns,
-        inverse,
         mixed=mixed,
         block_columns=WEIGHT_COLUMNS,
         **OPTIONS,
     )
-    return losses, gradient
+    return losses, gradient if problem.mixing is None else fold_columns(gradient, family)
 
 
 def fold_columns(gradient: Tensor, family: Descent) -> Tensor:
@@ -181,7 +153,7 @@ def fold_columns(gradient: Tensor, family: Descent) -> Tensor:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _compare(
-    similarities: tl.tensor,
+    scaled: tl.tensor,
     one: tl.tensor,
     other: tl.tensor,
     alpha: tl.tensor,
@@ -194,7 +166,6 @@ def _compare(
     count: tl.tensor,
     most: tl.tensor,
     columns: tl.tensor,
-    inverse: tl.tensor,
     mixed: tl.constexpr,
     block_pairs: tl.constexpr,
     block_columns: tl.constexpr,
@@ -206,12 +177,12 @@ def _compare(
     query = pair // most
     positive = tl.load(positives + pair)
     mine = tl.load(itself + query)
-    first = similarities + tl.load(one + query) * columns
+    first = scaled + tl.load(one + query) * columns
     x = tl.load(first + positive)
     second = first
     share = tl.full([block_pairs], 1.0, tl.float32)
     if mixed:
-        second = similarities + tl.load(other + query) * columns
+        second = scaled + tl.load(other + query) * columns
         share = tl.load(alpha + query)
         x = share * x + (1 - share) * tl.load(second + positive)
     above = tl.full([block_pairs, block_columns], 0.0, tl.float32)
@@ -223,7 +194,7 @@ def _compare(
         if mixed:
             s = share[:, None] * s + (1 - share[:, None]) * tl.load(second[:, None] + column, mask=inside, other=0.0)
         ranked = inside & (column != positive[:, None]) & (column != mine[:, None])
-        step = 1 / (1 + tl.exp((x[:, None] - s) * inverse))
+        step = 1 / (1 + tl.exp(x[:, None] - s))
         step = tl.where(ranked, step, 0.0)
         above += step
         density += step * (1 - step)
@@ -234,7 +205,7 @@ def _compare(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _weigh(
-    similarities: tl.tensor,
+    scaled: tl.tensor,
     one: tl.tensor,
     other: tl.tensor,
     alpha: tl.tensor,
@@ -252,7 +223,6 @@ def _weigh(
     gradient: tl.tensor,
     most: tl.tensor,
     columns: tl.tensor,
-    inverse: tl.tensor,
     mixed: tl.constexpr,
     block_columns: tl.constexpr,
 ) -> None:
@@ -264,14 +234,14 @@ def _weigh(
     total = tl.full([block_columns], 0.0, tl.float32)
     for entry in range(tl.load(starts + real), tl.load(starts + real + 1)):
         query = tl.load(local + tl.load(items + entry))
-        s = tl.load(similarities + tl.load(one + query) * columns + column, mask=inside, other=0.0)
+        s = tl.load(scaled + tl.load(one + query) * columns + column, mask=inside, other=0.0)
         if mixed:
             share = tl.load(alpha + query)
-            second = tl.load(similarities + tl.load(other + query) * columns + column, mask=inside, other=0.0)
+            second = tl.load(scaled + tl.load(other + query) * columns + column, mask=inside, other=0.0)
             s = share * s + (1 - share) * second
         part = tl.full([block_columns], 0.0, tl.float32)
         for pair in range(query * most, query * most + tl.load(counts + query)):
-            step = 1 / (1 + tl.exp((tl.load(xs + pair) - s) * inverse))
+            step = 1 / (1 + tl.exp(tl.load(xs + pair) - s))
             # the positive itself is pushed up by what all the others are pushed down together
             weight = tl.where(column == tl.load(positives + pair), -tl.load(densities + pair), step * (1 - step))
             part += tl.load(slopes + pair) * weight

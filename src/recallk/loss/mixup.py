@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recallk.errors import InputError
+from recallk.loss.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,37 @@ def pairs_of_a_class(labels: Tensor) -> Tensor:
     before = torch.cumsum(partners, 0) - partners
     other = one + 1 + torch.arange(len(one), device=labels.device) - before[one]
     return torch.stack([order[one], order[other]], dim=1)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Virtual item v is `alpha[v]` of row `pairs[v, 0]` and the rest of row `pairs[v, 1]`."""
+
+    pairs: Tensor
+    alpha: Tensor
+
+
+def mixed_columns(similarities: Tensor, mixing: Mixing, scratch: Scratch) -> Tensor:
+    """Append the virtual items' columns: `(R, B) -> (R, B + V)`."""
+    one, other = mixing.pairs.T
+    rows, real = similarities.shape
+    out = scratch("mixed", rows, real + len(one))
+    out[:, :real] = similarities
+    torch.lerp(
+        torch.index_select(similarities, 1, other, out=scratch("other", rows, len(one))),
+        torch.index_select(similarities, 1, one, out=scratch("one", rows, len(one))),
+        mixing.alpha,
+        out=out[:, real:],
+    )
+    return out
+
+
+def mixed_columns_back(gradient: Tensor, mixing: Mixing, scratch: Scratch) -> Tensor:
+    """Give the virtual columns' gradient to their parents: `(R, B + V) -> (R, B)`."""
+    one, other = mixing.pairs.T
+    rows, columns = gradient.shape
+    real = columns - len(one)
+    out, virtual = gradient[:, :real], gradient[:, real:]
+    share = scratch("one", rows, len(one))
+    out.index_add_(1, one, torch.mul(virtual, mixing.alpha, out=share))
+    return out.index_add_(1, other, torch.mul(virtual, 1 - mixing.alpha, out=share))

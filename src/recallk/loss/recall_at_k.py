@@ -2,16 +2,17 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recallk.errors import InputError
-from recallk.loss import definition, tiled
+from recallk.loss import definition, streamed, symmetric, tiled
 from recallk.loss.mixup import SimilarityMixup
+from recallk.loss.precision import full_precision
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
@@ -83,32 +84,24 @@ def recall_at_k_loss(
         _checked_mix(mix_pairs, mix_alpha, labels)
     _check_positives(labels, gallery_labels)
 
-    with torch.autocast(embeddings.device.type, enabled=False):  # ranks at temperature 0.01 need all the digits
+    # ranks at temperature 0.01 need all the digits
+    with torch.autocast(embeddings.device.type, enabled=False), full_precision():
         queries = _prepared(embeddings, normalized)
         database = None if gallery is None else _prepared(gallery, normalized).to(queries.dtype)
-        arguments = (queries, labels, database, gallery_labels)
-        mix_alpha = None if mix_alpha is None else mix_alpha.to(queries.dtype)
+        settings: dict[str, Any] = {
+            "ks": ks,
+            "rank_temperature": rank_temperature,
+            "recall_temperatures": recall_temperatures,
+            "query_in_database": query_in_database,
+            "mix_pairs": mix_pairs,
+            "mix_alpha": None if mix_alpha is None else mix_alpha.to(queries.dtype),
+        }
         if implementation == "definition":
-            losses = definition.losses(
-                *arguments,
-                ks=ks,
-                rank_temperature=rank_temperature,
-                recall_temperatures=recall_temperatures,
-                query_in_database=query_in_database,
-                mix_pairs=mix_pairs,
-                mix_alpha=mix_alpha,
-            )
+            losses = definition.losses(queries, labels, database, gallery_labels, **settings)
             return losses.mean() if reduction == "mean" else losses
-        return _choose(implementation, queries)(
-            *arguments,
-            ks=ks,
-            rank_temperature=rank_temperature,
-            recall_temperatures=recall_temperatures,
-            query_in_database=query_in_database,
-            mix_pairs=mix_pairs,
-            mix_alpha=mix_alpha,
-            mean=reduction == "mean",
-        )
+        problem = streamed.problem_of(queries, labels, gallery_labels, **settings)
+        sweep = _choose(implementation, queries, database, problem)
+        return streamed.loss(queries, database, problem, sweep, mean=reduction == "mean")
 
 
 class RecallAtKLoss(nn.Module):
@@ -178,19 +171,30 @@ def _prepared(embeddings: Tensor, normalized: bool) -> Tensor:
     return wide if normalized else F.normalize(wide, dim=1)
 
 
-def _choose(implementation: Implementation, queries: Tensor) -> Callable[..., Tensor]:
-    """Return the streamed loss that an implementation names for `queries (Q, D)`."""
-    if implementation == "auto":
-        implementation = "tiled"  # the fused kernels have run in Triton's interpreter alone so far
-        log.debug("the loss of %s items on %s is computed by %r", len(queries), queries.device, implementation)
-    if implementation == "tiled":
-        return tiled.loss
-    hindrance = _hindrance(queries)
-    if hindrance is not None:
-        raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
-    from recallk.loss import fused
+def _choose(
+    implementation: Implementation, queries: Tensor, gallery: Tensor | None, problem: streamed.Problem
+) -> streamed.Sweep:
+    """Return the sweep that an implementation names for `queries (Q, D)`, and say so at debug level."""
+    name = implementation
+    if name == "auto":
+        name = "tiled"  # the fused kernels have run in Triton's interpreter alone so far
+    if name == "fused":
+        hindrance = _hindrance(queries)
+        if hindrance is not None:
+            raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
+        from recallk.loss import fused
 
-    return fused.loss
+        sweep = fused.sweep
+    else:
+        sweep = symmetric.sweep if symmetric.pays(queries, gallery, problem) else tiled.sweep
+    log.debug(
+        "the loss of %s items on %s is computed by %r, in the sweep of %s",
+        len(queries),
+        queries.device,
+        name,
+        sweep.__module__,
+    )
+    return sweep
 
 
 def _hindrance(queries: Tensor) -> str | None:
