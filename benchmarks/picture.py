@@ -54,13 +54,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 0.015,
                 f"{about['dimensions']} dimensions, 4 items a class, float32. "
                 f"{about['cpu']}, {about['threads']} threads, "
-                f"{about['memory_gib']} GiB, torch {about['torch']}, {about['date']}. "
-                "Where a line ends, the next batch took over 60 s or more memory than there is.",
+                f"{about['memory_gib']} GiB, torch {about['torch']}, {about['date']}. {_ends(rows)}",
                 color=_MUTED,
                 fontsize=7.5,
             )
         figure.subplots_adjust(left=0.055, right=0.9, top=0.9, bottom=0.135, wspace=0.42)
         figure.savefig(path)
+
+
+def _ends(rows: list[dict[str, Any]]) -> str:
+    reasons = sorted({row["outcome"] for row in rows if row["outcome"] != OK})
+    return f"Where a line ends early, the next batch was {' or '.join(reasons)}." if reasons else ""
 
 
 def _lines(rows: list[dict[str, Any]], column: str) -> list[Line]:

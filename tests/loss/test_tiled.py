@@ -14,6 +14,7 @@ from recallk import recall_at_k_loss
 from recallk.loss import blocks, streamed, symmetric, tiled
 from recallk.loss.precision import SETTINGS
 from recallk.loss.streamed import Sweep
+from recallk.loss.unit import unit_rows
 from tests.loss.problems import LossProblem, loss_problems
 
 Implementation = Literal["definition", "tiled"]
@@ -211,8 +212,25 @@ def test_a_setting_for_networks_does_not_lower_the_precision(
     assert_same(fast, solve(problem, "tiled", reduction=reduction), 0)
 
 
-def test_autocast_does_not_lower_the_precision() -> None:
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("worth", [0, float("inf")])
+def test_autocast_does_not_lower_the_precision(worth: float, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symmetric, "WORTH", worth)
     problem = random_batch(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = solve(problem, "tiled")
-    assert_same(inside, solve(problem, "tiled"), 0)
+        inside = solve(problem, "tiled", reduction=reduction)
+    assert_same(inside, solve(problem, "tiled", reduction=reduction), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unit_rows_are_those_of_pytorch(dtype: torch.dtype) -> None:
+    x = torch.randn(7, 5, dtype=dtype)
+    x[1], x[2], x[3] = 0, 1e-13, 1e-11  # shorter than what rows are divided by at least, and longer
+    weights = torch.randn(7, 5, dtype=dtype)
+    results = []
+    for normalise in (unit_rows, torch.nn.functional.normalize):
+        rows = x.clone().requires_grad_()
+        unit = normalise(rows)
+        results.append((unit, torch.autograd.grad((unit * weights).sum(), rows)[0]))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -9,8 +9,8 @@ SETTINGS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: i
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute products in IEEE float32 inside, and leave PyTorch's settings as they were.
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute products of float32 in IEEE float32 inside, without autocast; leave PyTorch's settings as they were.
 
     `torch.set_float32_matmul_precision("high")` or "medium", right for a network, would round a cosine by 1e-4 to
     1e-3: a rank temperature of 0.01 makes a tenth of that a rank. `benchmarks/NOTES.md` has what it costs.
@@ -19,7 +19,8 @@ def full_precision() -> Iterator[None]:
     try:
         for place in SETTINGS:
             place.fp32_precision = "ieee"
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         for place, precision in zip(SETTINGS, before, strict=True):
             place.fp32_precision = precision

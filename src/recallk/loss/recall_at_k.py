@@ -13,6 +13,7 @@ from recallk.errors import InputError
 from recallk.loss import definition, streamed, symmetric, tiled
 from recallk.loss.mixup import SimilarityMixup
 from recallk.loss.precision import full_precision
+from recallk.loss.unit import unit_rows
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
@@ -84,10 +85,12 @@ def recall_at_k_loss(
         _checked_mix(mix_pairs, mix_alpha, labels)
     _check_positives(labels, gallery_labels)
 
-    # ranks at temperature 0.01 need all the digits
-    with torch.autocast(embeddings.device.type, enabled=False), full_precision():
-        queries = _prepared(embeddings, normalized)
-        database = None if gallery is None else _prepared(gallery, normalized).to(queries.dtype)
+    with full_precision(embeddings.device):  # ranks at temperature 0.01 need all the digits
+        wide = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+        queries, database = embeddings.to(wide), None if gallery is None else gallery.to(wide)
+        if not normalized:
+            unit = F.normalize if implementation == "definition" else unit_rows
+            queries, database = unit(queries), None if database is None else unit(database)
         settings: dict[str, Any] = {
             "ks": ks,
             "rank_temperature": rank_temperature,
@@ -164,11 +167,6 @@ class RecallAtKLoss(nn.Module):
             f"recall_temperature={self.recall_temperature}, query_in_database={self.query_in_database}, "
             f"mixup={self.mixup}, implementation={self.implementation!r}"
         )
-
-
-def _prepared(embeddings: Tensor, normalized: bool) -> Tensor:
-    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    return wide if normalized else F.normalize(wide, dim=1)
 
 
 def _choose(

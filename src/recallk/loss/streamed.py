@@ -103,7 +103,7 @@ class _Streamed(torch.autograd.Function):
             gradients = [None if g is None else g * upstream for g in ctx.saved_tensors]
         else:
             queries, gallery = ctx.saved_tensors
-            with full_precision():
+            with full_precision(queries.device):
                 _, *gradients = ctx.sweep(queries, gallery, ctx.problem, upstream)
         return *gradients, None, None, None, None
 

@@ -93,9 +93,8 @@ def sweep(
         _weigh(own, part, 2, weight, scratch)  # the last tile of the part: its densities are complete
         weight.scatter_add_(1, part.positives, (part.density * part.slope).neg_().T)
         gradient[part.rows].addmm_(weight + weight.T, x[part.rows])
-    query_gradient = torch.empty_like(gradient)
-    query_gradient[order] = gradient
-    return losses, query_gradient, None
+    x[order] = gradient  # the items' memory has served
+    return losses, x, None
 
 
 def _parts(queries: Tensor, problem: Problem) -> Iterator[Part]:
