@@ -1,9 +1,9 @@
 """The sweep for a batch that ranks itself and has few positives a query: every pair is multiplied once.
 
 A tile of similarities ranks the items of its columns for the queries of its rows, and the other way round. The gradient
-of a query needs its ranks, and these a whole row of tiles; so one walk over half of the tiles sums the ranks, and
-another computes the same tiles again for the gradient. That is two products of B x B x D, where `tiled` takes three,
-for comparing everything twice.
+of a query needs its ranks, and these all tiles with the query; so one walk over half of the tiles sums the ranks, and
+another takes the same tiles again for the gradient. That is two products of B x B x D, where `tiled` takes three, for
+comparing everything twice.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ from recallk.loss.blocks import whole_classes
 from recallk.loss.scratch import Scratch
 from recallk.loss.streamed import Problem, recall
 
-TILE_ROWS = 500
+TILE_ROWS = 400
+GROUP_ELEMENTS = 1 << 21  # numbers of the embeddings, and of their gradient, in use for a while: 8 MiB of a CPU's cache
+KEPT_ELEMENTS = 6_000_000  # similarities of the first walk that the second finds again: 24 MB in float32
 TILE_ELEMENTS = 1 << 20  # comparisons at a time: what stays in a CPU's cache
 WORTH = 40  # dimensions a positive: with fewer, comparing twice costs more than the product that it saves
 
@@ -58,43 +60,70 @@ def sweep(
     order = torch.cat([part.items for part in parts])
     x = queries[order]
     scratch = Scratch(queries)
-
-    def similarities(one: Part, other: Part) -> Tensor:
-        a, b = x[one.rows], x[other.rows]
-        out = scratch("scaled", len(a), len(b))
-        torch.addmm(out, a, b.T, beta=0, alpha=1 / problem.rank_temperature, out=out)
-        if one is other and problem.skip_query:
-            out.fill_diagonal_(float("-inf"))
-        return out
-
-    for number, part in enumerate(parts):
+    similarities = _Similarities(x, problem, scratch, KEPT_ELEMENTS if weights is not None else 0)
+    for part in parts:
         own = similarities(part, part)
         part.high.copy_(own.gather(1, part.positives).T).masked_fill_(~part.exists.T, float("inf"))
         _rank(own, part, 2, scratch)
-        for earlier in parts[:number]:
-            scaled = similarities(earlier, part)
-            _rank(scaled, earlier, 2, scratch)
-            _rank(scaled, part, 1, scratch)
+    for one, other in _pairs(parts, x):
+        scaled = similarities(one, other)
+        _rank(scaled, one, 2, scratch)
+        _rank(scaled, other, 1, scratch)
     losses = _losses(parts, problem, weights)
     if weights is None:
         return losses, None, None
 
     gradient = torch.zeros_like(x)
-    for number, part in enumerate(parts):
-        for later in parts[number + 1 :]:
-            scaled = similarities(part, later)
-            weight = scratch("weight", *scaled.shape).zero_()
-            _weigh(scaled, part, 2, weight, scratch)
-            _weigh(scaled, later, 1, weight, scratch)
-            gradient[part.rows].addmm_(weight, x[later.rows])
-            gradient[later.rows].addmm_(weight.T, x[part.rows])
+    for one, other in _pairs(parts, x):
+        scaled = similarities(one, other)
+        weight = scratch("weight", *scaled.shape).zero_()
+        _weigh(scaled, one, 2, weight, scratch)
+        _weigh(scaled, other, 1, weight, scratch)
+        gradient[one.rows].addmm_(weight, x[other.rows])
+        gradient[other.rows].addmm_(weight.T, x[one.rows])
+    for part in parts:  # last, when the densities are complete
         own = similarities(part, part)
         weight = scratch("weight", *own.shape).zero_()
-        _weigh(own, part, 2, weight, scratch)  # the last tile of the part: its densities are complete
+        _weigh(own, part, 2, weight, scratch)
         weight.scatter_add_(1, part.positives, (part.density * part.slope).neg_().T)
         gradient[part.rows].addmm_(weight + weight.T, x[part.rows])
     x[order] = gradient  # the items' memory has served
     return losses, x, None
+
+
+def _pairs(parts: list[Part], x: Tensor) -> Iterator[tuple[Part, Part]]:
+    """Yield every two parts, the earlier first, in an order in which few of them are in use for a while."""
+    group = max(1, GROUP_ELEMENTS // (2 * TILE_ROWS * x.shape[1]))
+    for first in range(0, len(parts), group):
+        for number, one in enumerate(parts[: first + group]):
+            for other in parts[max(first, number + 1) : first + group]:
+                yield one, other
+
+
+class _Similarities:
+    """The tiles of the similarities over the temperature; as many as fit `room` elements are computed only once."""
+
+    def __init__(self, x: Tensor, problem: Problem, scratch: Scratch, room: int) -> None:
+        self._x, self._problem, self._scratch = x, problem, scratch
+        self._kept: dict[tuple[int, int], Tensor] = {}
+        self._room = x.new_empty(room)
+
+    def __call__(self, one: Part, other: Part) -> Tensor:
+        """Return the similarities of the items of two parts `(R, C)`."""
+        place = one.rows.start, other.rows.start
+        if place in self._kept:
+            return self._kept[place]
+        a, b = self._x[one.rows], self._x[other.rows]
+        size = len(a) * len(b)
+        if size <= len(self._room):
+            out, self._room = self._room[:size].view(len(a), len(b)), self._room[size:]
+            self._kept[place] = out
+        else:
+            out = self._scratch("scaled", len(a), len(b))
+        torch.addmm(out, a, b.T, beta=0, alpha=1 / self._problem.rank_temperature, out=out)
+        if one is other and self._problem.skip_query:
+            out.fill_diagonal_(float("-inf"))
+        return out
 
 
 def _parts(queries: Tensor, problem: Problem) -> Iterator[Part]:

@@ -22,7 +22,7 @@ class _UnitRows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         divisor = length.clamp_min(EPSILON)
-        unit = x / divisor
+        unit: Tensor = x / divisor
         ctx.save_for_backward(unit, divisor, length >= EPSILON)
         return unit
 
