@@ -5,6 +5,7 @@ multiplied exactly. Everything else is float64, so that the difference is the pr
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,6 +50,11 @@ def loss(x: Tensor, positives: Tensor, product: Callable[[Tensor, Tensor], Tenso
     return 1 - (torch.minimum(hits, KS) / KS.clamp(max=positives.shape[1])).mean()
 
 
+def _product(bits: int, a: Tensor, b: Tensor) -> Tensor:
+    product: Tensor = Product.apply(a, b, bits)
+    return product
+
+
 def main() -> None:
     """Print a Markdown table."""
     x, labels = batch_of(Case("tiled", ITEMS), torch.float64)
@@ -63,7 +69,7 @@ def main() -> None:
     exact, exact_gradient = solve(lambda a, b: a @ b.T)
     print(f"| products in | loss, relative error | gradient, relative error |\n{'|---' * 3}|")
     for name, bits in MANTISSA.items():
-        value, gradient = solve(lambda a, b, bits=bits: Product.apply(a, b, bits))
+        value, gradient = solve(partial(_product, bits))
         error = (gradient - exact_gradient).norm() / exact_gradient.norm()
         print(f"| {name} | {abs(value - exact) / exact:.1e} | {error:.1e} |")
 

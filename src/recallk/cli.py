@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recallk.errors import InputError, RecallkError
-from recallk.training.config import TrainConfig, make_config, read_config
+from recallk.training.config import TrainConfig, make_config
+from recallk.training.recipes import differences, find, shipped
 
 if TYPE_CHECKING:
-    from recallk.training.trainer import Plan, Trainer
+    from recallk.training.plan import Plan
+    from recallk.training.trainer import Trainer
 
-RECIPES = Path(__file__).parent / "recipes"
+NOTES_SHOWN = 5
 app = typer.Typer(
     name="recallk",
     help="Train embedding models for retrieval directly on recall@k.",
@@ -28,7 +30,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+recipes_app = typer.Typer(help="The recipes: one for each published row, and the demo.")
+app.add_typer(recipes_app, name="recipes")
 console = Console(highlight=False)
+Protocol = Literal["benchmark", "re-identification"]
 # click's, wherever this version of typer keeps it
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -57,6 +62,8 @@ def _with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     for name, field in TrainConfig.model_fields.items():
+        if name == "recipe":  # a command's argument
+            continue
         default = "" if field.default is None or field.default is PydanticUndefined else f"[{_as_typed(field.default)}]"
         choices = _choices(field.annotation)
         about = " ".join(filter(None, (field.description, choices and f"({choices})", default)))
@@ -87,16 +94,6 @@ def _given(overrides: dict[str, str | None]) -> dict[str, Any]:
     return given
 
 
-def _recipe(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return read_config(path)
-    shipped = {file.stem: file for file in RECIPES.glob("*.yaml")}
-    if name not in shipped:
-        raise InputError(f"no recipe {name!r}: give a YAML file, or one of {', '.join(sorted(shipped))}")
-    return read_config(shipped[name])
-
-
 @app.command()
 def demo(
     run: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
@@ -105,7 +102,7 @@ def demo(
     """Train on characters in matplotlib's typefaces, without a download, in about three minutes."""
     import shutil
 
-    config = make_config(_recipe("demo"))
+    config = make_config(find("demo").values)
     if overwrite and (run / "config.yaml").is_file():
         shutil.rmtree(run)
     _train(config, run, resume=False)
@@ -117,35 +114,39 @@ def train(
     recipe: Annotated[str | None, typer.Argument(help="a shipped recipe's name, or a YAML file")] = None,
     run: Annotated[Path | None, typer.Option(help="folder of the run  [runs/NAME]")] = None,
     resume: Annotated[Path | None, typer.Option(help="continue the interrupted run in this folder")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
     **overrides: str | None,
 ) -> None:
     """Train on a folder of images (a folder per class), or on a CSV or Parquet table (path,label[,split])."""
     from recallk.training.checkpoint import RunFolder
 
     if resume is not None:
-        if recipe or run or _given(overrides):
+        if recipe or run or dry_run or _given(overrides):
             raise InputError("--resume continues a run as it was configured: give no recipe and no other options")
         _train(RunFolder(resume).read_config(), resume, resume=True)
         return
-    config = make_config(_recipe(recipe) if recipe else {}, _given(overrides))
+    config = make_config(find(recipe).values if recipe else {}, _given(overrides))
     source = Path(config.data).expanduser()
     if source.exists():
         config = config.model_copy(update={"data": str(source.resolve())})
     name = (recipe and Path(recipe).stem) or source.stem
-    _train(config, run or Path("runs") / name, resume=False)
+    _train(config, run or Path("runs") / name, resume=False, dry_run=dry_run)
 
 
-def _train(config: TrainConfig, run: Path, resume: bool) -> None:
-    if not resume and run.exists() and any(run.iterdir()):
+def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) -> None:
+    if not resume and not dry_run and run.exists() and any(run.iterdir()):
         raise InputError(f"{run}: exists already; continue it with --resume {run}, or choose another --run")
     with console.status("reading the data"):
-        from recallk.report.run import report_run
         from recallk.training.checkpoint import RunFolder
-        from recallk.training.trainer import Trainer, prepare
+        from recallk.training.plan import prepare
+        from recallk.training.trainer import Trainer
 
         plan = prepare(config)
         trainer = Trainer(plan, RunFolder(run))
     _show_plan(plan, trainer.embedder.settings.backbone, sum(p.numel() for p in trainer.embedder.parameters()))
+    if dry_run:
+        _show_memory(trainer)
+        return
     started = time.perf_counter()
     try:
         _follow(trainer, resume)
@@ -154,14 +155,10 @@ def _train(config: TrainConfig, run: Path, resume: bool) -> None:
             console.print(f"continue with   recallk train --resume {run}")
         raise
     with console.status("writing the report"):
+        from recallk.report.run import report_run
+
         report_run(trainer)
-    history = [row for row in trainer.folder.history() if row["kind"] == "evaluation"]
-    table = Table("on classes never seen in training", "before", "after", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in _headline(config):
-        table.add_row(name, f"{100 * history[0][name]:.1f}", f"{100 * history[-1][name]:.1f}")
-    console.print(table)
+    _show_result(trainer)
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
     console.print(f"{minutes} min {seconds:02d} s in all; the run is in {run}")
     console.print(f"look at   {run / 'report.html'}")
@@ -171,6 +168,7 @@ def _train(config: TrainConfig, run: Path, resume: bool) -> None:
 def _follow(trainer: "Trainer", resume: bool) -> None:
     """Train, and show how it goes."""
     config = trainer.config
+    width = 9 if trainer.plan.validation is None else 21
     with _progress() as progress:
         task = progress.add_task("training", total=trainer.plan.steps, note="evaluating the start")
         for row in trainer.rows(resume=resume):
@@ -178,28 +176,96 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 rate = row["images"] / row["seconds"]
                 note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
                 progress.update(task, completed=row["step"], note=note)
+            elif row["kind"] == "result":
+                progress.console.print(_how_chosen(trainer.plan, row["epoch"]), soft_wrap=True)
             else:
                 when = f"epoch {row['epoch']}" if row["epoch"] else "untrained"
+                if trainer.plan.validation is not None:
+                    when = f"{when:<9}  {'validation' if row['kind'] == 'validation' else 'test'}"
                 recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
                 ks = ",".join(map(str, config.evaluate_ks))
-                line = f"{when:<10}recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
+                line = f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
                 progress.console.print(line, soft_wrap=True)
                 progress.update(task, note="")
 
 
-def _headline(config: TrainConfig) -> list[str]:
-    return [*(f"recall@{k}" for k in config.evaluate_ks), "map@r"]
+def _how_chosen(plan: "Plan", epoch: int) -> str:
+    if plan.selection == "last":
+        return f"kept      epoch {epoch}, the last"
+    if plan.selection == "test":
+        return f"kept      epoch {epoch}, the best on the test classes, as in the paper: an optimistic number"
+    return f"kept      epoch {epoch}, the best on the validation classes; the test classes had no say"
+
+
+def _show_result(trainer: "Trainer") -> None:
+    """Print the test metrics before and after, and beside them what was published for the recipe."""
+    config, history = trainer.config, trainer.folder.history()
+    before = next(row for row in history if row["kind"] == "evaluation")
+    after = next(row for row in history if row["kind"] == "result")
+    published = find(config.recipe).published if config.recipe else {}
+    table = Table("on classes never seen in training", "before", "after", *(["published"] if published else []))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in trainer.plan.headline:
+        row = [f"{100 * before[name]:.1f}", f"{100 * after[name]:.1f}"]
+        if published:
+            row.append(f"{published[name]:.1f}" if name in published else "")
+        table.add_row(name, *row)
+    console.print(table)
+    if published:
+        console.print(f"published {find(config.recipe or '').source}", soft_wrap=True)
+        told = differences(config)
+        console.print(f"differs   {'; '.join(told)}" if told else "differs   in nothing that counts", soft_wrap=True)
+
+
+def _show_memory(trainer: "Trainer") -> None:
+    from recallk.training.memory import step_memory
+
+    memory, chunk = step_memory(trainer), min(trainer.config.chunk_size, trainer.plan.images_per_step)
+    console.print(
+        f"memory    about {_gigabytes(memory.total)} a step: {_gigabytes(memory.chunk)} for a chunk of {chunk}, "
+        f"{_gigabytes(memory.parameters)} for weights, gradients and moments, "
+        f"{_gigabytes(memory.embeddings)} for the batch's embeddings; there are {_gigabytes(memory.available)}",
+        soft_wrap=True,
+    )
+    if not memory.fits:
+        console.print("          that does not fit: lower --chunk-size, which changes nothing else", soft_wrap=True)
+    console.print("dry run   nothing was trained and nothing written")
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
 def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
-    config, test_classes = plan.config, list(plan.test.classes)
+    config, test_classes = plan.config, list(plan.test.part.classes)
     shown = ", ".join(test_classes[:3]) + (", …" if len(test_classes) > 3 else "")
     console.print(
         f"train     {len(plan.train.labels):,} images of {len(plan.train.classes):,} classes\n"
-        f"test      {len(plan.test.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
+        f"test      {len(plan.test.part.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
         soft_wrap=True,
     )
-    if plan.split_by_us:
+    for search in plan.test.searches:
+        if search.name or search.gallery is not None:
+            among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery images"
+            name = f"{search.name}: " if search.name else ""
+            console.print(f"search    {name}{len(search.queries):,} query images, among {among}")
+    if plan.validation is not None:
+        console.print(
+            f"set aside {len(plan.validation.labels):,} images of {len(plan.validation.classes):,} training classes, "
+            "to choose the best epoch (--select, --validation-fraction)",
+            soft_wrap=True,
+        )
+    elif config.select == "validation":
+        console.print("select    the last epoch: too few training classes to set some aside")
+    for note in plan.data.notes[:NOTES_SHOWN]:
+        console.print(f"note      {escape(str(note))}", soft_wrap=True)
+    if len(plan.data.notes) > NOTES_SHOWN:
+        console.print(f"note      and {len(plan.data.notes) - NOTES_SHOWN} more: recallk data check shows them")
+    files = sum(isinstance(r.image, Path) for r in (*plan.data.train.records, *plan.test.part.records))
+    if plan.opened < files:
+        console.print(f"opened    {plan.opened:,} of {files:,} image files, at random; all of them are there")
+    if plan.data.split_by_us:
         console.print(
             f"split     by class: {config.test_fraction:.0%} for testing, seed {config.split_seed}"
             " (--test-fraction, --split-seed)"
@@ -210,11 +276,11 @@ def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
             f"with fewer than {config.items_per_class} images",
             soft_wrap=True,
         )
-    size = plan.sampler.classes_per_batch * config.items_per_class
+    steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
+    classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
     console.print(
-        f"batch     {size:,} images: {config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes, "
-        f"in chunks of {config.chunk_size}\n"
-        f"steps     {plan.steps:,} in {config.epochs} epochs\n"
+        f"batch     {plan.images_per_step:,} images: {classes}, in chunks of {config.chunk_size}\n"
+        f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch\n"
         f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
         f"{parameters / 1e6:.1f} million parameters",
         soft_wrap=True,
@@ -239,43 +305,75 @@ def evaluate(
         str | None,
         typer.Option(help="other images, all of them queries and gallery; by default the run's test classes"),
     ] = None,
-    ks: Annotated[str, typer.Option(help="the k's, with commas between")] = "1,2,4,8",
+    ks: Annotated[str | None, typer.Option(help="the k's, with commas between; by default the run's")] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="the benchmark's own, or re-identification: one random gallery image of each class, 10 times over"
+        ),
+    ] = "benchmark",
 ) -> None:
     """Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."""
-    from recallk.data.source import check_images, check_test_positives, part, read_data, split_classes
+    from recallk.data.source import check_images
     from recallk.evaluation.clustering import nmi
-    from recallk.evaluation.metrics import retrieval_metrics
+    from recallk.evaluation.protocols import rate, re_identification
     from recallk.models.embedder import load
     from recallk.training.checkpoint import RunFolder
+    from recallk.training.plan import all_of, read
     from recallk.training.trainer import workers_of
 
-    if not all(k.strip().isdigit() and int(k) for k in ks.split(",")):
+    if ks is not None and not all(k.strip().isdigit() and int(k) for k in ks.split(",")):
         raise InputError(f"--ks {ks}: whole numbers from 1, with commas between")
     embedder = load(run)
     config = RunFolder(run).read_config()
+    depths = config.evaluate_ks if ks is None else tuple(int(k) for k in ks.split(","))
     with console.status("reading the data"):
-        if data is None:
-            test = part(split_classes(read_data(config.data), config.test_fraction, config.split_seed), "test")
-        else:
-            test = part(read_data(data), None)
-        check_test_positives(test)
-        check_images(test.records)
+        test = read(config).test if data is None else all_of(data)
+        check_images(test.part.records)
     with _progress() as progress:
-        task = progress.add_task("embedding", total=len(test.records), note="")
+        task = progress.add_task("embedding", total=len(test.part.records), note="")
         embeddings = embedder.embed(
-            test.images,
+            test.part.images,
             chunk_size=config.chunk_size,
             workers=workers_of(config),
             advance=lambda n: progress.advance(task, n),
         )
-    with console.status("ranking and clustering"):
-        metrics = retrieval_metrics(embeddings, test.labels, ks=tuple(int(k) for k in ks.split(",")))
-        metrics["nmi"] = nmi(embeddings, test.labels)
-    table = Table(f"{len(test.labels):,} images of {len(test.classes):,} classes", "%")
-    table.columns[1].justify = "right"
-    for name, value in metrics.items():
-        table.add_row(name, f"{100 * value:.2f}")
+    title = f"{len(test.part.labels):,} images of {len(test.part.classes):,} classes"
+    if protocol == "re-identification":
+        table = Table(f"{title}: one gallery image each", "mean %", "spread")
+        for search in test.searches:
+            of_search = embeddings[search.queries], test.part.labels[search.queries]
+            for name, (mean, spread) in re_identification(*of_search, depths).items():
+                table.add_row(f"{search.name} {name}".strip(), f"{100 * mean:.2f}", f"{100 * spread:.2f}")
+    else:
+        with console.status("ranking and clustering"):
+            metrics = rate(embeddings, test.part.labels, test.searches, depths)
+            metrics["nmi"] = nmi(embeddings, test.part.labels)
+        table = Table(title, "%")
+        for name, value in metrics.items():
+            table.add_row(name, f"{100 * value:.2f}")
+    for column in table.columns[1:]:
+        column.justify = "right"
     console.print(table)
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context) -> None:
+    """List the recipes with the numbers published for them."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table("recipe", "what it trains", "published")
+    for recipe in shipped():
+        numbers = ", ".join(f"{name} {value:.1f}" for name, value in recipe.published.items())
+        table.add_row(recipe.name, recipe.title, numbers)
+    console.print(table)
+    console.print("run one with   recallk train NAME --data PATH      see all of it with   recallk recipes show NAME")
+
+
+@recipes_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="a recipe's name")]) -> None:
+    """Print a recipe, ready to be saved, changed and given to `recallk train`."""
+    print(find(name).text, end="")
 
 
 @app.command()
@@ -333,6 +431,75 @@ def _places(queries: list[Path], place: dict[Path, int]) -> Any:
     import torch
 
     return torch.tensor([place.get(query.resolve(), -1) for query in queries])
+
+
+data_app = typer.Typer(
+    help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+PROBLEMS_SHOWN = 5
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """List the benchmarks: what each is, its size and terms, and where its owners offer it."""
+    from recallk.data.catalogue import BENCHMARKS
+
+    table = Table("name", "what it is, size, terms, home", show_lines=True)
+    table.columns[1].overflow = "fold"
+    for benchmark in BENCHMARKS.values():
+        home = benchmark.home.replace(", ", "\n")
+        about = f"{benchmark.title}: {benchmark.what}\nsize: {benchmark.size}\nterms: {benchmark.terms}\n{home}"
+        table.add_row(benchmark.name, escape(about))
+    console.print(table)
+    console.print("is yours whole?   recallk data check NAME --data PATH")
+
+
+@data_app.command("check")
+def check_data(
+    name: Annotated[str, typer.Argument(help="a benchmark's name, as in `recallk data list`")],
+    data: Annotated[Path, typer.Option(help="the folder that its archive unpacks to, or the one above")],
+    every: Annotated[bool, typer.Option("--all", help="open every image, not a sample of 1,000")] = False,
+) -> None:
+    """Check a benchmark on disk: what is missing or broken, and its counts beside the published ones."""
+    from recallk.data.catalogue import benchmark_named
+    from recallk.data.check import OPENED, check
+
+    benchmark = benchmark_named(name)
+    with _progress() as progress:
+        task = progress.add_task("opening images", total=None, note="reading the lists")
+        found = check(
+            benchmark,
+            data.expanduser(),
+            None if every else OPENED,
+            lambda done, total: progress.update(task, completed=done, total=total, note=""),
+        )
+    table = Table("split", "images", "published", "classes", "published", "")
+    for row in found.counts:
+        figures = (row.images, row.published.images, row.classes, row.published.classes)
+        table.add_row(row.split, *(f"{figure:,}" for figure in figures), row.verdict)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    console.print(table)
+    problems = found.findings.problems
+    for kind, count in found.findings.met.items():
+        console.print(f"{kind}: {count:,}", style="bold")
+        for problem in [problem for problem in problems if problem.kind == kind][:PROBLEMS_SHOWN]:
+            console.print(f"  {escape(str(problem))}", soft_wrap=True)
+        if count > PROBLEMS_SHOWN:
+            console.print(f"  and {count - PROBLEMS_SHOWN:,} more")
+    opened = f"{found.opened:,} of {found.files:,} images opened" + ("" if found.opened == found.files else " (--all)")
+    errors = found.findings.error_count
+    if errors:
+        verdict = f"{errors:,} {'error' if errors == 1 else 'errors'}: training does not start until mended"
+    else:
+        differs = "no errors, but the counts are not the published ones"
+        unconfirmed = "nothing is wrong, though unconfirmed figures differ"
+        same = all(row.same for row in found.counts)
+        verdict = "all is right" if same else unconfirmed if found.right else differs
+    console.print(f"{benchmark.title}: {verdict}; {opened}", soft_wrap=True)
+    if errors:
+        raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def report(**changes: object) -> ReportData:
     random = np.random.default_rng(0)
     data = ReportData(
         title="a run",
-        summary=[("recall@1", "41.2", "78.9"), ("map@r", "20.0", "33.3")],
+        summary=[("recall@1", "41.2", "78.9", "80.7"), ("map@r", "20.0", "33.3", "")],
+        published="Published: a paper. This run differs: epochs 2 instead of 40.",
         facts=[("train images", "12,345"), ("machine", "2 CPU cores")],
         history=history,
         same_class=random.normal(0.7, 0.1, 1000).astype(np.float32),
@@ -125,7 +126,14 @@ def test_escapes_what_others_wrote(tmp_path: Path) -> None:
     results = [Retrieved(picture(0), HOSTILE, HOSTILE, 0.5, True)]
     hostile = [Retrieval(picture(0), HOSTILE + "1", HOSTILE, results, HOSTILE)]
     page = written(
-        report(title=HOSTILE, facts=[(HOSTILE, HOSTILE)], worst=hostile, config=HOSTILE, summary=[(HOSTILE,) * 3]),
+        report(
+            title=HOSTILE,
+            facts=[(HOSTILE, HOSTILE)],
+            worst=hostile,
+            config=HOSTILE,
+            summary=[(HOSTILE,) * 4],
+            published=HOSTILE,
+        ),
         tmp_path,
     )
     tags = Tags(page)

@@ -6,17 +6,6 @@ import pytest
 from recallk import InputError
 from recallk.training.config import make_config, read_config, to_yaml
 
-RECIPES = sorted((Path(__file__).parents[2] / "src/recallk/recipes").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_valid(recipe: Path) -> None:
-    make_config({"data": "somewhere"}, read_config(recipe))
-
-
-def test_there_is_a_recipe() -> None:
-    assert RECIPES
-
 
 def test_a_written_configuration_is_read_as_the_same(tmp_path: Path) -> None:
     config = make_config({"data": "x", "ks": [1, 5], "recall_temperature": [1, 2.5], "batch_size": 40})

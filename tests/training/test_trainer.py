@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 from recallk import InputError, load
+from recallk.evaluation.protocols import rate
 from recallk.training.checkpoint import Row, RunFolder
 from recallk.training.config import make_config
-from recallk.training.trainer import Trainer, learning_rate, prepare
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer, learning_rate
 
 SMALL: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -59,7 +61,7 @@ def test_a_run_leaves_everything_in_its_folder(pictures: Path, tmp_path: Path) -
     rows = train(pictures, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     assert folder.history() == rows
-    assert [row["kind"] for row in rows] == ["evaluation", *["step", "evaluation"] * 2]
+    assert [row["kind"] for row in rows] == ["evaluation", *["step", "evaluation"] * 2, "result"]
     assert folder.read_config().data == str(pictures)
     assert {path.name for path in folder.path.iterdir()} == {
         "config.yaml",
@@ -94,6 +96,33 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
     ends = [load(tmp_path / name).state_dict() for name in ("whole", "cut")]
     for name, value in ends[0].items():
         assert torch.equal(value, ends[1][name]), name
+
+
+@pytest.mark.parametrize("select", ["validation", "test"])
+def test_the_best_epoch_is_kept_and_measured(tmp_path: Path, select: str) -> None:
+    (tmp_path / "data").mkdir()
+    data = save_patterns(tmp_path / "data", classes=40, images=4)
+    run = RunFolder(tmp_path / "run")
+    rows = train(data, run.path, epochs=4, learning_rate=1e-2, select=select)
+    kind = "validation" if select == "validation" else "evaluation"
+    assert [row["epoch"] for row in rows if row["kind"] == kind] == [0, 1, 2, 3, 4]
+    assert [row["epoch"] for row in rows if row["kind"] == "evaluation"] == (
+        [0] if select == "validation" else [0, 1, 2, 3, 4]
+    )
+    chosen = max((row for row in rows if row["kind"] == kind and row["epoch"]), key=lambda row: row["recall@1"])
+    assert rows[-1]["kind"] == "result"
+    assert rows[-1]["epoch"] == chosen["epoch"]
+    plan = prepare(run.read_config())
+    embeddings = load(run.path).embed(plan.test.part.images)
+    measured = rate(embeddings, plan.test.part.labels, plan.test.searches, plan.config.evaluate_ks)
+    assert measured == {name: pytest.approx(rows[-1][name], abs=1e-6) for name in measured}
+
+
+def test_a_finished_run_resumed_stays_as_it_is(pictures: Path, tmp_path: Path) -> None:
+    rows = train(pictures, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    list(Trainer(prepare(folder.read_config()), folder).rows(resume=True))
+    assert without_time(folder.history()) == without_time(rows)
 
 
 def test_training_learns(tmp_path: Path) -> None:

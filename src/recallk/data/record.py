@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 class Record:
     """One image of a data set.
 
-    `image` is a file, or pixels `(H, W)` grey or `(H, W, 3)` RGB; `split` is None where nothing is split yet.
+    `image` is a file, or pixels `(H, W)` grey or `(H, W, 3)` RGB; `split` is "train", "test" or what a
+    benchmark calls its test sets, and None where nothing is split yet.
     """
 
     image: Path | NDArray[np.uint8]
     label: str
-    split: Literal["train", "test"] | None = None
+    split: str | None = None

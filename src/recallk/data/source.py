@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.data import table
+from recallk.data.benchmark import Findings, Problem
+from recallk.data.catalogue import benchmark_named
 from recallk.data.folder import folder
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
 from recallk.data.record import Record
 from recallk.errors import InputError
+
+OPENED = 2_000
+"""Images that are opened before a training starts: more would keep a person waiting."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,23 @@ def read_data(data: str) -> list[Record]:
     if path.is_file():
         raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
     return folder(path)
+
+
+def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Problem]]:
+    """Return the records of a benchmark below `root`, and what is worth knowing about them.
+
+    Raises InputError for a name that there is not, and with the first error that its reader reports.
+    """
+    benchmark = benchmark_named(name)
+    findings = Findings()
+    records = benchmark.read(Path(root).expanduser(), findings)
+    if findings.errors:
+        others = findings.error_count - 1
+        more = f" (and {others:,} more: recallk data check {name} --data {root} shows them)" if others else ""
+        raise InputError(f"{findings.errors[0]}{more}")
+    if not records:
+        raise InputError(f"{root}: the lists of {benchmark.title} name no images; get them again")
+    return records, findings.notes
 
 
 def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> list[Record]:
@@ -78,12 +100,28 @@ def part(records: Sequence[Record], split: str | None) -> Part:
     return Part(chosen, classes, np.array([number[record.label] for record in chosen], dtype=np.int64))
 
 
-def check_images(records: Sequence[Record]) -> None:
-    """Raise InputError for the first image file that is missing, truncated or no image, before any work is done."""
+def limit_classes(records: Sequence[Record], classes: int) -> list[Record]:
+    """Keep the first `classes` classes of each split, by name."""
+    labels = {split: sorted({r.label for r in records if r.split == split}) for split in {r.split for r in records}}
+    kept = {split: set(names[:classes]) for split, names in labels.items()}
+    return [record for record in records if record.label in kept[record.split]]
+
+
+def check_images(records: Sequence[Record], opened: int = OPENED) -> int:
+    """Open image files, before any work is done; return how many: all of them, or a random sample of `opened`.
+
+    Raises InputError for the first that is missing, truncated or no image.
+    """
     paths = [record.image for record in records if isinstance(record.image, Path)]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such image")
+    if len(paths) > opened:
+        paths = [paths[i] for i in np.random.default_rng(0).choice(len(paths), opened, replace=False)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(check_image, paths, chunksize=64):
             pass
+    return len(paths)
 
 
 def check_test_positives(test: Part) -> None:

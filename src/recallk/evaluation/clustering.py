@@ -6,7 +6,6 @@ import torch
 import faiss  # isort: skip
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import normalized_mutual_info_score
 
 from recallk.evaluation.metrics import Array, labelled_embeddings
 
@@ -34,6 +33,8 @@ def nmi(embeddings: Array, labels: Array, seed: int = 0) -> float:
     """
     rows, classes = labelled_embeddings(embeddings, labels)
     truth = classes.cpu().numpy()
+    from sklearn.metrics import normalized_mutual_info_score  # not above: it takes a second, and few need it
+
     return float(normalized_mutual_info_score(truth, _clusters(rows.cpu().numpy(), len(np.unique(truth)), seed)))
 
 

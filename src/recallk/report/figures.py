@@ -25,6 +25,7 @@ _VARIABLES = {
     _ACCENT_SOFT: "var(--soft)",
     _OTHER: "var(--wrong)",
 }
+_ON_TEST = "Recall on the test classes"
 _SIZE = (5.0, 3.5)  # 360 by 252 units, about the pixels it gets on a phone and in three columns alike
 _MOST_POINTS = 500
 _MARKERS = "os^Dvp*Xh"
@@ -62,14 +63,16 @@ def loss_chart(history: Sequence[Row]) -> Chart:
 
 
 def recall_chart(history: Sequence[Row]) -> Chart:
-    """Draw every recall@k, and MAP@R, over the epochs."""
-    names = {name for row in history if row.get("kind") == "evaluation" for name in row}
+    """Draw every recall@k, and MAP@R, over the epochs: of the validation classes where there are any."""
+    validated = any(row.get("kind") == "validation" for row in history)
+    kind, title = ("validation", "Recall on the validation classes") if validated else ("evaluation", _ON_TEST)
+    names = {name for row in history if row.get("kind") == kind for name in row}
     names = {name for name in names if re.fullmatch(r"recall@\d+|map@r", name)}
     ordered = sorted(names, key=lambda name: (name == "map@r", int(name[7:]) if name[7:] else 0))
-    curves = [(name, *_finite(history, "evaluation", "epoch", name)) for name in ordered]
+    curves = [(name, *_finite(history, kind, "epoch", name)) for name in ordered]
     curves = [curve for curve in curves if len(curve[1])]
     if not curves:
-        return Chart("Recall on the test classes", "No evaluation yet.", "")
+        return Chart(title, "No evaluation yet.", "")
     figure, axes = _canvas()
     ends = []
     for (name, epochs, values), marker in zip(curves, _MARKERS * len(curves), strict=False):
@@ -94,7 +97,7 @@ def recall_chart(history: Sequence[Row]) -> Chart:
             f"{name} from {100 * values[0]:.1f} % to {100 * values[-1]:.1f} %; "
             f"highest {100 * values[best]:.1f} % after epoch {int(epochs[best])}."
         )
-    return Chart("Recall on the test classes", description, _svg(figure))
+    return Chart(title, description, _svg(figure))
 
 
 def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.float32]) -> Chart:

@@ -23,7 +23,8 @@ class ReportData:
     """What the page shows of a run."""
 
     title: str
-    summary: list[tuple[str, str, str]]  # name, before and after, in percent: ("recall@1", "41.2", "78.9")
+    summary: list[tuple[str, str, str, str]]  # in percent: ("recall@1", before "41.2", after "78.9", published or "")
+    published: str | None  # where the published numbers are from and how the run differs, if there are any
     facts: list[tuple[str, str]]  # ("train images", "12,345")
     history: list[dict[str, object]]  # the rows of metrics.jsonl
     same_class: NDArray[np.float32]  # similarities of a sample of pairs of one class

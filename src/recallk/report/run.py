@@ -11,14 +11,21 @@ import recallk
 from recallk.data.images import read_image
 from recallk.data.record import Record
 from recallk.data.source import Part
-from recallk.evaluation.search import Neighbours, nearest
+from recallk.evaluation.protocols import Search
+from recallk.evaluation.search import nearest
 from recallk.report.page import ReportData, write_report
 from recallk.report.pictures import Retrieval, Retrieved
-from recallk.training.config import to_yaml
+from recallk.training.config import TrainConfig, to_yaml
+from recallk.training.recipes import differences, find
 from recallk.training.trainer import Trainer
 
 SHOWN_QUERIES = 8
 SHOWN_RESULTS = 8
+CHOSEN = {
+    "validation": "the best on training classes set aside; the test classes had no say",
+    "test": "the best on the test classes, as in the paper: an optimistic number",
+    "last": "the last",
+}
 PAIRS = 100_000  # enough for a smooth curve
 
 
@@ -26,19 +33,21 @@ def report_run(trainer: Trainer) -> None:
     """Write `report.html` into the folder of a run that `trainer` has just finished."""
     plan, config = trainer.plan, trainer.config
     history = trainer.folder.history()
-    evaluations = [row for row in history if row["kind"] == "evaluation"]
-    names = [*(f"recall@{k}" for k in config.evaluate_ks), "map@r"]
+    before = next(row for row in history if row["kind"] == "evaluation")
+    after = next(row for row in history if row["kind"] == "result")
+    published = find(config.recipe).published if config.recipe else {}
     embeddings = trainer.test_embeddings
     assert embeddings is not None, "a finished run has been evaluated"
-    same, other = pair_similarities(embeddings, plan.test.labels, seed=config.seed)
-    worst, best = extreme_queries(embeddings, plan.test)
+    test = plan.test.part
+    same, other = pair_similarities(embeddings, test.labels, seed=config.seed)
+    worst, best = extreme_queries(embeddings, test, plan.test.searches[0])
     seconds = sum(row["seconds"] for row in history if row["kind"] == "step")
-    size = plan.sampler.classes_per_batch * config.items_per_class
     facts = [
         ("train", f"{len(plan.train.labels):,} images of {len(plan.train.classes):,} classes"),
-        ("test", f"{len(plan.test.labels):,} images of {len(plan.test.classes):,} other classes"),
+        ("test", f"{len(test.labels):,} images of {len(test.classes):,} other classes"),
+        ("model kept", f"epoch {after['epoch']}, {CHOSEN[plan.selection]}"),
         ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
-        ("batch", f"{size:,} images in chunks of {config.chunk_size}, {plan.steps:,} steps"),
+        ("batch", f"{plan.images_per_step:,} images in chunks of {config.chunk_size}, {plan.steps:,} steps"),
         ("mixup", "similarity mixup" if config.mixup else "none"),
         ("training time", f"{int(seconds // 60)} min {int(seconds % 60):02d} s, evaluation not counted"),
         ("machine", machine(trainer.fabric.device)),
@@ -46,7 +55,11 @@ def report_run(trainer: Trainer) -> None:
     ]
     data = ReportData(
         title=trainer.folder.path.name,
-        summary=[(n, f"{100 * evaluations[0][n]:.1f}", f"{100 * evaluations[-1][n]:.1f}") for n in names],
+        summary=[
+            (n, f"{100 * before[n]:.1f}", f"{100 * after[n]:.1f}", f"{published[n]:.1f}" if n in published else "")
+            for n in plan.headline
+        ],
+        published=_published(config) if published else None,
         facts=facts,
         history=history,
         same_class=same,
@@ -56,6 +69,14 @@ def report_run(trainer: Trainer) -> None:
         config=to_yaml(config),
     )
     write_report(data, trainer.folder.report)
+
+
+def _published(config: TrainConfig) -> str:
+    """Say where the published numbers are from, and what in this run is not as published."""
+    told = differences(config)
+    recipe = find(config.recipe or "")
+    differs = f"This run differs: {'; '.join(told)}." if told else "This run differs in nothing that counts."
+    return f"Published: {recipe.source}. {differs}"
 
 
 def machine(device: torch.device) -> str:
@@ -85,28 +106,44 @@ def _similarities(embeddings: torch.Tensor, one: NDArray[np.int64], other: NDArr
     return (embeddings[one] * embeddings[other]).sum(1).numpy()
 
 
-def extreme_queries(embeddings: torch.Tensor, test: Part) -> tuple[list[Retrieval], list[Retrieval]]:
-    """Return the queries served worst and best, of different classes.
+def extreme_queries(embeddings: torch.Tensor, test: Part, search: Search) -> tuple[list[Retrieval], list[Retrieval]]:
+    """Return the queries of a search served worst and best, of different classes.
 
     Worst: the first right item comes last. Best: the most right items come before the first wrong one, and the gap
     to it is widest.
     """
-    _, of_class, counts = np.unique(test.labels, return_inverse=True, return_counts=True)
-    queries = np.flatnonzero(counts[of_class] > 1)
-    k = min(100, len(test.labels) - 1)
-    found = nearest(embeddings[queries], embeddings, k, exclude=torch.from_numpy(queries))
-    right = test.labels[found.indexes.numpy()] == test.labels[queries, None]
+    gallery = search.queries if search.gallery is None else search.gallery
+    counts = np.bincount(test.labels[gallery], minlength=len(test.classes))[test.labels[search.queries]]
+    relevant = counts - (search.gallery is None)
+    queries, relevant = search.queries[relevant > 0], relevant[relevant > 0]
+    itself = torch.from_numpy(np.flatnonzero(counts > 1)) if search.gallery is None else None
+    k = min(100, len(gallery) - (search.gallery is None))
+    found = nearest(embeddings[queries], embeddings[gallery], k, exclude=itself)
+    items = gallery[found.indexes.numpy()]
+    right = test.labels[items] == test.labels[queries, None]
     first_right = np.where(right.any(1), right.argmax(1), k)
     first_wrong = np.where((~right).any(1), (~right).argmax(1), k)
     similarities = found.similarities.numpy()
     wrong_similarity = similarities[np.arange(len(queries)), np.minimum(first_wrong, k - 1)]
-    share = np.minimum(first_wrong, counts[of_class[queries]] - 1) / (counts[of_class[queries]] - 1)
+    share = np.minimum(first_wrong, relevant) / relevant
     lowest_right_similarity = similarities[np.arange(len(queries)), np.minimum(first_right, k - 1)]
     worst = np.lexsort((lowest_right_similarity, -first_right))
     best = np.lexsort((wrong_similarity, -share))
+
+    def shown(q: int) -> Retrieval:
+        results = [
+            Retrieved(read_image(record.image), _name(record), record.label, float(similarity), bool(is_right))
+            for record, similarity, is_right in zip(
+                (test.records[item] for item in items[q, :SHOWN_RESULTS]), similarities[q], right[q], strict=False
+            )
+        ]
+        note = f"first right one at {first_right[q] + 1}" if first_right[q] < k else f"none right among {k}"
+        query = test.records[queries[q]]
+        return Retrieval(read_image(query.image), _name(query), query.label, results, note)
+
     return (
-        [_retrieval(found, right, q, queries, test, first_right) for q in _of_different_classes(worst, queries, test)],
-        [_retrieval(found, right, q, queries, test, first_right) for q in _of_different_classes(best, queries, test)],
+        [shown(q) for q in _of_different_classes(worst, queries, test)],
+        [shown(q) for q in _of_different_classes(best, queries, test)],
     )
 
 
@@ -117,30 +154,6 @@ def _of_different_classes(order: NDArray[np.int64], queries: NDArray[np.int64], 
         if len(chosen) == SHOWN_QUERIES:
             break
     return list(chosen.values())
-
-
-def _retrieval(
-    found: Neighbours,
-    right: NDArray[np.bool_],
-    q: int,
-    queries: NDArray[np.int64],
-    test: Part,
-    first_right: NDArray[np.int64],
-) -> Retrieval:
-    query = test.records[queries[q]]
-    results = []
-    for rank in range(min(SHOWN_RESULTS, right.shape[1])):
-        record = test.records[int(found.indexes[q, rank])]
-        similarity = float(found.similarities[q, rank])
-        results.append(
-            Retrieved(read_image(record.image), _name(record), record.label, similarity, bool(right[q, rank]))
-        )
-    note = (
-        f"first right one at {first_right[q] + 1}"
-        if first_right[q] < right.shape[1]
-        else f"none right among {right.shape[1]}"
-    )
-    return Retrieval(read_image(query.image), _name(query), query.label, results, note)
 
 
 def _name(record: Record) -> str:

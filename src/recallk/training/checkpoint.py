@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "checkpoint" / "latest.ckpt"
 
     @property
+    def best(self) -> Path:
+        """The weights of the epoch chosen so far."""
+        return self.path / "checkpoint" / "best.safetensors"
+
+    @property
     def model(self) -> Path:
         """The trained embedder's weights."""
         return self.path / "model.safetensors"
@@ -73,8 +78,8 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def forget_after(self, epoch: int) -> None:
-        """Drop the rows of epochs that were begun after the checkpoint of `epoch`."""
-        rows = [row for row in self.history() if row["epoch"] <= epoch]
+        """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
+        rows = [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"]
         replace_file(self.metrics, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows)))
 
 

@@ -16,8 +16,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class TrainConfig(EmbedderSettings):
     """Every key of a recipe, with its default. `recallk train --KEY VALUE` overrides it."""
 
+    recipe: Annotated[str | None, Field(description="the shipped recipe that the run began from")] = None
+
     # data
     data: Annotated[str, Field(description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")]
+    dataset: Annotated[
+        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
+        Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
+    ] = "own"
+    limit_classes: Annotated[
+        int | None, Field(ge=2, description="only so many classes of each split, for a quick look")
+    ] = None
     test_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the classes kept for testing")] = 0.5
     split_seed: Annotated[int, Field(ge=0, description="of the split into train and test classes")] = 0
     crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
@@ -68,6 +77,15 @@ class TrainConfig(EmbedderSettings):
     milestones: Annotated[tuple[int, ...], Field(description="epochs after which the rate is multiplied")] = ()
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
     warmup_steps: Annotated[int, Field(ge=0, description="steps in which the rate rises from zero")] = 0
+
+    # selection
+    select: Annotated[
+        Literal["validation", "test", "last"],
+        Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
+    ] = "validation"
+    validation_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the training classes set aside for select=validation")
+    ] = 0.1
 
     # run
     seed: Annotated[int, Field(ge=0, description="of weights, batches, crops and mixup")] = 1

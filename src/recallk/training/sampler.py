@@ -28,25 +28,32 @@ class Sampler:
 
     def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:
         """Yield the batches `(B,)` of epoch `number` as image indexes, classes side by side."""
-        random = np.random.default_rng([self.seed, number])
-        shuffled = random.permutation(len(self.labels))
-        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        _, starts, counts = np.unique(self.labels[by_class], return_index=True, return_counts=True)
+        images, starts, groups = self._shuffled(number)
         n = self.items_per_class
-        groups = [
-            deque(by_class[start : start + count // n * n].reshape(-1, n))
-            for start, count in zip(starts, counts, strict=True)
-            if count >= n
-        ]
-        waiting = deque(groups[i] for i in random.permutation(len(groups)))
-        while len(waiting) >= self.classes_per_batch:
-            chosen = [waiting.popleft() for _ in range(self.classes_per_batch)]
-            yield np.concatenate([group.popleft() for group in chosen])
-            waiting.extend(group for group in chosen if group)
+        for chosen in self._classes(groups):
+            yield np.concatenate([images[starts[i] + n * g : starts[i] + n * (g + 1)] for i, g in chosen])
 
     def batches(self, number: int) -> int:
         """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
-        return sum(1 for _ in self.epoch(number))
+        return sum(1 for _ in self._classes(self._shuffled(number)[2]))
+
+    def _shuffled(self, number: int) -> tuple[NDArray[np.int64], list[int], list[int]]:
+        """Return the images class by class, where each class starts, and how many groups of images it gives."""
+        random = np.random.default_rng([self.seed, number])
+        shuffled = random.permutation(len(self.labels))
+        images = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        counts = np.bincount(self.labels)
+        starts, groups = np.cumsum(counts) - counts, counts // self.items_per_class
+        order = random.permutation(np.flatnonzero(groups))
+        return images, starts[order].tolist(), groups[order].tolist()
+
+    def _classes(self, groups: list[int]) -> Iterator[list[tuple[int, int]]]:
+        """Yield for each batch its classes, by their place in the epoch's order, each with the group that it gives."""
+        waiting = deque((i, 0) for i in range(len(groups)))
+        while len(waiting) >= self.classes_per_batch:
+            chosen = [waiting.popleft() for _ in range(self.classes_per_batch)]
+            yield chosen
+            waiting.extend((i, g + 1) for i, g in chosen if g + 1 < groups[i])
 
 
 @dataclass(frozen=True)

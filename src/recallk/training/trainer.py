@@ -4,61 +4,28 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recallk.data.chunks import read_batches
 from recallk.data.images import mixed_seed
-from recallk.data.source import Part, check_images, check_test_positives, part, read_data, split_classes
+from recallk.data.source import Part
 from recallk.data.views import TrainView
 from recallk.errors import InputError
 from recallk.evaluation.metrics import retrieval_metrics
+from recallk.evaluation.protocols import rate
 from recallk.loss.mixup import SimilarityMixup
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.models.embedder import Embedder, build
 from recallk.training.checkpoint import Row, RunFolder, replace_file
 from recallk.training.config import TrainConfig
 from recallk.training.large_batch import large_batch_backward
-from recallk.training.sampler import LeftOut, Sampler, make_sampler
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run whose data, batches and settings have been checked; nothing has been written yet."""
-
-    config: TrainConfig
-    split_by_us: bool  # not given with the data
-    train: Part
-    test: Part
-    sampler: Sampler
-    left_out: LeftOut
-    batches: tuple[int, ...]  # of each epoch
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole run."""
-        return sum(self.batches)
-
-    def steps_until(self, epoch: int) -> int:
-        """Return the steps of all epochs up to and with `epoch`, counted from 1."""
-        return sum(self.batches[:epoch])
-
-
-def prepare(config: TrainConfig) -> Plan:
-    """Read and split the data and lay out the batches. Raises InputError for whatever would not train."""
-    given = read_data(config.data)
-    records = split_classes(given, config.test_fraction, config.split_seed)
-    train, test = part(records, "train"), part(records, "test")
-    check_test_positives(test)
-    sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed)
-    check_images(records)
-    batches = tuple(sampler.batches(epoch) for epoch in range(1, config.epochs + 1))
-    return Plan(config, given[0].split is None, train, test, sampler, left_out, batches)
+from recallk.training.plan import Plan
 
 
 def workers_of(config: TrainConfig) -> int:
@@ -104,10 +71,15 @@ class Trainer:
             query_in_database=config.query_in_database,
             mixup=SimilarityMixup() if config.mixup else None,
         )
-        self.test_embeddings: Tensor | None = None  # (N, D) of the latest evaluation
+        self.test_embeddings: Tensor | None = None  # (N, D) of the latest evaluation, at last of the chosen model
+        self._latest: Row = {}
 
     def rows(self, resume: bool = False) -> Iterator[Row]:
-        """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the model saved."""
+        """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
+
+        Rows of kind "step"; "validation" (of the classes set aside) and "evaluation" (of the test classes) after
+        epochs; and one "result": the test metrics of the chosen epoch's model.
+        """
         if resume:
             first = self._restore() + 1
         else:
@@ -116,18 +88,44 @@ class Trainer:
         try:
             if first == 1:
                 yield self._evaluate(0)
+                if self.plan.validation is not None:
+                    yield self._validate(0)
             for epoch in range(first, self.config.epochs + 1):
                 yield from self._epoch(epoch)
                 if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                    yield self._evaluate(epoch)
+                    yield self._evaluate(epoch) if self.plan.validation is None else self._validate(epoch)
+                    self._keep_if_best(epoch)
                 self._save(epoch)
         except (InputError, KeyboardInterrupt):
             self.folder.remove_unless_started()
             raise
-        if self.test_embeddings is None:  # a finished run, resumed
-            self._evaluate(self.config.epochs, log=False)
+        yield self._finish()
+
+    def _keep_if_best(self, epoch: int) -> None:
+        """Keep the model of the best epoch so far beside the checkpoint."""
+        if self.chosen_epoch() == epoch:
+            replace_file(self.folder.best, self._write_weights)
+
+    def chosen_epoch(self) -> int:
+        """Return the epoch whose model is kept, of those evaluated so far: the first with the highest recall."""
+        kind = "evaluation" if self.plan.validation is None else "validation"
+        rows = [row for row in self.folder.history() if row["kind"] == kind and row["epoch"] > 0]
+        if self.plan.selection == "last":
+            return int(rows[-1]["epoch"])
+        return int(max(rows, key=lambda row: row[f"recall@{self.config.evaluate_ks[0]}"])["epoch"])
+
+    def _finish(self) -> Row:
+        """Measure the chosen model and save it."""
+        epoch = self.chosen_epoch()
+        self.embedder.load_state_dict(load_file(self.folder.best))
+        replace_file(self.folder.model, self._write_weights)
+        if self._latest.get("epoch") == epoch:  # just measured
+            return self._log(**self._latest | {"kind": "result"})
+        return self._evaluate(epoch, kind="result")
+
+    def _write_weights(self, path: Path) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in self.embedder.state_dict().items()}
-        replace_file(self.folder.model, lambda path: save_file(weights, path))
+        save_file(weights, path)
 
     def _epoch(self, epoch: int) -> Iterator[Row]:
         config, plan = self.config, self.plan
@@ -175,16 +173,27 @@ class Trainer:
                 seconds=seconds,
             )
 
-    def _evaluate(self, epoch: int, log: bool = True) -> Row:
-        started = time.perf_counter()
-        self.test_embeddings = self.embedder.embed(
-            self.plan.test.images,
-            chunk_size=self.config.chunk_size,
-            workers=workers_of(self.config),
-        )
-        metrics = retrieval_metrics(self.test_embeddings, self.plan.test.labels, ks=self.config.evaluate_ks)
-        row = dict(kind="evaluation", epoch=epoch, step=self.plan.steps_until(epoch), **metrics)
-        return self._log(**row, seconds=time.perf_counter() - started) if log else row
+    def _evaluate(self, epoch: int, kind: str = "evaluation") -> Row:
+        """Rate the model on the test images."""
+        test, started = self.plan.test, time.perf_counter()
+        self.test_embeddings = self._embed(test.part)
+        metrics = rate(self.test_embeddings, test.part.labels, test.searches, self.config.evaluate_ks)
+        self._latest = self._log_metrics(kind, epoch, metrics, started)
+        return self._latest
+
+    def _validate(self, epoch: int) -> Row:
+        """Rate the model on the training classes set aside."""
+        validation, started = self.plan.validation, time.perf_counter()
+        assert validation is not None
+        metrics = retrieval_metrics(self._embed(validation), validation.labels, ks=self.config.evaluate_ks)
+        return self._log_metrics("validation", epoch, metrics, started)
+
+    def _embed(self, images: Part) -> Tensor:
+        return self.embedder.embed(images.images, chunk_size=self.config.chunk_size, workers=workers_of(self.config))
+
+    def _log_metrics(self, kind: str, epoch: int, metrics: dict[str, float], started: float) -> Row:
+        step, seconds = self.plan.steps_until(epoch), time.perf_counter() - started
+        return self._log(kind=kind, epoch=epoch, step=step, **metrics, seconds=seconds)
 
     def _log(self, **row: object) -> Row:
         self.folder.append(row)

@@ -1,0 +1,16 @@
+"""The benchmarks by name."""
+
+from recallk.data import cars, cub, inaturalist, inshop, sop, vehicleid
+from recallk.data.benchmark import Benchmark
+from recallk.errors import InputError
+
+BENCHMARKS: dict[str, Benchmark] = {
+    module.BENCHMARK.name: module.BENCHMARK for module in (cub, cars, sop, inaturalist, vehicleid, inshop)
+}
+
+
+def benchmark_named(name: str) -> Benchmark:
+    """Return a benchmark; raises InputError, with the names there are, for another."""
+    if name not in BENCHMARKS:
+        raise InputError(f"no data set {name!r}: one of {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]

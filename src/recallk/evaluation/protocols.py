@@ -1,0 +1,67 @@
+"""Who searches what: the protocols of the benchmarks, each an exact search rated by `retrieval_metrics`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recallk.errors import InputError
+from recallk.evaluation.metrics import retrieval_metrics
+
+Indexes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One test set: the images `queries` search the images `gallery`, or, without one, each searches all the others.
+
+    Both are indexes into the images of the test split. `name` tells several test sets apart; "" where there is one.
+    """
+
+    name: str
+    queries: Indexes
+    gallery: Indexes | None = None
+
+
+def rate(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Sequence[int]) -> dict[str, float]:
+    """Return the metrics of every search over embeddings `(N, D)` with labels `(N,)`.
+
+    As `retrieval_metrics` names them; where there are several searches, those of the first have these names and the
+    others' come with theirs in front: "large recall@1".
+    """
+    metrics: dict[str, float] = {}
+    for number, search in enumerate(searches):
+        queries = embeddings[search.queries], labels[search.queries]
+        if search.gallery is None:
+            found = retrieval_metrics(*queries, ks=ks)
+        else:
+            found = retrieval_metrics(*queries, embeddings[search.gallery], labels[search.gallery], ks=ks)
+        metrics |= {name if number == 0 else f"{search.name} {name}": value for name, value in found.items()}
+    return metrics
+
+
+def re_identification(
+    embeddings: Tensor, labels: Indexes, ks: Sequence[int], *, repetitions: int = 10, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return mean and standard deviation of recall@k where the gallery is one random image of each class.
+
+    The protocol of the vehicle re-identification papers: all other images are queries, the draw is repeated. Not to be
+    compared with the all-against-all numbers, where a query has all images of its class to find. Embeddings `(N, D)`,
+    labels `(N,)`. Raises InputError where no class has two images.
+    """
+    random = np.random.default_rng(seed)
+    rounds: list[dict[str, float]] = []
+    for _ in range(repetitions):
+        shuffled = random.permutation(len(labels))
+        _, first = np.unique(labels[shuffled], return_index=True)
+        gallery = shuffled[first]
+        queries = np.setdiff1d(np.arange(len(labels)), gallery)
+        if not len(queries):
+            raise InputError("every class has one image: there is nothing to search with beside the gallery")
+        found = retrieval_metrics(embeddings[queries], labels[queries], embeddings[gallery], labels[gallery], ks=ks)
+        rounds.append({name: value for name, value in found.items() if name.startswith("recall@")})
+    table = {name: torch.tensor([found[name] for found in rounds], dtype=torch.float64) for name in rounds[0]}
+    return {name: (float(values.mean()), float(values.std(correction=0))) for name, values in table.items()}

@@ -1,0 +1,76 @@
+"""How much memory a step will take, measured on a single image."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recallk.training.trainer import Trainer
+
+PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
+EMBEDDING_COPIES = 4  # of a batch: embeddings, their unit rows, the gradients of both
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a step holds on the device at once."""
+
+    parameters: int
+    chunk: int
+    embeddings: int
+    available: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.chunk + self.embeddings
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has as much."""
+        return self.total <= self.available
+
+
+def step_memory(trainer: Trainer) -> StepMemory:
+    """Estimate a step's memory from what two images leave behind for the backward pass, beyond what one leaves.
+
+    What the backward pass itself needs at a time is not in it, nor what the libraries take.
+    """
+    config, plan = trainer.config, trainer.plan
+    per_image = _left_behind(trainer, 2) - _left_behind(trainer, 1)
+    parameters = sum(p.numel() for p in trainer.embedder.parameters())
+    chunk = min(config.chunk_size, plan.images_per_step)
+    return StepMemory(
+        parameters=PER_PARAMETER * parameters,
+        chunk=per_image * chunk,
+        embeddings=EMBEDDING_COPIES * 4 * config.embedding_size * plan.images_per_step,
+        available=_memory_of(trainer.fabric.device),
+    )
+
+
+def _left_behind(trainer: Trainer, images: int) -> int:
+    """Return the bytes that a forward pass of some images keeps, the parameters not counted."""
+    own = {p.untyped_storage().data_ptr() for p in trainer.embedder.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    size = trainer.config.image_size
+    pixels = torch.zeros(images, 3, size, size, dtype=torch.uint8, device=trainer.fabric.device)
+    trainer.embedder.eval()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), trainer.fabric.autocast():
+        embeddings = trainer.embedder(pixels)
+    del embeddings
+    return sum(kept.values())
+
+
+def _memory_of(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

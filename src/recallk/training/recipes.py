@@ -1,0 +1,80 @@
+"""The recipes that come with recallk: configurations with the numbers that were published for them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recallk.errors import InputError
+from recallk.training.config import TrainConfig, make_config, read_config
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chunk_size", "accelerator"})
+"""Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration by name.
+
+    `published` are percentages by the name of a metric, from `source`; empty where no number is known to us.
+    """
+
+    name: str
+    title: str
+    published: dict[str, float]
+    source: str
+    values: dict[str, Any]
+    text: str
+
+
+def shipped() -> list[Recipe]:
+    """Return all recipes that come with recallk, by name."""
+    return [_read(path) for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+def find(name: str) -> Recipe:
+    """Return a shipped recipe by its name, or one in a YAML file. Raises InputError where there is none."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return _read(path)
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise InputError(f"no recipe {name!r}: give a YAML file, or one of {names}")
+    return _read(path)
+
+
+def _read(path: Path) -> Recipe:
+    values = read_config(path)
+    about = values.pop("about", None) or {}
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: about: is a table with title, published and source")
+    if path.parent == FOLDER:
+        values["recipe"] = path.stem
+    return Recipe(
+        path.stem,
+        str(about.get("title", path.stem)),
+        dict(about.get("published") or {}),
+        str(about.get("source", "")),
+        values,
+        path.read_text(),
+    )
+
+
+def differences(config: TrainConfig) -> list[str]:
+    """Say in words where a run's configuration is not that of the recipe it began from."""
+    if config.recipe is None:
+        return []
+    recipe = make_config({"data": config.data}, find(config.recipe).values)
+    ignored = WITHOUT_EFFECT - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
+    return [
+        f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(recipe, key))}"
+        for key in TrainConfig.model_fields
+        if key not in ignored and getattr(config, key) != getattr(recipe, key)
+    ]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

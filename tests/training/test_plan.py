@@ -1,0 +1,91 @@
+"""What is known of a run before it starts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recallk import InputError
+from recallk.data.benchmark import TestSet
+from recallk.data.record import Record
+from recallk.training import plan as plans
+from recallk.training.config import make_config
+from recallk.training.plan import Plan, prepare
+
+SMALL: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp("pictures")
+    for label in range(30):
+        (root / f"{label:02}").mkdir()
+        for number in range(1 if label % 10 == 9 else 4):
+            Image.new("RGB", (9, 9)).save(root / f"{label:02}" / f"{number}.png")
+    return root
+
+
+def plan_of(pictures: Path, **changes: Any) -> Plan:
+    return prepare(make_config(SMALL, {"data": str(pictures)}, changes))
+
+
+def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> None:
+    plan, without = plan_of(pictures), plan_of(pictures, select="test")
+    assert plan.validation is not None
+    assert plan.selection == "validation"
+    assert without.validation is None
+    assert len(plan.validation.classes) == 2
+    assert set(plan.validation.classes).isdisjoint(plan.train.classes)
+    assert set(plan.validation.classes) | set(plan.train.classes) == set(without.train.classes)
+    assert plan.test.part.classes == without.test.part.classes
+    assert min(np.bincount(plan.validation.labels)) > 1
+    assert plan.sampler.labels is plan.train.labels
+
+
+def test_more_classes_can_be_set_aside_but_never_nearly_all(pictures: Path) -> None:
+    most = plan_of(pictures, validation_fraction=0.99, items_per_class=2)
+    assert most.validation is not None
+    assert len(most.train.classes) >= 2
+
+
+def test_with_few_classes_the_last_epoch_is_kept(pictures: Path) -> None:
+    plan = plan_of(pictures, limit_classes=8)
+    assert plan.validation is None
+    assert plan.selection == "last"
+    assert len(plan.train.classes) == len(plan.test.part.classes) == 8
+
+
+def test_an_image_in_several_test_sets_is_embedded_once() -> None:
+    records = [Record(Path(f"{i}.jpg"), str(i // 2), "small") for i in range(4)]
+    records += [Record(Path(f"{i}.jpg"), str(i // 2), "large") for i in range(6)]
+    test = plans._test_images(records, [TestSet("small", "small"), TestSet("large", "large")])
+    assert len(test.part.records) == 6
+    for search, count in zip(test.searches, (4, 6), strict=True):
+        assert search.gallery is None
+        named = [test.part.records[i].image for i in search.queries]
+        assert named == [Path(f"{i}.jpg") for i in range(count)]
+    assert test.part.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_queries_and_gallery_apart() -> None:
+    records = [Record(Path(f"{i}.jpg"), str(i % 2), "query" if i < 2 else "gallery") for i in range(6)]
+    (search,) = plans._test_images(records, [TestSet("", "query", "gallery")]).searches
+    assert search.queries.tolist() == [0, 1]
+    assert search.gallery is not None
+    assert search.gallery.tolist() == [2, 3, 4, 5]
+
+
+def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from recallk.data import source
+
+    assert plan_of(pictures).opened == 27 * 4 + 3
+    monkeypatch.setattr(source.check_images, "__defaults__", (10,))
+    assert plan_of(pictures).opened == 10
+    rows = [f"{path},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows, f"{tmp_path}/gone.png,00"]))
+    with pytest.raises(InputError, match=r"gone.png: no such image"):
+        plan_of(tmp_path / "t.csv")
