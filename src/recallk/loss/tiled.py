@@ -37,34 +37,35 @@ def rank_block(
         gradient.zero_()
     for first, last in tiles(block.counts, scaled.shape[1]):
         part = slice(first, last)
-        one, other, alpha = block.one[part], block.other[part], block.alpha[part, None]
         if mixing is None:  # the block's rows are the queries
-            tile, tile_gradient = scaled[part], None if gradient is None else gradient[part]
+            rows, tile, tile_gradient = part, scaled[part], None if gradient is None else gradient[part]
         else:
-            shape = last - first, scaled.shape[1]
-            tile = torch.lerp(
-                torch.index_select(scaled, 0, other, out=scratch("other", *shape)),
-                torch.index_select(scaled, 0, one, out=scratch("one", *shape)),
-                alpha,
-                out=scratch("tile", *shape),
-            )
-            tile_gradient = None if gradient is None else scratch("tile gradient", *shape)
+            rows, mix = mixing_matrix(block, part)
+            tile = torch.mm(mix, scaled[rows], out=scratch("tile", last - first, scaled.shape[1]))
+            tile_gradient = None if gradient is None else scratch("tile gradient", *tile.shape)
         losses[part] = rank_tile(
             tile,
             block.queries[part],
-            max(block.counts[part]),
+            block.counts[last - 1],
             problem,
             None if weights is None else weights[part],
             tile_gradient,
             scratch,
         )
         if mixing is not None and gradient is not None and tile_gradient is not None:
-            share = scratch("one", *tile.shape)
-            gradient.index_add_(0, one, torch.mul(tile_gradient, alpha, out=share))
-            gradient.index_add_(0, other, torch.mul(tile_gradient, 1 - alpha, out=share))
+            gradient[rows].addmm_(mix.T, tile_gradient)
     if mixing is not None and gradient is not None:
         gradient = mixed_columns_back(gradient, mixing, scratch)
     return losses, gradient
+
+
+def mixing_matrix(block: Block, part: slice) -> tuple[slice, Tensor]:
+    """Return some rows of a block `(R,)`, and the matrix `(T, R)` that makes a tile's queries of them."""
+    one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
+    first, last = torch.stack([one, other]).aminmax()
+    mix = alpha.new_zeros(len(one), int(last - first) + 1)
+    mix.scatter_add_(1, one - first, alpha).scatter_add_(1, other - first, 1 - alpha)
+    return slice(int(first), int(last) + 1), mix
 
 
 def rank_tile(
