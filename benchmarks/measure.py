@@ -97,6 +97,8 @@ def _in_a_process(task: dict[str, Any], case: Case, limit: float, authors: Path 
         stopped = OVER_MEMORY
     if stopped:
         return {"outcome": stopped}
+    if process.returncode and any("can't allocate memory" in line for line in errors):  # asked for at once
+        return {"outcome": OVER_MEMORY}
     if process.returncode:
         raise MeasurementError(f"{case.name} at {case.batch}: {errors[-1].strip() if errors else process.returncode}")
     return {"outcome": OK, **messages[-1][1]}
