@@ -64,7 +64,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _ends(rows: list[dict[str, Any]]) -> str:
     reasons = sorted({row["outcome"] for row in rows if row["outcome"] != OK})
-    return f"Where a line ends early, the next batch was {' or '.join(reasons)}." if reasons else ""
+    return f"Alternatives end where the next batch was {' or '.join(reasons)}." if reasons else ""
 
 
 def _lines(rows: list[dict[str, Any]], column: str) -> list[Line]:

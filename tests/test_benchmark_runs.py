@@ -1,6 +1,7 @@
 """Each benchmark of the field in miniature, through check, training and evaluation; the numbers by hand."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,19 @@ RECIPES = {
 }
 
 
-def recall_by_hand(embedder: Embedder, name: str, root: Path, test: TestSet, k: int) -> float:
+def rated_by_hand(embedder: Embedder, name: str, root: Path, test: TestSet, ks: Sequence[int]) -> dict[str, float]:
     """Rank with a loop over queries, from the images and labels that the loader gives."""
     records = BENCHMARKS[name].read(root, Findings())
     queries = [record for record in records if record.split == test.queries]
     gallery = queries if test.gallery is None else [record for record in records if record.split == test.gallery]
     embeddings = {id(r): embedder.embed([r.image])[0].numpy() for r in {id(r): r for r in queries + gallery}.values()}
-    found = []
+    ranks = list[int]()  # of the first image of the query's class
     for query in queries:
         others = [item for item in gallery if item is not query]
         order = np.argsort([-float(embeddings[id(query)] @ embeddings[id(item)]) for item in others], kind="stable")
-        found.append(any(others[i].label == query.label for i in order[:k]))
-    return float(np.mean(found))
+        ranks.append(1 + [others[i].label == query.label for i in order].index(True))
+    recalls = {f"recall@{k}": float(np.mean([rank <= k for rank in ranks])) for k in ks}
+    return {**recalls, "mrr": float(np.mean([1 / rank for rank in ranks]))}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -60,15 +62,18 @@ def test_check_train_evaluate(name: str, tmp_path: Path, capsys: pytest.CaptureF
     result = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert result["kind"] == "result"
     embedder = recallk.load(run)
-    k = next(int(key.removeprefix("recall@")) for key in result if key.startswith("recall@"))
+    ks = [int(key.removeprefix("recall@")) for key in result if key.startswith("recall@")]
     for number, test in enumerate(BENCHMARKS[name].tests):
-        measured = result[f"recall@{k}" if number == 0 else f"{test.name} recall@{k}"]
-        assert measured == pytest.approx(recall_by_hand(embedder, name, root, test, k))
+        by_hand = rated_by_hand(embedder, name, root, test, [1, *ks])
+        assert 0 < by_hand["recall@1"] < 1  # where everything is found, any protocol gives the right numbers
+        rated = [*(f"recall@{k}" for k in ks), "mrr"]
+        measured = {key: result[key if number == 0 else f"{test.name} {key}"] for key in rated}
+        assert measured == pytest.approx({key: by_hand[key] for key in rated})
 
     assert run_recallk("evaluate", run) == 0
     printed = capsys.readouterr().out
-    assert f"{100 * result[f'recall@{k}']:.2f}" in printed
-    assert all(f"{test.name} recall@{k}" in printed for test in BENCHMARKS[name].tests[1:])
+    assert f"{100 * result[f'recall@{ks[0]}']:.2f}" in printed
+    assert all(f"{test.name} recall@{ks[0]}" in printed for test in BENCHMARKS[name].tests[1:])
 
 
 def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,13 @@ from rich.table import Table
 
 from recallk.errors import InputError, RecallkError
 from recallk.training.config import TrainConfig, make_config
-from recallk.training.recipes import differences, find, shipped
+from recallk.training.loss_catalogue import describe
+from recallk.training.recipes import find, origin, shipped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from recallk.training.compare import Outcome
     from recallk.training.plan import Plan
     from recallk.training.trainer import Trainer
 
@@ -177,7 +181,7 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
                 progress.update(task, completed=row["step"], note=note)
             elif row["kind"] == "result":
-                progress.console.print(_how_chosen(trainer.plan, row["epoch"]), soft_wrap=True)
+                progress.console.print(f"kept      epoch {row['epoch']}, {trainer.plan.how_chosen}", soft_wrap=True)
             else:
                 when = f"epoch {row['epoch']}" if row["epoch"] else "untrained"
                 if trainer.plan.validation is not None:
@@ -189,20 +193,15 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 progress.update(task, note="")
 
 
-def _how_chosen(plan: "Plan", epoch: int) -> str:
-    if plan.selection == "last":
-        return f"kept      epoch {epoch}, the last"
-    if plan.selection == "test":
-        return f"kept      epoch {epoch}, the best on the test classes, as in the paper: an optimistic number"
-    return f"kept      epoch {epoch}, the best on the validation classes; the test classes had no say"
-
-
 def _show_result(trainer: "Trainer") -> None:
     """Print the test metrics before and after, and beside them what was published for the recipe."""
+    from recallk.evaluation.protocols import spoken
+
     config, history = trainer.config, trainer.folder.history()
     before = next(row for row in history if row["kind"] == "evaluation")
     after = next(row for row in history if row["kind"] == "result")
-    published = find(config.recipe).published if config.recipe else {}
+    recipe = origin(config)
+    published = recipe.published if recipe else {}
     table = Table("on classes never seen in training", "before", "after", *(["published"] if published else []))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -210,11 +209,11 @@ def _show_result(trainer: "Trainer") -> None:
         row = [f"{100 * before[name]:.1f}", f"{100 * after[name]:.1f}"]
         if published:
             row.append(f"{published[name]:.1f}" if name in published else "")
-        table.add_row(name, *row)
+        table.add_row(spoken(name, trainer.plan.test.searches), *row)
     console.print(table)
-    if published:
-        console.print(f"published {find(config.recipe or '').source}", soft_wrap=True)
-        told = differences(config)
+    if recipe and published:
+        console.print(f"published {recipe.source}", soft_wrap=True)
+        told = trainer.plan.differences
         console.print(f"differs   {'; '.join(told)}" if told else "differs   in nothing that counts", soft_wrap=True)
 
 
@@ -229,7 +228,8 @@ def _show_memory(trainer: "Trainer") -> None:
         soft_wrap=True,
     )
     if not memory.fits:
-        console.print("          that does not fit: lower --chunk-size, which changes nothing else", soft_wrap=True)
+        seen = ", which batch norm sees" if trainer.config.batch_norm == "per-chunk" else ": the result stays the same"
+        console.print(f"          that does not fit: lower --chunk-size{seen}", soft_wrap=True)
     console.print("dry run   nothing was trained and nothing written")
 
 
@@ -281,6 +281,7 @@ def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
     console.print(
         f"batch     {plan.images_per_step:,} images: {classes}, in chunks of {config.chunk_size}\n"
         f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch\n"
+        f"loss      {describe(config.loss)}\n"
         f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
         f"{parameters / 1e6:.1f} million parameters",
         soft_wrap=True,
@@ -316,7 +317,7 @@ def evaluate(
     """Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."""
     from recallk.data.source import check_images
     from recallk.evaluation.clustering import nmi
-    from recallk.evaluation.protocols import rate, re_identification
+    from recallk.evaluation.protocols import rate, re_identification, spoken
     from recallk.models.embedder import load
     from recallk.training.checkpoint import RunFolder
     from recallk.training.plan import all_of, read
@@ -342,19 +343,91 @@ def evaluate(
     if protocol == "re-identification":
         table = Table(f"{title}: one gallery image each", "mean %", "spread")
         for search in test.searches:
+            if search.gallery is not None:
+                raise InputError("--protocol re-identification draws its own gallery: this benchmark comes with one")
             of_search = embeddings[search.queries], test.part.labels[search.queries]
             for name, (mean, spread) in re_identification(*of_search, depths).items():
                 table.add_row(f"{search.name} {name}".strip(), f"{100 * mean:.2f}", f"{100 * spread:.2f}")
     else:
         with console.status("ranking and clustering"):
             metrics = rate(embeddings, test.part.labels, test.searches, depths)
-            metrics["nmi"] = nmi(embeddings, test.part.labels)
+            clusters = nmi(embeddings, test.part.labels)
         table = Table(title, "%")
         for name, value in metrics.items():
-            table.add_row(name, f"{100 * value:.2f}")
+            table.add_row(spoken(name, test.searches), f"{100 * value:.2f}")
+        table.add_row("nmi" if len(test.searches) == 1 else "nmi of all images", f"{100 * clusters:.2f}")
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
+
+
+@app.command()
+@_with_config_options
+def compare(
+    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe's name, or a YAML file")] = None,
+    losses: Annotated[str | None, typer.Option(help="losses by name, with commas between")] = None,
+    sweep: Annotated[str | None, typer.Option(help="or values of a setting: batch_size=64,256,1024")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each that count")] = 3,
+    rates: Annotated[
+        str, typer.Option(help="multiples of the learning rate that are tried for each, on validation classes")
+    ] = "0.3,1,3",
+    run: Annotated[Path, typer.Option(help="folder of the comparison; what is finished there is kept")] = Path(
+        "runs/comparison"
+    ),
+    finished: Annotated[
+        list[Path] | None, typer.Option("--from", help="only make the table of this folder; may be given again")
+    ] = None,
+    **overrides: str | None,
+) -> None:
+    """Train several losses, or several values of a setting, under one budget; print a table and write a page."""
+    from recallk.training.compare import Comparison, losses_as_contenders, outcomes, sweep_as_contenders
+
+    if finished:
+        for folder in finished:
+            if not folder.is_dir():
+                raise InputError(f"--from {folder}: no such folder")
+        _show_comparison(outcomes(finished), finished)
+        return
+    if (losses is None) == (sweep is None):
+        raise InputError("give --losses a,b,c or --sweep KEY=VALUE,VALUE,...: one of the two")
+    try:
+        factors = [float(factor) for factor in rates.split(",")]
+    except ValueError:
+        raise InputError(f"--rates {rates}: numbers with commas between") from None
+    contenders = losses_as_contenders(losses.split(",")) if losses is not None else sweep_as_contenders(sweep or "")
+    values = (find(recipe).values if recipe else {}) | _given(overrides)
+    comparison = Comparison(run, values, contenders, factors, seeds)
+    total = len(contenders) * (seeds + (len(factors) if len(factors) > 1 else 0))
+    console.print(f"{len(contenders)} contenders, at most {total} runs; interrupted, the same command goes on")
+    started = time.perf_counter()
+    for job in comparison.run():
+        minutes = (time.perf_counter() - started) / 60
+        console.print(f"{minutes:5.1f} min  {job.contender.name}, {job.name}", soft_wrap=True)
+    _show_comparison(outcomes([run]), [run])
+
+
+def _show_comparison(found: "Sequence[Outcome]", folders: list[Path]) -> None:
+    from recallk.report.comparison import report_comparison, table_of
+
+    columns, rows = table_of(found)
+    recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
+    hidden = set(recalls[1:-1])  # the page has them all
+    table = Table(*(name for n, name in enumerate(columns) if n not in hidden))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        if row.failure is None:
+            table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))
+        else:
+            table.add_row(*row.cells, "failed")
+    console.print(table)
+    for row in rows:
+        if row.failure is not None:
+            console.print(f"{row.cells[0]}: {escape(row.failure)}", soft_wrap=True)
+    path = folders[0] / "comparison.html"
+    with console.status("writing the page"):
+        report_comparison(folders, found, path)
+    console.print(f"look at   {path}")
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -373,7 +446,8 @@ def recipes(context: typer.Context) -> None:
 @recipes_app.command("show")
 def show_recipe(name: Annotated[str, typer.Argument(help="a recipe's name")]) -> None:
     """Print a recipe, ready to be saved, changed and given to `recallk train`."""
-    print(find(name).text, end="")
+    recipe = find(name)
+    print(f"recipe: {recipe.name}  # whose published numbers a run is shown beside\n{recipe.text}", end="")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """A miniature of each benchmark in its official layout: real images, lists and .mat files, made in seconds.
 
-Every class has a colour of its own, so that a training has something to learn.
+Hard to tell apart, so that no search finds everything: classes share colours, and the images of one differ.
 """
 
 import colorsys
@@ -16,6 +16,9 @@ CLASSES = 6
 
 IMAGES = 5
 """Images a class."""
+
+COLOURS = 3
+"""Fewer than classes."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "cub": ("above", "top"),
@@ -35,11 +38,13 @@ def make(name: str, root: Path, variant: str = "") -> Path:
 
 
 def jpeg(path: Path, number: int = 0) -> None:
-    """Draw a noisy picture in the colour of a class."""
+    """Draw a noisy picture in the colour that a class shares with others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([number, *path.name.encode()])
-    colour = np.array(colorsys.hsv_to_rgb(number * 0.618 % 1, 0.4 + 0.1 * (number % 7), 0.9)) * 255
-    pixels = (colour + random.normal(0, 20, (40, 50, 3))).clip(0, 255).astype(np.uint8)
+    colour = np.array(colorsys.hsv_to_rgb(number % COLOURS / COLOURS, 0.5, 0.7)) * 255
+    light = random.normal(0, 50, 3)  # of the whole image: noise of the pixels alone would average out
+    grain = random.normal(0, 30, (10, 10, 3)).repeat(4, 0).repeat(5, 1)
+    pixels = (colour + light + grain).clip(0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(path, quality=90)
 
 

@@ -334,6 +334,18 @@ def test_cars_names_the_annotation(tmp_path: Path, row: tuple[object, object], k
     assert message in problem.message
 
 
+def test_an_image_of_two_classes_in_two_test_sets(tmp_path: Path) -> None:
+    root = make("vehicleid", tmp_path)
+    small, medium = (root / f"VehicleID_V1.0/train_test_split/test_list_{count}.txt" for count in (800, 1600))
+    lines = medium.read_text().splitlines()
+    assert lines[0] == "0002000 200"
+    write(medium, ["0002000 201", *lines[1:]])
+    assert str(reported("vehicleid", root, "image in two splits")) == (
+        f"{medium}, line 1: 0002000.jpg is of class 201 in test-1600, and 200 in test-800 ({small}, line 1); "
+        "get test_list_1600.txt again"
+    )
+
+
 def test_classes_saved_as_matlab_does(tmp_path: Path) -> None:
     records, findings = read("cars", cars_with(tmp_path, ("car_ims/new.jpg", 99.0)))
     assert not findings.problems

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from recallk import InputError
 from recallk.data.record import Record
-from recallk.data.source import check_images, check_test_positives, part, read_data, split_classes
+from recallk.data.source import check_images, check_test_positives, limit_classes, part, read_data, split_classes
 
 PIXELS = np.zeros((2, 2), np.uint8)
 
@@ -125,6 +125,22 @@ def test_one_class_and_lonely_test_images() -> None:
         split_classes(records(a=5), 0.5, 0)
     with pytest.raises(InputError, match="every test class has one image"):
         check_test_positives(part(records(a=1, b=1), None))
+
+
+def test_queries_and_gallery_keep_the_same_classes() -> None:
+    splits = {"train": "fbdhj", "gallery": "abcdeg", "query": "cedx"}
+    given = [Record(PIXELS, label, split) for split, labels in splits.items() for label in labels for _ in range(2)]
+    limited = limit_classes(given, 2)
+    kept = {split: {record.label for record in limited if record.split == split} for split in splits}
+    assert kept == {"train": {"b", "d"}, "gallery": {"c", "d"}, "query": {"c", "d"}}
+    assert len(limited) == 12
+    with pytest.raises(InputError, match="no class is in query and in gallery"):
+        limit_classes([Record(PIXELS, "a", "query"), Record(PIXELS, "b", "gallery")], 1)
+
+
+def test_limited_classes_are_the_first_of_each_split() -> None:
+    given = [Record(PIXELS, label, split) for split in ("train", "test-800", "test-1600") for label in "zyx"]
+    assert limit_classes(given, 2) == [record for record in given if record.label in "xy"]
 
 
 def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> LossPr
         pairs, alpha = SimilarityMixup().draw(labels, generator)
         some = torch.rand(len(pairs), generator=generator) < draw(st.sampled_from([0.5, 1.1]))
         settings["mix_pairs"], settings["mix_alpha"] = pairs[some], alpha[some].to(dtype)
+        settings["mix_relatives"] = draw(st.sampled_from(["keep", "exclude"]))
     elif form == "gallery":
         count = draw(st.integers(1, 25))
         problem.gallery = points(count)

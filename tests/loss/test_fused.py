@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -62,6 +62,7 @@ def solve(loss: Callable[..., Tensor], problem: LossProblem, dtype: torch.dtype,
     inputs = [on_device(x).requires_grad_() for x in (problem.embeddings, problem.gallery) if x is not None]
     options = {name: on_device(value) for name, value in problem.settings.items()}
     options["recall_temperatures"] = options.pop("recall_temperature")
+    assert options.pop("mix_relatives", "keep") == "keep"  # the kernels know nothing else
     gallery = inputs[1] if len(inputs) > 1 else None
     losses = loss(inputs[0], on_device(problem.labels), gallery, on_device(problem.gallery_labels), **options)
     if mean:
@@ -105,6 +106,7 @@ def assert_same(a: Solution, b: Solution, tolerance: float) -> None:
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_equals_the_definition(problem: LossProblem, mean: bool, cut: int) -> None:
     """Whatever the size of tiles and blocks."""
+    assume(problem.settings.get("mix_relatives") != "exclude")
     problem = in_unit_rows(problem, torch.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_ELEMENTS", cut)

@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recallk import InputError, RecallAtKLoss, SimilarityMixup
+from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
+from recallk.loss import streamed
 from recallk.loss.mixup import pairs_of_a_class
 
 
@@ -47,3 +50,46 @@ def test_a_gallery_apart_cannot_be_mixed() -> None:
 def test_unknown_relatives() -> None:
     with pytest.raises(InputError, match="'drop' is unknown"):
         SimilarityMixup(relatives="drop")  # type: ignore[arg-type]
+
+
+def test_relatives_are_left_out() -> None:
+    """A class of three, counted by hand: without relatives, each has what shares no parent with it."""
+    embeddings = torch.eye(6)[:, :4] + 0.5
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    pairs = pairs_of_a_class(labels)
+    problem = streamed.problem_of(
+        embeddings,
+        labels,
+        None,
+        ks=(1,),
+        rank_temperature=0.01,
+        recall_temperatures=(1.0,),
+        query_in_database=True,
+        mix_pairs=pairs,
+        mix_alpha=torch.full((6,), 0.5),
+        exclude_relatives=True,
+    )
+    assert problem.mixing is not None
+    # item 0 has the items 1, 2 and the virtual one of both; that one has item 0 alone, for any other shares a parent
+    assert problem.kept.all()
+    related = problem.mixing.related(6, torch.arange(12), torch.arange(12).expand(12, -1))
+    assert related[0].nonzero()[:, 0].tolist() == [0, *(6 + v for v, pair in enumerate(pairs.tolist()) if 0 in pair)]
+    both = pairs.tolist().index([1, 2]) + 6
+    same_class = torch.cat([labels, labels[pairs[:, 0]]]) == 0
+    assert (same_class & ~related[both]).nonzero()[:, 0].tolist() == [0]
+
+
+def test_a_pair_without_relatives_is_no_query() -> None:
+    """Of a class of two, the virtual item is related to all there is."""
+    embeddings, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
+    pairs = pairs_of_a_class(labels)
+    for implementation in ("definition", "tiled"):
+        settings: dict[str, Any] = {"mix_pairs": pairs, "mix_alpha": torch.rand(2), "implementation": implementation}
+        losses = recall_at_k_loss(embeddings, labels, mix_relatives="exclude", reduction="none", **settings)
+        assert losses.shape == (4,)
+        assert recall_at_k_loss(embeddings, labels, reduction="none", **settings).shape == (6,)
+
+
+def test_an_unknown_word_for_relatives() -> None:
+    with pytest.raises(InputError, match="mix_relatives='some'"):
+        recall_at_k_loss(torch.eye(2), torch.zeros(2, dtype=torch.int64), mix_relatives="some")  # type: ignore[arg-type]

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from recallk import InputError, RecallAtKLoss, recall_at_k_loss
+from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) // 2
+PAIR = torch.tensor([[0, 1]])
 NAN = X.clone()
 NAN[3, 1] = float("nan")
 
@@ -21,6 +22,8 @@ NAN[3, 1] = float("nan")
     [
         ((X, LABELS[:7]), {}, r"labels have shape \(7,\) for 8 embeddings"),
         ((X, LABELS.float()), {}, "labels are float32: integers are needed"),
+        ((X, LABELS > 1), {}, "labels are bool: integers are needed"),
+        ((X, LABELS, X, LABELS > 1), {}, "gallery_labels are bool: integers are needed"),
         ((X[0], LABELS), {}, r"shape \(4,\)"),
         ((X.long(), LABELS), {}, "int64"),
         ((X[:0], LABELS[:0]), {}, r"shape \(0, 4\)"),
@@ -39,6 +42,10 @@ NAN[3, 1] = float("nan")
         ((X.double(), LABELS), {"implementation": "fused"}, "computes in float32, these are float64"),
         ((X, LABELS), {"reduction": "sum"}, "choose one of 'mean', 'none'"),
         ((X, LABELS), {"mix_pairs": torch.tensor([[0, 1]])}, "go together"),
+        ((X, LABELS), {"mix_pairs": PAIR.float(), "mix_alpha": torch.ones(1)}, "mix_pairs are float32: integers"),
+        ((X, LABELS), {"mix_pairs": PAIR.bool(), "mix_alpha": torch.ones(1)}, "mix_pairs are bool: integers"),
+        ((X, LABELS), {"mix_pairs": PAIR.byte(), "mix_alpha": torch.ones(1)}, "mix_pairs are uint8: integers"),
+        ((X, LABELS), {"mix_pairs": PAIR, "mix_alpha": torch.ones(1).long()}, "mix_alpha is int64: floating-point"),
         ((X, LABELS), {"mix_pairs": torch.tensor([[0, 2]]), "mix_alpha": torch.rand(1)}, "different classes"),
         ((X, LABELS), {"mix_pairs": torch.tensor([[0, 8]]), "mix_alpha": torch.rand(1)}, "rows 0 to 7"),
         (
@@ -58,6 +65,39 @@ def test_bad_input_gets_one_line(arguments: Any, settings: dict[str, Any], messa
     with pytest.raises(InputError, match=message) as caught:
         recall_at_k_loss(*arguments, **settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("implementation", ["definition", "tiled"])
+@pytest.mark.parametrize("integers", [torch.int8, torch.uint8, torch.int32, torch.uint16, torch.uint32, torch.uint64])
+def test_integers_of_any_width(integers: torch.dtype, implementation: Any) -> None:
+    labels = LABELS.to(integers)
+    expected = recall_at_k_loss(X, LABELS, X, LABELS, implementation=implementation)
+    assert recall_at_k_loss(X, labels, X, labels, implementation=implementation) == expected
+    if integers != torch.uint8:
+        mix: dict[str, Any] = {"mix_alpha": torch.full((1,), 0.25), "implementation": implementation}
+        expected = recall_at_k_loss(X, LABELS, mix_pairs=PAIR, **mix)
+        assert recall_at_k_loss(X, labels, mix_pairs=PAIR.to(integers), **mix) == expected
+    module = RecallAtKLoss(mixup=SimilarityMixup(), implementation=implementation)
+    drawn = [module(X, given, generator=torch.Generator().manual_seed(0)) for given in (LABELS, labels)]
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("implementation", ["definition", "tiled"])
+@pytest.mark.parametrize("precision", [torch.float16, torch.float32, torch.float64])
+def test_no_gradient_reaches_the_shares(implementation: Any, precision: torch.dtype) -> None:
+    x, alpha = X.clone().requires_grad_(), torch.full((1,), 0.25, dtype=precision, requires_grad=True)
+    recall_at_k_loss(x, LABELS, mix_pairs=PAIR, mix_alpha=alpha, implementation=implementation).backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert alpha.grad is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("implementation", ["definition", "tiled"])
+def test_labels_and_mixup_are_moved_to_the_embeddings(implementation: Any) -> None:
+    mix: dict[str, Any] = {"mix_pairs": PAIR, "mix_alpha": torch.full((1,), 0.25)}
+    expected = recall_at_k_loss(X, LABELS, implementation=implementation, **mix)
+    moved = recall_at_k_loss(X.cuda(), LABELS, implementation=implementation, **mix)
+    assert moved.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_fused_loss_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

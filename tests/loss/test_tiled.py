@@ -13,7 +13,7 @@ from torch import Tensor
 from recallk import recall_at_k_loss
 from recallk.loss import blocks, streamed, symmetric, tiled
 from recallk.loss.precision import SETTINGS
-from recallk.loss.streamed import Sweep
+from recallk.loss.streamed import Problem, Sweep
 from recallk.loss.unit import unit_rows
 from tests.loss.problems import LossProblem, loss_problems
 
@@ -27,6 +27,15 @@ def unwritten_memory_is_nan() -> Iterator[None]:
     assert torch.empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+def choose(patch: pytest.MonkeyPatch, symmetry: bool) -> None:
+    """Have the symmetric sweep chosen wherever it is able, or never."""
+
+    def pays(queries: Tensor, gallery: Tensor | None, problem: Problem) -> bool:
+        return symmetry and gallery is None and problem.mixing is None
+
+    patch.setattr(symmetric, "pays", pays)
 
 
 def solve(problem: LossProblem, implementation: Implementation, **changes: Any) -> tuple[Tensor, list[Tensor]]:
@@ -58,7 +67,7 @@ def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int, s
         patch.setattr(tiled, "TILE_ELEMENTS", cut)
         patch.setattr(blocks, "BLOCK_ELEMENTS", cut)
         patch.setattr(blocks, "BLOCK_ROWS", 1 if cut < 1000 else 128)
-        patch.setattr(symmetric, "WORTH", 0 if symmetry else float("inf"))
+        choose(patch, symmetry)
         patch.setattr(symmetric, "TILE_ELEMENTS", cut)
         patch.setattr(symmetric, "TILE_ROWS", {1: 1, 40: 6, 1000: 20}.get(cut, 500))
         fast = solve(problem, "tiled", reduction=reduction)
@@ -154,8 +163,8 @@ def test_no_gradient_is_computed_without_need(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(tiled, "sweep", spy_on(tiled.sweep))
     monkeypatch.setattr(symmetric, "sweep", spy_on(symmetric.sweep))
-    for worth in (0, float("inf")):
-        monkeypatch.setattr(symmetric, "WORTH", worth)
+    for symmetry in (True, False):
+        choose(monkeypatch, symmetry)
         problem = random_batch(torch.float32)
         recall_at_k_loss(problem.embeddings, problem.labels, implementation="tiled")
         with torch.no_grad():
@@ -173,6 +182,16 @@ def test_the_sweep_is_chosen_by_shape(
     with caplog.at_level(logging.DEBUG, logger="recallk"):
         recall_at_k_loss(embeddings, labels)
     assert f"in the sweep of recallk.loss.{module}" in caplog.text
+
+
+def test_singletons_beside_one_large_class_are_swept_by_rows() -> None:
+    """Most items are no queries, and the symmetric sweep would compare all of them with the large class."""
+    labels = torch.cat([torch.zeros(100, dtype=torch.int64), torch.arange(1, 1901)])
+    settings = {"ks": (1,), "rank_temperature": 0.01, "recall_temperatures": (1.0,), "query_in_database": True}
+    for chosen, expected in ((labels, False), (torch.arange(2000) // 4, True), (torch.arange(2000), False)):
+        queries = torch.zeros(2000, 512)
+        problem = streamed.problem_of(queries, chosen, None, **settings)  # type: ignore[arg-type]
+        assert symmetric.pays(queries, None, problem) == expected
 
 
 def test_a_gallery_is_never_swept_as_symmetric() -> None:
@@ -200,11 +219,11 @@ def fast_products() -> Iterator[None]:
 
 @pytest.mark.usefixtures("fast_products")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("worth", [0, float("inf")])
+@pytest.mark.parametrize("symmetry", [True, False])
 def test_a_setting_for_networks_does_not_lower_the_precision(
-    worth: float, reduction: str, monkeypatch: pytest.MonkeyPatch
+    symmetry: bool, reduction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(symmetric, "WORTH", worth)
+    choose(monkeypatch, symmetry)
     problem = random_batch(torch.float32, items=600)
     fast = solve(problem, "tiled", reduction=reduction)
     assert torch.get_float32_matmul_precision() == "medium"
@@ -213,9 +232,9 @@ def test_a_setting_for_networks_does_not_lower_the_precision(
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("worth", [0, float("inf")])
-def test_autocast_does_not_lower_the_precision(worth: float, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symmetric, "WORTH", worth)
+@pytest.mark.parametrize("symmetry", [True, False])
+def test_autocast_does_not_lower_the_precision(symmetry: bool, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, symmetry)
     problem = random_batch(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = solve(problem, "tiled", reduction=reduction)

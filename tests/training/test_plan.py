@@ -89,3 +89,13 @@ def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows, f"{tmp_path}/gone.png,00"]))
     with pytest.raises(InputError, match=r"gone.png: no such image"):
         plan_of(tmp_path / "t.csv")
+
+
+def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
+    with pytest.raises(InputError, match="choose 8 to 52"):
+        plan_of(pictures, batch_size=400, select="test")
+    assert plan_of(pictures, batch_size=400, limit_classes=6, select="test").images_per_step < 6 * 4 + 1
+    plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50")
+    assert plan.validation is not None
+    assert plan.images_per_step < 400
+    assert f"batches of {plan.images_per_step} images, for only so many classes are left" in plan.differences

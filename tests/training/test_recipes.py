@@ -9,8 +9,9 @@ import timm
 import torch
 
 from recallk import InputError
+from recallk.cli import show_recipe
 from recallk.training.config import TrainConfig, make_config
-from recallk.training.recipes import Recipe, differences, find, shipped
+from recallk.training.recipes import Recipe, differences, find, origin, shipped
 from recallk.training.sampler import make_sampler
 from recallk.training.trainer import learning_rate
 
@@ -59,6 +60,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
 SPELLED_OUT = {
     *("dataset", "backbone", "pooling", "embedding_size", "image_size", "resize", "crop_scale", "horizontal_flip"),
     *("weights", "batch_norm", "ks", "rank_temperature", "recall_temperature", "query_in_database", "mixup"),
+    *("loss", "mixup_relatives"),
     *("batch_size", "items_per_class", "chunk_size", "epochs", "optimizer", "learning_rate", "weight_decay"),
     *("schedule", "milestones", "milestone_factor", "warmup_steps", "select", "evaluate_every", "evaluate_ks"),
     *("precision", "seed"),
@@ -125,6 +127,7 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     assert set(TrainConfig.model_fields) - SPELLED_OUT == {
         *("recipe", "data", "limit_classes", "test_fraction", "split_seed", "validation_fraction"),
         *("host_memory_gb", "workers", "accelerator"),
+        "loss_rate_factor",  # recall@k has no parameters
     }
 
 
@@ -174,13 +177,35 @@ def test_what_differs_is_said() -> None:
     assert differences(make_config({"data": "x"})) == []
 
 
-def test_a_copied_recipe_is_found_by_its_path(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(find("sop-resnet50").text.replace("epochs: 55", "epochs: 5"))
+def test_a_copied_recipe_is_found_by_its_path_and_held_against_the_original(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_recipe("sop-resnet50")
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out.replace("epochs: 55", "epochs: 5"))
     mine = find(str(tmp_path / "mine.yaml"))
-    assert (config_of(mine).epochs, config_of(mine).recipe) == (5, None)
+    assert (config_of(mine).epochs, config_of(mine).recipe) == (5, "sop-resnet50")
     assert mine.title == find("sop-resnet50").title
+    assert differences(config_of(mine)) == ["epochs 5 instead of 55"]
     with pytest.raises(InputError, match=r"no recipe 'sop'.*sop-resnet50"):
         find("sop")
+
+
+def test_own_published_numbers_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("about: {published: {recall@1: 80.7}, source: us}\nepochs: 3\n")
+    config = config_of(find(str(tmp_path / "mine.yaml")))
+    recipe = origin(config)
+    assert recipe is not None
+    assert recipe.published == {"recall@1": 80.7}
+    (tmp_path / "mine.yaml").unlink()
+    assert origin(config) is None
+    assert differences(config) == []
+
+
+@pytest.mark.parametrize("text", ["recipe: nope", "about: {published: 80.7}", "about: {published: {recall@1: high}}"])
+def test_a_wrong_origin_is_told_before_anything_runs(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"no recipe .nope.|published, a number for each metric"):
+        find(str(tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize("name", ["inaturalist-vit-b32", "sop-resnet50", "cub200-vit-b16"])

@@ -81,7 +81,7 @@ class Reading:
     """One reading of a benchmark's lists: gathers the images, reports what is wrong, and goes on.
 
     Training classes must not be in the test sets `tests`, nor an image in two splits; only test sets that are all
-    against all may have images in common.
+    against all may have images in common, of the same class in each.
     """
 
     def __init__(self, findings: Findings, tests: Sequence[TestSet] = ALL_AGAINST_ALL) -> None:
@@ -154,6 +154,10 @@ class Reading:
             if not {split, other.split} <= self._common:
                 where = f"{split}, and in {other.split} ({other.place})"
                 self.report("image in two splits", place, f"{path} is in {where}; remove it from one of the two")
+                return
+            if other.label != label:
+                where = f"class {label} in {split}, and {other.label} in {other.split} ({other.place})"
+                self.report("image in two splits", place, f"{path} is of {where}; get {place.file.name} again")
                 return
         self._by_path[image.path] = (*earlier, image)
         self._images.append(image)

@@ -49,14 +49,13 @@ class Findings:
     met: Counter[Kind] = field(default_factory=Counter)
     _rest: dict[Kind, int] = field(default_factory=dict)  # where the problem that stands for the others is
 
-    def add(self, kind: Kind, where: Path | str, message: str, line: int | None = None) -> None:
-        """Note a problem of a file, at a line counted from 1."""
+    def add(self, kind: Kind, where: Path | str, message: str) -> None:
+        """Note a problem of a file, or of a place in one."""
         self.met[kind] += 1
-        place = f"{where}, line {line}" if line is not None else str(where)
         more = self.met[kind] - KEPT
         if more <= 1:  # one more takes no more room than a line that says so
             self._rest[kind] = len(self.problems)
-            self.problems.append(Problem(kind, place, message))
+            self.problems.append(Problem(kind, str(where), message))
         else:
             rest = self.problems[self._rest[kind]]
             self.problems[self._rest[kind]] = Problem(kind, rest.where, f"from here on {more:,} more of this kind")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recallk.data.benchmark import Benchmark, Count, Findings
+from recallk.data.benchmark import Benchmark, Count, Findings, Problem
 from recallk.data.images import check_image
 from recallk.data.record import Record
 from recallk.errors import InputError
@@ -66,9 +66,8 @@ def check(
     records = benchmark.read(root, findings)
     counts = _counts(benchmark, records)
     if records or not findings.errors:  # otherwise what is wrong has been said
-        for row in counts:
-            if not row.same:
-                findings.add("other counts", benchmark.title, _difference(row))
+        for note in other_counts(benchmark, records):
+            findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
     files = list(dict.fromkeys(record.image for record in records if isinstance(record.image, Path)))
     sample = files if opened is None or opened >= len(files) else random.Random(0).sample(files, opened)
@@ -91,6 +90,12 @@ def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]
         SplitCount(split, len(labels[split]), len(set(labels[split])), published)
         for split, published in benchmark.counts.items()
     ]
+
+
+def other_counts(benchmark: Benchmark, records: Sequence[Record]) -> list[Problem]:
+    """Return a note for each split whose counts are not the published ones."""
+    counts = _counts(benchmark, records)
+    return [Problem("other counts", benchmark.title, _difference(row)) for row in counts if not row.same]
 
 
 def _difference(row: SplitCount) -> str:

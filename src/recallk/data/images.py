@@ -25,7 +25,9 @@ def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
         return Image.fromarray(source).convert("RGB")
     try:
         with Image.open(source) as image:
-            return _rgb(ImageOps.exif_transpose(image))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(source, error) from None
 
@@ -94,7 +96,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

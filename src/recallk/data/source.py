@@ -101,9 +101,18 @@ def part(records: Sequence[Record], split: str | None) -> Part:
 
 
 def limit_classes(records: Sequence[Record], classes: int) -> list[Record]:
-    """Keep the first `classes` classes of each split, by name."""
-    labels = {split: sorted({r.label for r in records if r.split == split}) for split in {r.split for r in records}}
-    kept = {split: set(names[:classes]) for split, names in labels.items()}
+    """Keep the first `classes` classes of each split, by name; of queries and a gallery, those that are in both.
+
+    Raises InputError where queries and gallery have no class in common.
+    """
+    labels = {split: {r.label for r in records if r.split == split} for split in {r.split for r in records}}
+    if {"query", "gallery"} <= labels.keys():
+        # cut by itself, a gallery with more classes than the queries would lose what they are to find
+        both = labels["query"] & labels["gallery"]
+        if not both:
+            raise InputError("no class is in query and in gallery: there is nothing to retrieve; get the lists again")
+        labels |= {"query": both, "gallery": both}
+    kept = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
     return [record for record in records if record.label in kept[record.split]]
 
 

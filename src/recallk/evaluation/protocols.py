@@ -43,6 +43,14 @@ def rate(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Se
     return metrics
 
 
+def spoken(metric: str, searches: Sequence[Search]) -> str:
+    """Return a metric's name as a person should read it: with the first search's name too, where there are several."""
+    others = [search.name for search in searches[1:]]
+    if not others or any(metric.startswith(f"{name} ") for name in others):
+        return metric
+    return f"{searches[0].name} {metric}"
+
+
 def re_identification(
     embeddings: Tensor, labels: Indexes, ks: Sequence[int], *, repetitions: int = 10, seed: int = 0
 ) -> dict[str, tuple[float, float]]:

@@ -1,7 +1,6 @@
 """Exact nearest neighbours by inner product, in bounded memory."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ import faiss  # isort: skip
 from torch import Tensor
 
 from recallk.errors import InputError
+from recallk.loss.precision import full_precision
 
 SCORES_AT_ONCE = 2**26
 """Similarities held at one time when a whole gallery is scored: 256 MB of float32."""
@@ -82,7 +82,7 @@ def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
 
     The caller keeps `Q * G` within `SCORES_AT_ONCE`.
     """
-    with _full_precision(queries.device.type):
+    with full_precision(queries.device):  # else close neighbours change places
         return queries @ gallery.T
 
 
@@ -153,29 +153,6 @@ def _without(found: Neighbours, exclude: Tensor) -> Neighbours:
     dropped[:, -1] |= ~dropped.any(dim=1)
     shape = (len(exclude), found.indexes.shape[1] - 1)
     return Neighbours(found.similarities[~dropped].view(shape), found.indexes[~dropped].view(shape))
-
-
-@contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
-    """Keep training's autocast and TF32 out of the similarities: both reorder close neighbours."""
-    # torch 2.9 replaced the one global setting by one for each backend
-    modern = hasattr(torch.backends.cuda.matmul, "fp32_precision")
-    backends = [torch.backends.cuda, torch.backends.mkldnn] if modern else []
-    owners = [getattr(backend, "matmul") for backend in backends]  # noqa: B009 (mypy does not know mkldnn's)
-    before = [owner.fp32_precision for owner in owners]
-    legacy = None if modern else torch.get_float32_matmul_precision()
-    try:
-        for owner in owners:
-            owner.fp32_precision = "ieee"
-        if legacy is not None:
-            torch.set_float32_matmul_precision("highest")
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for owner, precision in zip(owners, before, strict=True):
-            owner.fp32_precision = precision
-        if legacy is not None:
-            torch.set_float32_matmul_precision(legacy)
 
 
 def _check(queries: Tensor, gallery: Tensor, k: int, exclude: Tensor | None) -> None:

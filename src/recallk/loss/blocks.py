@@ -45,7 +45,7 @@ def sweep_blocks(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return losses and gradients as a `streamed.Sweep` does."""
     database = queries if gallery is None else gallery
-    kept = problem.relevance.count > 0
+    kept = problem.kept
     losses = queries.new_empty(int(kept.sum()))
     query_gradient = torch.zeros_like(queries) if weights is not None else None
     gallery_gradient = torch.zeros_like(gallery) if weights is not None and gallery is not None else None

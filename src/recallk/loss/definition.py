@@ -18,14 +18,21 @@ def losses(
     query_in_database: bool,
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
+    exclude_relatives: bool = False,
 ) -> Tensor:
     """Return `1 - mean over k of recall_k(q)` for each query that has a positive, in the order of the queries.
 
     `queries (Q, D)` and `gallery (G, D)` are used as they are (normalised by the caller); without a gallery the
     queries are ranked among each other. `mix_pairs (V, 2)` and `mix_alpha (V,)` append virtual items to the
-    queries. Differentiable by autograd. Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3.
+    queries; `exclude_relatives` leaves out for each query the items that share a parent with it, both as positives
+    and among the ranked. Differentiable by autograd.
+
+    Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3; leaving relatives out is not the paper's.
+
     """
+    parents = torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2)
     if mix_pairs is not None and mix_alpha is not None:
+        parents = torch.cat([parents, mix_pairs])
         one, other = mix_pairs.T
         alpha = mix_alpha[:, None]
         virtual = alpha * queries[one] + (1 - alpha) * queries[other]  # not normalised again: section 3.3
@@ -44,6 +51,11 @@ def losses(
         if not apart:
             positive[q] = False
             ranked[q] = query_in_database
+        if exclude_relatives:
+            related = (parents[:, :, None] == parents[q]).flatten(1).any(1)
+            related[q] = False
+            positive &= ~related
+            ranked &= ~related
         if not positive.any():
             continue
         x = similarity[positive]  # (P,)

@@ -1,7 +1,7 @@
 """Similarity mixup: virtual items between two items of a class, defined by their similarities alone."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -9,20 +9,24 @@ from torch import Tensor
 from recallk.errors import InputError
 from recallk.loss.scratch import Scratch
 
+Relatives = Literal["keep", "exclude"]
+
 
 @dataclass(frozen=True)
 class SimilarityMixup:
     """Every unordered pair of a class's items gives one virtual item, with a fresh `alpha` in every step.
 
     Source: section 3.3 of the paper; there only for 3, 4 or 6 items a class, here for any number.
-    `relatives="keep"`, the paper's way, lets a virtual item and its parents be relevant to each other.
+    A virtual item and its parents, and virtual items with a parent in common, are relatives: more alike than items
+    of a class are by themselves. `relatives="keep"`, the paper's way, lets them be relevant to each other; "exclude"
+    leaves them out for each other, both as positives and among the ranked items.
     """
 
-    relatives: Literal["keep"] = "keep"
+    relatives: Relatives = "keep"
 
     def __post_init__(self) -> None:
-        if self.relatives != "keep":
-            raise InputError(f"relatives={self.relatives!r} is unknown: SimilarityMixup knows 'keep'")
+        if self.relatives not in get_args(Relatives):
+            raise InputError(f"relatives={self.relatives!r} is unknown: choose 'keep' or 'exclude'")
 
     def draw(self, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return `mix_pairs (V, 2)` int64 and `mix_alpha (V,)` float64 in [0, 1) for the `labels (B,)`.
@@ -53,6 +57,13 @@ class Mixing:
 
     pairs: Tensor
     alpha: Tensor
+    exclude_relatives: bool = False
+
+    def related(self, real: int, queries: Tensor, columns: Tensor) -> Tensor:
+        """Say which items `columns (T, P)` share a parent with the `queries (T,)`; the first `real` items are real."""
+        parents = torch.cat([torch.arange(real, device=self.pairs.device)[:, None].expand(-1, 2), self.pairs])
+        of_queries, of_columns = parents[queries][:, None, :, None], parents[columns][:, :, None, :]  # (T, P, 2, 2)
+        return (of_queries == of_columns).flatten(2).any(2)
 
 
 def mixed_columns(similarities: Tensor, mixing: Mixing, scratch: Scratch) -> Tensor:

@@ -10,7 +10,7 @@ SETTINGS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: i
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute products of float32 in IEEE float32 inside, without autocast; leave PyTorch's settings as they were.
+    """Compute products of float32 in IEEE float32 inside, without autocast; give PyTorch's settings back after.
 
     `torch.set_float32_matmul_precision("high")` or "medium", right for a network, would round a cosine by 1e-4 to
     1e-3: a rank temperature of 0.01 makes a tenth of that a rank. `benchmarks/NOTES.md` has what it costs.

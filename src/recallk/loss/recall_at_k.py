@@ -11,12 +11,15 @@ from torch.nn import functional as F
 
 from recallk.errors import InputError
 from recallk.loss import definition, streamed, symmetric, tiled
-from recallk.loss.mixup import SimilarityMixup
+from recallk.loss.mixup import Relatives, SimilarityMixup
 from recallk.loss.precision import full_precision
 from recallk.loss.unit import unit_rows
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
+
+_SIGNED = {torch.int8, torch.int16, torch.int32, torch.int64}
+_INTEGERS = _SIGNED | {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 
 log = logging.getLogger("recallk")
 
@@ -33,6 +36,7 @@ def recall_at_k_loss(
     query_in_database: bool = True,
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
+    mix_relatives: Relatives = "keep",
     implementation: Implementation = "auto",
     reduction: Reduction = "mean",
     normalized: bool = False,
@@ -42,7 +46,8 @@ def recall_at_k_loss(
     Args:
         embeddings: `(B, D)`, float16, bfloat16, float32 or float64; the queries. Half precision is computed in
             float32.
-        labels: `(B,)` integers, in any order; classes of any size. Queries without a positive are left out.
+        labels: `(B,)` integers of any width, in any order; classes of any size. Queries without a positive are left
+            out.
         gallery: `(G, D)` items to rank, apart from the queries; by default the embeddings rank each other.
         gallery_labels: `(G,)` integers.
         ks: the k's of recall@k, each at least 1; those above the database's size are allowed.
@@ -50,8 +55,12 @@ def recall_at_k_loss(
         recall_temperature: of the sigmoid that compares a rank with k, above 0; one for all k's or one for each.
         query_in_database: whether the query itself is among the ranked items, as in the authors' code. With a
             gallery apart it never is, whatever this says.
-        mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items.
-        mix_alpha: `(V,)` in [0, 1], the first parents' shares.
+        mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items. Integers, but not
+            uint8, which PyTorch takes for a mask.
+        mix_alpha: `(V,)` floating-point numbers in [0, 1], the first parents' shares. No gradient reaches them.
+            Labels, pairs and shares are moved to the embeddings' device.
+        mix_relatives: "keep", as in the paper, or "exclude": for each query the items that share a parent with it are
+            neither positives nor ranked (see `SimilarityMixup`). A query that then has no positive is left out.
         implementation: "definition" (slow, obvious), "tiled" (exact, streamed, on any device), "fused" (the same
             with Triton kernels, on CUDA and in float32), or "auto": "tiled", until "fused" has been seen on a GPU.
         reduction: "mean" over queries, or "none": one loss for each query that has a positive, in the order of
@@ -71,6 +80,7 @@ def recall_at_k_loss(
     ks, recall_temperatures = _checked_ks(ks, rank_temperature, recall_temperature)
     _one_of("implementation", implementation, Implementation)
     _one_of("reduction", reduction, Reduction)
+    _one_of("mix_relatives", mix_relatives, Relatives)
     labels = _checked(embeddings, labels, "embeddings", "labels")
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
@@ -82,7 +92,7 @@ def recall_at_k_loss(
     if mix_pairs is not None and mix_alpha is not None:
         if gallery is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-        _checked_mix(mix_pairs, mix_alpha, labels)
+        mix_pairs, mix_alpha = _checked_mix(mix_pairs, mix_alpha, labels)
     _check_positives(labels, gallery_labels)
 
     with full_precision(embeddings.device):  # ranks at temperature 0.01 need all the digits
@@ -97,7 +107,8 @@ def recall_at_k_loss(
             "recall_temperatures": recall_temperatures,
             "query_in_database": query_in_database,
             "mix_pairs": mix_pairs,
-            "mix_alpha": None if mix_alpha is None else mix_alpha.to(queries.dtype),
+            "mix_alpha": None if mix_alpha is None else mix_alpha.to(queries),
+            "exclude_relatives": mix_relatives == "exclude",
         }
         if implementation == "definition":
             losses = definition.losses(queries, labels, database, gallery_labels, **settings)
@@ -157,6 +168,7 @@ class RecallAtKLoss(nn.Module):
             query_in_database=self.query_in_database,
             mix_pairs=mix_pairs,
             mix_alpha=mix_alpha,
+            mix_relatives="keep" if self.mixup is None else self.mixup.relatives,
             implementation=self.implementation,
         )
 
@@ -177,7 +189,7 @@ def _choose(
     if name == "auto":
         name = "tiled"  # the fused kernels have run in Triton's interpreter alone so far
     if name == "fused":
-        hindrance = _hindrance(queries)
+        hindrance = _hindrance(queries, problem)
         if hindrance is not None:
             raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
         from recallk.loss import fused
@@ -195,8 +207,10 @@ def _choose(
     return sweep
 
 
-def _hindrance(queries: Tensor) -> str | None:
+def _hindrance(queries: Tensor, problem: streamed.Problem) -> str | None:
     """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
+    if problem.mixing is not None and problem.mixing.exclude_relatives:
+        return "keeps relatives: choose SimilarityMixup(relatives='keep')"
     if queries.dtype == torch.float64:
         return "computes in float32, these are float64: convert the embeddings"
     try:
@@ -210,6 +224,10 @@ def _hindrance(queries: Tensor) -> str | None:
     if torch.cuda.get_device_capability(queries.device) < (8, 0):
         return "needs a GPU of compute capability 8.0 or above: use another"
     return None
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:
@@ -238,11 +256,11 @@ def _checked_ks(
 def _checked(embeddings: Tensor, labels: Tensor, name: str, labels_name: str) -> Tensor:
     if embeddings.ndim != 2 or not embeddings.is_floating_point() or embeddings.numel() == 0:
         raise InputError(
-            f"{name} are {str(embeddings.dtype).removeprefix('torch.')} of shape {tuple(embeddings.shape)}: "
+            f"{name} are {_name(embeddings.dtype)} of shape {tuple(embeddings.shape)}: "
             f"floating-point numbers of shape (items, dimensions) are needed"
         )
-    if labels.is_floating_point() or labels.is_complex():
-        raise InputError(f"{labels_name} are {str(labels.dtype).removeprefix('torch.')}: integers are needed")
+    if labels.dtype not in _INTEGERS:
+        raise InputError(f"{labels_name} are {_name(labels.dtype)}: integers are needed")
     if labels.shape != (len(embeddings),):
         raise InputError(
             f"{labels_name} have shape {tuple(labels.shape)} for {len(embeddings)} {name}: give one label per row"
@@ -253,7 +271,7 @@ def _checked(embeddings: Tensor, labels: Tensor, name: str, labels_name: str) ->
             f"{broken} of {len(embeddings)} rows of the {name} hold NaN or infinity: "
             f"lower the learning rate, or look for broken input"
         )
-    return labels.to(embeddings.device)
+    return labels.to(embeddings.device, torch.int64)  # the narrow unsigned ones can neither be sorted nor searched
 
 
 def _checked_gallery(embeddings: Tensor, gallery: Tensor) -> None:
@@ -263,19 +281,25 @@ def _checked_gallery(embeddings: Tensor, gallery: Tensor) -> None:
         raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
 
 
-def _checked_mix(mix_pairs: Tensor, mix_alpha: Tensor, labels: Tensor) -> None:
+def _checked_mix(mix_pairs: Tensor, mix_alpha: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    if mix_pairs.dtype not in _INTEGERS or mix_pairs.dtype == torch.uint8:
+        raise InputError(f"mix_pairs are {_name(mix_pairs.dtype)}: integers are needed, as int64")
+    if not mix_alpha.is_floating_point():
+        raise InputError(f"mix_alpha is {_name(mix_alpha.dtype)}: floating-point numbers are needed")
     if mix_pairs.ndim != 2 or mix_pairs.shape[1] != 2 or mix_alpha.shape != (len(mix_pairs),):
         raise InputError(
             f"mix_pairs {tuple(mix_pairs.shape)}, mix_alpha {tuple(mix_alpha.shape)}: shapes (V, 2) and (V,) are needed"
         )
+    mix_pairs, mix_alpha = mix_pairs.to(labels.device, torch.int64), mix_alpha.detach()
     if len(mix_pairs) == 0:
-        return
+        return mix_pairs, mix_alpha
     if mix_pairs.min() < 0 or mix_pairs.max() >= len(labels):
         raise InputError(f"mix_pairs name rows outside the batch: rows 0 to {len(labels) - 1} are there")
     if not torch.equal(labels[mix_pairs[:, 0]], labels[mix_pairs[:, 1]]):
         raise InputError("mix_pairs join items of different classes: both parents need one label")
     if not ((mix_alpha >= 0) & (mix_alpha <= 1)).all():
         raise InputError("mix_alpha is outside [0, 1]")
+    return mix_pairs, mix_alpha
 
 
 def _check_positives(labels: Tensor, gallery_labels: Tensor | None) -> None:

@@ -24,6 +24,7 @@ class Problem:
 
     mixing: Mixing | None
     relevance: Relevance
+    kept: Tensor  # (Q,) the query has a positive
     ks: Tensor
     rank_temperature: float
     recall_temperatures: Tensor
@@ -46,11 +47,20 @@ def problem_of(
     query_in_database: bool,
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
+    exclude_relatives: bool = False,
 ) -> Problem:
     """Return the problem whose solution `definition.losses` defines, with the same arguments."""
+    mixing = None
+    relevant = _relevance(query_labels, gallery_labels, mix_pairs)
+    count = relevant.count
+    if mix_pairs is not None and mix_alpha is not None:
+        mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), exclude_relatives)
+        if exclude_relatives:
+            count = count - _count_relatives(mixing, relevant, len(queries))
     return Problem(
-        mixing=None if mix_pairs is None or mix_alpha is None else Mixing(mix_pairs, mix_alpha.to(queries.dtype)),
-        relevance=_relevance(query_labels, gallery_labels, mix_pairs),
+        mixing=mixing,
+        relevance=relevant,
+        kept=count > 0,
         ks=torch.tensor(ks, dtype=queries.dtype, device=queries.device),
         rank_temperature=rank_temperature,
         recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
@@ -77,6 +87,18 @@ def _relevance(query_labels: Tensor, gallery_labels: Tensor | None, mix_pairs: T
     return relevance(query_labels, gallery_labels)
 
 
+def _count_relatives(mixing: Mixing, relevant: Relevance, real: int) -> Tensor:
+    """Return how many of each query's positives are its relatives `(Q,)`."""
+    most = max(1, int(relevant.count.max()))
+    counts = []
+    for queries in torch.split(
+        torch.arange(len(relevant.count), device=relevant.count.device), max(1, (1 << 20) // most)
+    ):
+        columns, exists = relevant.positives(queries, 0, most)
+        counts.append((mixing.related(real, queries, columns) & exists).sum(1))
+    return torch.cat(counts)
+
+
 class _Streamed(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -88,7 +110,7 @@ class _Streamed(torch.autograd.Function):
         differentiate: bool,
         sweep: Sweep,
     ) -> Tensor:
-        kept = int((problem.relevance.count > 0).sum())
+        kept = int(problem.kept.sum())
         weights = queries.new_full((kept,), 1 / kept) if mean and differentiate else None
         losses, *gradients = sweep(queries, gallery, problem, weights)
         ctx.problem, ctx.mean, ctx.sweep = problem, mean, sweep

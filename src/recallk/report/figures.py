@@ -100,6 +100,18 @@ def recall_chart(history: Sequence[Row]) -> Chart:
     return Chart(title, description, _svg(figure))
 
 
+def comparison_chart(title: str, y: str, curves: Sequence[tuple[str, Floats, Floats]]) -> Chart:
+    """Draw a curve `(name, x, y in percent)` for each contender over the training images seen, in thousands."""
+    if not curves:
+        return Chart(title, "Nothing has finished yet.", "")
+    figure, axes = _canvas()
+    for (_, x, values), marker, number in zip(curves, _MARKERS * len(curves), range(len(curves)), strict=False):
+        axes.plot(x, values, color=_ACCENT if number == 0 else _MUTED, marker=marker, markersize=4, linewidth=1.4)
+    _label(axes, "thousand images seen", y)
+    _name_at_the_right(axes, [name for name, *_ in curves], [float(values[-1]) for *_, values in curves])
+    return Chart(title, "Mean over the seeds; the best at the end in colour.", _svg(figure))
+
+
 def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.float32]) -> Chart:
     """Draw how similar pairs of one class are, and pairs of two: filled, and hatched with an outline."""
     same, other = (values[np.isfinite(values)].astype(np.float64) for values in (same_class, other_class))

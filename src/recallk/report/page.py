@@ -36,6 +36,16 @@ class ReportData:
 
 def write_report(data: ReportData, path: Path) -> None:
     """Write the page, all of it or nothing."""
+    charts = [recall_chart(data.history), loss_chart(data.history), similarity_chart(data.same_class, data.other_class)]
+    groups = [
+        ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
+        ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
+    ]
+    render("page.html", path, data=data, charts=charts, groups=groups)
+
+
+def render(template: str, path: Path, **values: object) -> None:
+    """Write a page from a template, all of it or nothing."""
     environment = Environment(
         loader=PackageLoader("recallk.report", ""),
         autoescape=True,
@@ -45,12 +55,7 @@ def write_report(data: ReportData, path: Path) -> None:
     )
     environment.filters["thumbnail"] = _thumbnail
     environment.filters["tiny"] = _is_tiny
-    charts = [recall_chart(data.history), loss_chart(data.history), similarity_chart(data.same_class, data.other_class)]
-    groups = [
-        ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
-        ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
-    ]
-    page = environment.get_template("page.html").render(data=data, charts=charts, groups=groups)
+    page = environment.get_template(template).render(**values)
     replace_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
 
 

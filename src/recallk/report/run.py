@@ -11,21 +11,17 @@ import recallk
 from recallk.data.images import read_image
 from recallk.data.record import Record
 from recallk.data.source import Part
-from recallk.evaluation.protocols import Search
+from recallk.evaluation.protocols import Search, spoken
 from recallk.evaluation.search import nearest
 from recallk.report.page import ReportData, write_report
 from recallk.report.pictures import Retrieval, Retrieved
-from recallk.training.config import TrainConfig, to_yaml
-from recallk.training.recipes import differences, find
+from recallk.training.config import to_yaml
+from recallk.training.loss_catalogue import describe
+from recallk.training.recipes import Recipe, origin
 from recallk.training.trainer import Trainer
 
 SHOWN_QUERIES = 8
 SHOWN_RESULTS = 8
-CHOSEN = {
-    "validation": "the best on training classes set aside; the test classes had no say",
-    "test": "the best on the test classes, as in the paper: an optimistic number",
-    "last": "the last",
-}
 PAIRS = 100_000  # enough for a smooth curve
 
 
@@ -35,7 +31,8 @@ def report_run(trainer: Trainer) -> None:
     history = trainer.folder.history()
     before = next(row for row in history if row["kind"] == "evaluation")
     after = next(row for row in history if row["kind"] == "result")
-    published = find(config.recipe).published if config.recipe else {}
+    recipe = origin(config)
+    published = recipe.published if recipe else {}
     embeddings = trainer.test_embeddings
     assert embeddings is not None, "a finished run has been evaluated"
     test = plan.test.part
@@ -45,9 +42,10 @@ def report_run(trainer: Trainer) -> None:
     facts = [
         ("train", f"{len(plan.train.labels):,} images of {len(plan.train.classes):,} classes"),
         ("test", f"{len(test.labels):,} images of {len(test.classes):,} other classes"),
-        ("model kept", f"epoch {after['epoch']}, {CHOSEN[plan.selection]}"),
+        ("model kept", f"epoch {after['epoch']}, {plan.how_chosen}"),
         ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
         ("batch", f"{plan.images_per_step:,} images in chunks of {config.chunk_size}, {plan.steps:,} steps"),
+        ("loss", describe(config.loss)),
         ("mixup", "similarity mixup" if config.mixup else "none"),
         ("training time", f"{int(seconds // 60)} min {int(seconds % 60):02d} s, evaluation not counted"),
         ("machine", machine(trainer.fabric.device)),
@@ -56,10 +54,15 @@ def report_run(trainer: Trainer) -> None:
     data = ReportData(
         title=trainer.folder.path.name,
         summary=[
-            (n, f"{100 * before[n]:.1f}", f"{100 * after[n]:.1f}", f"{published[n]:.1f}" if n in published else "")
-            for n in plan.headline
+            (
+                spoken(name, plan.test.searches),
+                f"{100 * before[name]:.1f}",
+                f"{100 * after[name]:.1f}",
+                f"{published[name]:.1f}" if name in published else "",
+            )
+            for name in plan.headline
         ],
-        published=_published(config) if published else None,
+        published=_published(recipe, plan.differences) if recipe and published else None,
         facts=facts,
         history=history,
         same_class=same,
@@ -71,10 +74,8 @@ def report_run(trainer: Trainer) -> None:
     write_report(data, trainer.folder.report)
 
 
-def _published(config: TrainConfig) -> str:
+def _published(recipe: Recipe, told: list[str]) -> str:
     """Say where the published numbers are from, and what in this run is not as published."""
-    told = differences(config)
-    recipe = find(config.recipe or "")
     differs = f"This run differs: {'; '.join(told)}." if told else "This run differs in nothing that counts."
     return f"Published: {recipe.source}. {differs}"
 
@@ -132,14 +133,14 @@ def extreme_queries(embeddings: torch.Tensor, test: Part, search: Search) -> tup
 
     def shown(q: int) -> Retrieval:
         results = [
-            Retrieved(read_image(record.image), _name(record), record.label, float(similarity), bool(is_right))
+            Retrieved(read_image(record.image), name_of(record), record.label, float(similarity), bool(is_right))
             for record, similarity, is_right in zip(
                 (test.records[item] for item in items[q, :SHOWN_RESULTS]), similarities[q], right[q], strict=False
             )
         ]
         note = f"first right one at {first_right[q] + 1}" if first_right[q] < k else f"none right among {k}"
         query = test.records[queries[q]]
-        return Retrieval(read_image(query.image), _name(query), query.label, results, note)
+        return Retrieval(read_image(query.image), name_of(query), query.label, results, note)
 
     return (
         [shown(q) for q in _of_different_classes(worst, queries, test)],
@@ -156,5 +157,6 @@ def _of_different_classes(order: NDArray[np.int64], queries: NDArray[np.int64], 
     return list(chosen.values())
 
 
-def _name(record: Record) -> str:
+def name_of(record: Record) -> str:
+    """Return what an image is called: its file, or its class where it is pixels."""
     return record.image.name if isinstance(record.image, Path) else record.label

@@ -34,10 +34,15 @@ class RunFolder:
         """The state after the latest finished epoch."""
         return self.path / "checkpoint" / "latest.ckpt"
 
-    @property
-    def best(self) -> Path:
-        """The weights of the epoch chosen so far."""
-        return self.path / "checkpoint" / "best.safetensors"
+    def best(self, epoch: int) -> Path:
+        """Return where the weights of a chosen epoch are kept."""
+        return self.path / "checkpoint" / f"best-{epoch}.safetensors"
+
+    def forget_best_but(self, epoch: int) -> None:
+        """Remove the weights of epochs that were chosen before, once the checkpoint knows of a better one."""
+        for path in self.checkpoint.parent.glob("best-*.safetensors"):
+            if path != self.best(epoch):
+                path.unlink()
 
     @property
     def model(self) -> Path:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from recallk.errors import InputError
 from recallk.models.settings import EmbedderSettings
+from recallk.training.loss_catalogue import CATALOGUE, OURS, Loss, checked, entry_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -43,7 +44,13 @@ class TrainConfig(EmbedderSettings):
     ]
 
     # loss
-    ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="the k's of the loss")] = (
+    loss: Annotated[
+        Loss, Field(description=f"one of {', '.join(CATALOGUE)}; in a recipe also {{name: ..., its settings}}")
+    ] = OURS
+    loss_rate_factor: Annotated[
+        Positive, Field(description="learning rate of a loss's own parameters (proxies, centres), times the network's")
+    ] = 10.0
+    ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="the k's of recall@k")] = (
         1,
         2,
         4,
@@ -55,7 +62,11 @@ class TrainConfig(EmbedderSettings):
         Positive | tuple[Positive, ...], Field(description="softness of comparing a rank with k; one, or one per k")
     ] = 1.0
     query_in_database: Annotated[bool, Field(description="rank the query among the others, as the paper")] = True
-    mixup: Annotated[bool, Field(description="similarity mixup")] = False
+    mixup: Annotated[bool, Field(description="similarity mixup, for recall@k")] = False
+    mixup_relatives: Annotated[
+        Literal["keep", "exclude"],
+        Field(description="rank items that share a parent for each other, as the paper, or leave them out"),
+    ] = "keep"
 
     # batches
     batch_size: Annotated[
@@ -94,10 +105,19 @@ class TrainConfig(EmbedderSettings):
     accelerator: Annotated[str, Field(description="auto, cpu, cuda or mps")] = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _known_loss(cls, loss: object) -> Loss:
+        return checked(loss)
+
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
         if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale={self.crop_scale}: two shares of the area, the smaller first, at most 1")
+        if self.mixup and self.loss != OURS:
+            raise ValueError(
+                f"mixup=true goes with loss={OURS} alone, not with {entry_of(self.loss).name}: leave out one"
+            )
         temperatures = self.recall_temperature
         if isinstance(temperatures, tuple) and len(temperatures) != len(self.ks):
             raise ValueError(f"recall_temperature has {len(temperatures)} values for {len(self.ks)} ks")

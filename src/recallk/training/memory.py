@@ -40,7 +40,7 @@ def step_memory(trainer: Trainer) -> StepMemory:
     """
     config, plan = trainer.config, trainer.plan
     per_image = _left_behind(trainer, 2) - _left_behind(trainer, 1)
-    parameters = sum(p.numel() for p in trainer.embedder.parameters())
+    parameters = sum(p.numel() for module in (trainer.embedder, trainer.loss) for p in module.parameters())
     chunk = min(config.chunk_size, plan.images_per_step)
     return StepMemory(
         parameters=PER_PARAMETER * parameters,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recallk.data.benchmark import Problem, TestSet
 from recallk.data.catalogue import BENCHMARKS
+from recallk.data.check import other_counts
 from recallk.data.record import Record
 from recallk.data.source import (
     Part,
@@ -23,6 +24,8 @@ from recallk.data.source import (
 )
 from recallk.evaluation.protocols import Search
 from recallk.training.config import TrainConfig
+from recallk.training.loss_catalogue import check_batch
+from recallk.training.recipes import differences
 from recallk.training.sampler import LeftOut, Sampler, make_sampler
 
 FEWEST_TO_VALIDATE = 10
@@ -74,6 +77,15 @@ class Plan:
         return "last" if self.config.select == "validation" and self.validation is None else self.config.select
 
     @property
+    def how_chosen(self) -> str:
+        """Say in words how the kept epoch is chosen."""
+        if self.selection == "validation":
+            return "the best on training classes set aside; the test classes had no say"
+        if self.selection == "last":
+            return "the last"
+        return "the best on the test classes, as in the paper: an optimistic number"
+
+    @property
     def headline(self) -> list[str]:
         """Names of the metrics that tell how the run went."""
         names = [*(f"recall@{k}" for k in self.config.evaluate_ks), "map@r"]
@@ -83,6 +95,17 @@ class Plan:
     def steps(self) -> int:
         """Steps of the whole run."""
         return sum(self.batches)
+
+    @property
+    def differences(self) -> list[str]:
+        """Say in words where the run is not as its recipe, or its data not as published."""
+        told = differences(self.config)
+        if self.config.batch_size not in (None, self.images_per_step):
+            told.append(f"batches of {self.images_per_step:,} images, for only so many classes are left")
+        if self.selection == "test" and len(self.test.searches) > 1:
+            first = self.test.searches[0].name
+            told.append(f"one epoch is kept, the best on the {first} test set, and not one for each test set")
+        return told + [note.message for note in self.data.notes if note.kind == "other counts"]
 
     def steps_until(self, epoch: int) -> int:
         """Return the steps of all epochs up to and with `epoch`, counted from 1."""
@@ -103,8 +126,10 @@ def read(config: TrainConfig) -> Data:
         records = split_classes(given, config.test_fraction, config.split_seed)
         tests, split_by_us = (TestSet("", "test"),), given[0].split is None
     else:
+        benchmark = BENCHMARKS[config.dataset]
         records, notes = read_benchmark(config.dataset, config.data)
-        tests, split_by_us = BENCHMARKS[config.dataset].tests, False
+        notes = [*notes, *other_counts(benchmark, records)]
+        tests, split_by_us = benchmark.tests, False
     if config.limit_classes is not None:
         records = limit_classes(records, config.limit_classes)
     test = _test_images(records, tests)
@@ -125,7 +150,9 @@ def prepare(config: TrainConfig) -> Plan:
     train, validation = data.train, None
     if config.select == "validation":
         train, validation = _set_aside(train, config.validation_fraction, config.split_seed)
-    sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed)
+    fewer = validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
+    sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
+    check_batch(config.loss, sampler.classes_per_batch * sampler.items_per_class, sampler.items_per_class)
     opened = check_images([*data.train.records, *data.test.part.records])
     batches = tuple(sampler.batches(epoch) for epoch in range(1, config.epochs + 1))
     return Plan(config, data, train, validation, sampler, left_out, batches, opened)

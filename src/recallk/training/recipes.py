@@ -6,6 +6,7 @@ from typing import Any
 
 from recallk.errors import InputError
 from recallk.training.config import TrainConfig, make_config, read_config
+from recallk.training.loss_catalogue import describe
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chunk_size", "accelerator"})
@@ -44,17 +45,31 @@ def find(name: str) -> Recipe:
     return _read(path)
 
 
+def origin(config: TrainConfig) -> Recipe | None:
+    """Return the recipe that a run began from; None without one, or where it is no longer there."""
+    try:
+        return find(config.recipe) if config.recipe else None
+    except InputError:
+        return None
+
+
 def _read(path: Path) -> Recipe:
     values = read_config(path)
     about = values.pop("about", None) or {}
-    if not isinstance(about, dict):
-        raise InputError(f"{path}: about: is a table with title, published and source")
+    published = about.get("published") or {} if isinstance(about, dict) else None
+    if not isinstance(published, dict) or not all(isinstance(number, int | float) for number in published.values()):
+        raise InputError(f"{path}: about: is a table with title, source and published, a number for each metric")
+    # the run keeps where it came from, so that its report finds the published numbers; a copy says it itself
     if path.parent == FOLDER:
         values["recipe"] = path.stem
+    elif "recipe" in values:
+        find(str(values["recipe"]))
+    elif published:
+        values["recipe"] = str(path.resolve())
     return Recipe(
         path.stem,
         str(about.get("title", path.stem)),
-        dict(about.get("published") or {}),
+        published,
         str(about.get("source", "")),
         values,
         path.read_text(),
@@ -63,9 +78,10 @@ def _read(path: Path) -> Recipe:
 
 def differences(config: TrainConfig) -> list[str]:
     """Say in words where a run's configuration is not that of the recipe it began from."""
-    if config.recipe is None:
+    began = origin(config)
+    if began is None:
         return []
-    recipe = make_config({"data": config.data}, find(config.recipe).values)
+    recipe = make_config({"data": config.data}, began.values)
     ignored = WITHOUT_EFFECT - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
     return [
         f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(recipe, key))}"
@@ -75,6 +91,8 @@ def differences(config: TrainConfig) -> list[str]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):  # a loss with settings
+        return describe(value)
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

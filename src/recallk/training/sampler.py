@@ -65,11 +65,12 @@ class LeftOut:
 
 
 def make_sampler(
-    labels: NDArray[np.int64], batch_size: int | None, items_per_class: int, seed: int
+    labels: NDArray[np.int64], batch_size: int | None, items_per_class: int, seed: int, shrink: bool = False
 ) -> tuple[Sampler, LeftOut]:
     """Return the sampler for class numbers `(N,)`, and what it leaves out for being too small.
 
-    Without a batch size: all usable classes, as far as that is at most 4,000 images. Raises InputError where the
+    Without a batch size: all usable classes, as far as that is at most 4,000 images. `shrink` makes a batch smaller
+    that the classes are too few for. Raises InputError where the
     classes are too small or too few for the batch.
     """
     _, counts = np.unique(labels, return_counts=True)
@@ -82,6 +83,8 @@ def make_sampler(
         )
     if batch_size is None:
         batch_size = min(usable, LARGEST_DEFAULT // items_per_class) * items_per_class
+    if shrink:
+        batch_size = min(batch_size, usable * items_per_class)
     classes = batch_size // items_per_class
     if not 2 <= classes <= usable:
         raise InputError(

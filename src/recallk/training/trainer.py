@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -19,12 +20,11 @@ from recallk.data.views import TrainView
 from recallk.errors import InputError
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
-from recallk.loss.mixup import SimilarityMixup
-from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.models.embedder import Embedder, build
 from recallk.training.checkpoint import Row, RunFolder, replace_file
 from recallk.training.config import TrainConfig
 from recallk.training.large_batch import large_batch_backward
+from recallk.training.losses import build_loss
 from recallk.training.plan import Plan
 
 
@@ -62,15 +62,14 @@ class Trainer:
         torch.manual_seed(mixed_seed(config.seed))
         self.embedder: Embedder = build(config, config.weights)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        optimizer = kind(self.embedder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.loss = build_loss(config, len(plan.train.classes)).to(self.fabric.device)
+        groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
+        self.rate_factors = [1.0]
+        if own := list(self.loss.parameters()):
+            groups.append({"params": own, "weight_decay": 0.0})  # it would draw a margin's boundary to zero
+            self.rate_factors.append(config.loss_rate_factor)
+        optimizer = kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.model, self.optimizer = self.fabric.setup(self.embedder, optimizer)
-        self.loss = RecallAtKLoss(
-            ks=config.ks,
-            rank_temperature=config.rank_temperature,
-            recall_temperature=config.recall_temperature,
-            query_in_database=config.query_in_database,
-            mixup=SimilarityMixup() if config.mixup else None,
-        )
         self.test_embeddings: Tensor | None = None  # (N, D) of the latest evaluation, at last of the chosen model
         self._latest: Row = {}
 
@@ -96,6 +95,7 @@ class Trainer:
                     yield self._evaluate(epoch) if self.plan.validation is None else self._validate(epoch)
                     self._keep_if_best(epoch)
                 self._save(epoch)
+                self._forget_others()
         except (InputError, KeyboardInterrupt):
             self.folder.remove_unless_started()
             raise
@@ -104,7 +104,12 @@ class Trainer:
     def _keep_if_best(self, epoch: int) -> None:
         """Keep the model of the best epoch so far beside the checkpoint."""
         if self.chosen_epoch() == epoch:
-            replace_file(self.folder.best, self._write_weights)
+            replace_file(self.folder.best(epoch), self._write_weights)
+
+    def _forget_others(self) -> None:
+        """Only now: an interruption before the checkpoint goes back to an earlier choice."""
+        if any(self.folder.checkpoint.parent.glob("best-*")):
+            self.folder.forget_best_but(self.chosen_epoch())
 
     def chosen_epoch(self) -> int:
         """Return the epoch whose model is kept, of those evaluated so far: the first with the highest recall."""
@@ -117,7 +122,7 @@ class Trainer:
     def _finish(self) -> Row:
         """Measure the chosen model and save it."""
         epoch = self.chosen_epoch()
-        self.embedder.load_state_dict(load_file(self.folder.best))
+        self.embedder.load_state_dict(load_file(self.folder.best(epoch)))
         replace_file(self.folder.model, self._write_weights)
         if self._latest.get("epoch") == epoch:  # just measured
             return self._log(**self._latest | {"kind": "result"})
@@ -148,18 +153,20 @@ class Trainer:
         for number, (items, images) in enumerate(zip(batches, stream, strict=True)):
             step = plan.steps_until(epoch - 1) + number + 1
             rate = learning_rate(config, epoch, step, plan.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+                group["lr"] = rate * factor
             self.optimizer.zero_grad()
-            mixing = torch.Generator().manual_seed(mixed_seed(config.seed, epoch, number))
+            drawing = torch.Generator().manual_seed(mixed_seed(config.seed, epoch, number))
             loss = large_batch_backward(
                 self.model,
                 images,
                 labels[items],
-                partial(self.loss, generator=mixing),
+                partial(self.loss, generator=drawing),
                 batch_norm=config.batch_norm,
                 backward=self.fabric.backward,
             )
+            if not math.isfinite(loss):
+                raise InputError(f"step {step}: the loss is {float(loss)}; lower the learning rate ({rate:g})")
             self.optimizer.step()
             seconds = time.perf_counter() - started
             started = time.perf_counter()
@@ -200,13 +207,17 @@ class Trainer:
         return row
 
     def _save(self, epoch: int) -> None:
-        state = {"model": self.model, "optimizer": self.optimizer, "epoch": epoch}
+        state = self._state() | {"epoch": epoch}
         replace_file(self.folder.checkpoint, lambda path: self.fabric.save(path, state))
 
     def _restore(self) -> int:
         if not self.folder.checkpoint.is_file():
             raise InputError(f"{self.folder.path}: no checkpoint to resume from; start the run anew")
-        state = {"model": self.model, "optimizer": self.optimizer}
-        epoch = int(self.fabric.load(self.folder.checkpoint, state)["epoch"])
+        epoch = int(self.fabric.load(self.folder.checkpoint, self._state())["epoch"])
         self.folder.forget_after(epoch)
         return epoch
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the epoch; of the loss, what it learns or remembers."""
+        state: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
+        return state | ({"loss": self.loss} if self.loss.state_dict() else {})
