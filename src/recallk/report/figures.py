@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -87,7 +87,7 @@ def recall_chart(history: Sequence[Row]) -> Chart:
     axes.set_ylim(max(0.0, float(percents.min()) - room), min(100.0, float(percents.max()) + room))
     _label(axes, "epoch (0: before training)", "%")
     _whole_numbers(axes, np.concatenate([epochs for _, epochs, _ in curves]))
-    _name_at_the_right(axes, [name for name, *_ in curves], ends)
+    _name_at_the_right(axes, [name for name, *_ in curves], ends, {"map@r": _OTHER})
     name, epochs, values = curves[0]
     if len(epochs) == 1:
         description = f"One evaluation, at epoch {int(epochs[0])}: {name} {100 * values[0]:.1f} %."
@@ -108,7 +108,8 @@ def comparison_chart(title: str, y: str, curves: Sequence[tuple[str, Floats, Flo
     for (_, x, values), marker, number in zip(curves, _MARKERS * len(curves), range(len(curves)), strict=False):
         axes.plot(x, values, color=_ACCENT if number == 0 else _MUTED, marker=marker, markersize=4, linewidth=1.4)
     _label(axes, "thousand images seen", y)
-    _name_at_the_right(axes, [name for name, *_ in curves], [float(values[-1]) for *_, values in curves])
+    names, ends = [name for name, *_ in curves], [float(values[-1]) for *_, values in curves]
+    _name_at_the_right(axes, names, ends, dict.fromkeys(names[1:], _MUTED))
     return Chart(title, "Mean over the seeds; the best at the end in colour.", _svg(figure))
 
 
@@ -202,7 +203,7 @@ def _label(axes: Axes, x: str, y: str) -> None:
     axes.set_title(y, loc="left", color=_MUTED, fontsize=12, x=0)  # level, where it is read without turning the head
 
 
-def _name_at_the_right(axes: Axes, names: list[str], ends: list[float]) -> None:
+def _name_at_the_right(axes: Axes, names: list[str], ends: list[float], colours: Mapping[str, str]) -> None:
     """Write each curve's name at its end, with the marker, moved apart where curves end close together."""
     low, high = axes.get_ylim()
     apart = 0.075 * (high - low)
@@ -216,7 +217,7 @@ def _name_at_the_right(axes: Axes, names: list[str], ends: list[float]) -> None:
                 places[i + 1] += lack / 2
     places = places - max(0.0, float(places[-1]) - high)
     for place, i in zip(places, order, strict=True):
-        colour = _OTHER if names[i] == "map@r" else _ACCENT
+        colour = colours.get(names[i], _ACCENT)
         y = float((place - low) / (high - low))
         axes.plot([1.035], [y], _MARKERS[i % len(_MARKERS)], color=colour, markersize=5,
                   transform=axes.transAxes, clip_on=False)  # fmt: skip
