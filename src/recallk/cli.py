@@ -3,7 +3,7 @@
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -20,13 +20,11 @@ from recallk.training.loss_catalogue import describe
 from recallk.training.recipes import find, origin, shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from recallk.training.compare import Outcome
     from recallk.training.plan import Plan
     from recallk.training.trainer import Trainer
 
-NOTES_SHOWN = 5
+NOTES_SHOWN = PROBLEMS_SHOWN = 5
 app = typer.Typer(
     name="recallk",
     help="Train embedding models for retrieval directly on recall@k.",
@@ -36,6 +34,10 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="The recipes: one for each published row, and the demo.")
 app.add_typer(recipes_app, name="recipes")
+data_app = typer.Typer(
+    help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
 console = Console(highlight=False)
 Protocol = Literal["benchmark", "re-identification"]
 # click's, wherever this version of typer keeps it
@@ -330,6 +332,8 @@ def evaluate(
     depths = config.evaluate_ks if ks is None else tuple(int(k) for k in ks.split(","))
     with console.status("reading the data"):
         test = read(config).test if data is None else all_of(data)
+        if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
+            raise InputError("--protocol re-identification draws its own gallery: this benchmark comes with one")
         check_images(test.part.records)
     with _progress() as progress:
         task = progress.add_task("embedding", total=len(test.part.records), note="")
@@ -343,8 +347,6 @@ def evaluate(
     if protocol == "re-identification":
         table = Table(f"{title}: one gallery image each", "mean %", "spread")
         for search in test.searches:
-            if search.gallery is not None:
-                raise InputError("--protocol re-identification draws its own gallery: this benchmark comes with one")
             of_search = embeddings[search.queries], test.part.labels[search.queries]
             for name, (mean, spread) in re_identification(*of_search, depths).items():
                 table.add_row(f"{search.name} {name}".strip(), f"{100 * mean:.2f}", f"{100 * spread:.2f}")
@@ -383,10 +385,7 @@ def compare(
     from recallk.training.compare import Comparison, losses_as_contenders, outcomes, sweep_as_contenders
 
     if finished:
-        for folder in finished:
-            if not folder.is_dir():
-                raise InputError(f"--from {folder}: no such folder")
-        _show_comparison(outcomes(finished), finished)
+        _show_comparison(outcomes(finished), finished[0])
         return
     if (losses is None) == (sweep is None):
         raise InputError("give --losses a,b,c or --sweep KEY=VALUE,VALUE,...: one of the two")
@@ -403,10 +402,10 @@ def compare(
     for job in comparison.run():
         minutes = (time.perf_counter() - started) / 60
         console.print(f"{minutes:5.1f} min  {job.contender.name}, {job.name}", soft_wrap=True)
-    _show_comparison(outcomes([run]), [run])
+    _show_comparison(outcomes([run]), run)
 
 
-def _show_comparison(found: "Sequence[Outcome]", folders: list[Path]) -> None:
+def _show_comparison(found: Sequence["Outcome"], folder: Path) -> None:
     from recallk.report.comparison import report_comparison, table_of
 
     columns, rows = table_of(found)
@@ -424,9 +423,9 @@ def _show_comparison(found: "Sequence[Outcome]", folders: list[Path]) -> None:
     for row in rows:
         if row.failure is not None:
             console.print(f"{row.cells[0]}: {escape(row.failure)}", soft_wrap=True)
-    path = folders[0] / "comparison.html"
+    path = folder / "comparison.html"
     with console.status("writing the page"):
-        report_comparison(folders, found, path)
+        report_comparison(found, path)
     console.print(f"look at   {path}")
 
 
@@ -505,13 +504,6 @@ def _places(queries: list[Path], place: dict[Path, int]) -> Any:
     import torch
 
     return torch.tensor([place.get(query.resolve(), -1) for query in queries])
-
-
-data_app = typer.Typer(
-    help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True
-)
-app.add_typer(data_app, name="data")
-PROBLEMS_SHOWN = 5
 
 
 @data_app.command("list")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
 from recallk.loss import streamed
-from recallk.loss.mixup import pairs_of_a_class
+from recallk.loss.mixup import pairs_of_a_class, related
 
 
 @given(st.lists(st.integers(-3, 6), min_size=1, max_size=30))
@@ -70,13 +70,14 @@ def test_relatives_are_left_out() -> None:
         exclude_relatives=True,
     )
     assert problem.mixing is not None
+    assert problem.mixing.parents is not None
     # item 0 has the items 1, 2 and the virtual one of both; that one has item 0 alone, for any other shares a parent
     assert problem.kept.all()
-    related = problem.mixing.related(6, torch.arange(12), torch.arange(12).expand(12, -1))
-    assert related[0].nonzero()[:, 0].tolist() == [0, *(6 + v for v, pair in enumerate(pairs.tolist()) if 0 in pair)]
+    relatives = related(problem.mixing.parents, torch.arange(12), torch.arange(12).expand(12, -1))
+    assert relatives[0].nonzero()[:, 0].tolist() == [0, *(6 + v for v, pair in enumerate(pairs.tolist()) if 0 in pair)]
     both = pairs.tolist().index([1, 2]) + 6
     same_class = torch.cat([labels, labels[pairs[:, 0]]]) == 0
-    assert (same_class & ~related[both]).nonzero()[:, 0].tolist() == [0]
+    assert (same_class & ~relatives[both]).nonzero()[:, 0].tolist() == [0]
 
 
 def test_a_pair_without_relatives_is_no_query() -> None:

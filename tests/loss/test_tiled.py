@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recallk import recall_at_k_loss
-from recallk.loss import blocks, streamed, symmetric, tiled
+from recallk.loss import blocks, definition, streamed, symmetric, tiled
 from recallk.loss.precision import SETTINGS
 from recallk.loss.streamed import Problem, Sweep
 from recallk.loss.unit import unit_rows
@@ -115,6 +115,26 @@ def test_every_dtype(dtype: torch.dtype, implementation: Implementation) -> None
     digits = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float32: 1e-4, torch.float64: 1e-12}
     error = (gradient.double() - expected_gradient).norm() / expected_gradient.norm()
     assert error < digits[dtype]
+
+
+@pytest.mark.parametrize("symmetry", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_as_exact_as_the_eager_version(
+    dtype: torch.dtype, symmetry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, symmetry)
+    problem = random_batch(dtype)
+    problem.embeddings = torch.nn.functional.normalize(problem.embeddings.double(), dim=1).to(dtype)
+    settings = {"ks": (1, 2, 4, 8, 16), "rank_temperature": 0.01, "recall_temperatures": (1.0,) * 5}
+    eager = problem.embeddings.clone().requires_grad_()
+    loss = definition.losses(eager, problem.labels, None, None, query_in_database=True, **settings).mean()  # type: ignore[arg-type]
+    in_half = loss.detach(), torch.autograd.grad(loss, eager)[0]
+    fast, gradients = solve(problem, "tiled", normalized=True)
+    problem.embeddings = problem.embeddings.double()
+    exact, exact_gradients = solve(problem, "definition", normalized=True)
+    assert abs(fast.double() - exact) <= 1.5 * abs(in_half[0].double() - exact)
+    errors = [(g.double() - exact_gradients[0]).norm() for g in (gradients[0], in_half[1])]
+    assert errors[0] <= 1.5 * errors[1]
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:

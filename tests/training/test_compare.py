@@ -1,6 +1,7 @@
 """Comparisons: the same for all, what failed told, what is finished kept, the table from the folders alone."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_the_table_and_the_page(finished: Path) -> None:
     assert rows[-1].failure
     values = [100 * row["recall@1"] for row in found[0].results]
     assert rows[0].cells[1] == "{:.1f} ± {:.1f}".format(*interval(values))
-    report_comparison([finished], found, finished / "comparison.html")
+    report_comparison(found, finished / "comparison.html")
     page = (finished / "comparison.html").read_text()
     for word in ("contrastive", "recall@k", "too hot", "<svg", "first right one at"):
         assert word in page
@@ -134,3 +135,25 @@ def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkey
 
 def _die(job: compare.Job) -> None:
     raise SystemExit(9)
+
+
+def test_a_folder_that_holds_no_comparison(tmp_path: Path, finished: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere", finished / "contrastive" / "seed-1"):
+        with pytest.raises(InputError, match="no comparison in this folder"):
+            outcomes([folder])
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
+def test_a_rate_is_above_zero(tmp_path: Path, pictures: Path, factor: float) -> None:
+    with pytest.raises(InputError, match="each is above 0"):
+        Comparison(tmp_path, SMALL | {"data": str(pictures)}, CONTENDERS, (1, factor), 1)
+
+
+def test_a_first_seed_that_failed_leaves_the_others(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "contrastive", tmp_path / "contrastive")
+    shutil.rmtree(tmp_path / "contrastive" / "seed-1")
+    (tmp_path / "contrastive" / "seed-2" / "cost.json").unlink()
+    found = outcomes([tmp_path])
+    assert [len(outcome.results) for outcome in found] == [1]
+    report_comparison(found, tmp_path / "comparison.html")
+    assert "contrastive" in (tmp_path / "comparison.html").read_text()

@@ -1,7 +1,7 @@
 """What is known of a run before it starts."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.data.benchmark import TestSet
+from recallk.data.catalogue import BENCHMARKS
 from recallk.data.record import Record
 from recallk.training import plan as plans
-from recallk.training.config import make_config
+from recallk.training.config import TrainConfig, make_config
 from recallk.training.plan import Plan, prepare
 
 SMALL: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 2}
@@ -99,3 +100,7 @@ def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
     assert plan.validation is not None
     assert plan.images_per_step < 400
     assert f"batches of {plan.images_per_step} images, for only so many classes are left" in plan.differences
+
+
+def test_every_benchmark_can_be_configured() -> None:
+    assert set(get_args(TrainConfig.model_fields["dataset"].annotation)) == {"own", *BENCHMARKS}

@@ -53,17 +53,20 @@ def pairs_of_a_class(labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Virtual item v is `alpha[v]` of row `pairs[v, 0]` and the rest of row `pairs[v, 1]`."""
+    """Virtual item v is `alpha[v]` of row `pairs[v, 0]` and the rest of row `pairs[v, 1]`.
+
+    `parents (B + V, 2)` of all items, a real one its own, only where relatives are left out.
+    """
 
     pairs: Tensor
     alpha: Tensor
-    exclude_relatives: bool = False
+    parents: Tensor | None = None
 
-    def related(self, real: int, queries: Tensor, columns: Tensor) -> Tensor:
-        """Say which items `columns (T, P)` share a parent with the `queries (T,)`; the first `real` items are real."""
-        parents = torch.cat([torch.arange(real, device=self.pairs.device)[:, None].expand(-1, 2), self.pairs])
-        of_queries, of_columns = parents[queries][:, None, :, None], parents[columns][:, :, None, :]  # (T, P, 2, 2)
-        return (of_queries == of_columns).flatten(2).any(2)
+
+def related(parents: Tensor, queries: Tensor, columns: Tensor) -> Tensor:
+    """Say which items `columns (T, P)` share a parent with the `queries (T,)`."""
+    of_queries, of_columns = parents[queries][:, None, :, None], parents[columns][:, :, None, :]  # (T, P, 2, 2)
+    return (of_queries == of_columns).flatten(2).any(2)
 
 
 def mixed_columns(similarities: Tensor, mixing: Mixing, scratch: Scratch) -> Tensor:

@@ -209,7 +209,7 @@ def _choose(
 
 def _hindrance(queries: Tensor, problem: streamed.Problem) -> str | None:
     """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
-    if problem.mixing is not None and problem.mixing.exclude_relatives:
+    if problem.mixing is not None and problem.mixing.parents is not None:
         return "keeps relatives: choose SimilarityMixup(relatives='keep')"
     if queries.dtype == torch.float64:
         return "computes in float32, these are float64: convert the embeddings"

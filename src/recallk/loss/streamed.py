@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recallk.loss.mixup import Mixing
+from recallk.loss.mixup import Mixing, related
 from recallk.loss.precision import full_precision
 from recallk.loss.relevance import Relevance, relevance
 
@@ -54,9 +54,11 @@ def problem_of(
     relevant = _relevance(query_labels, gallery_labels, mix_pairs)
     count = relevant.count
     if mix_pairs is not None and mix_alpha is not None:
-        mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), exclude_relatives)
+        parents = None
         if exclude_relatives:
-            count = count - _count_relatives(mixing, relevant, len(queries))
+            parents = torch.cat([torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2), mix_pairs])
+            count = count - _count_relatives(parents, relevant)
+        mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), parents)
     return Problem(
         mixing=mixing,
         relevance=relevant,
@@ -87,15 +89,14 @@ def _relevance(query_labels: Tensor, gallery_labels: Tensor | None, mix_pairs: T
     return relevance(query_labels, gallery_labels)
 
 
-def _count_relatives(mixing: Mixing, relevant: Relevance, real: int) -> Tensor:
+def _count_relatives(parents: Tensor, relevant: Relevance) -> Tensor:
     """Return how many of each query's positives are its relatives `(Q,)`."""
     most = max(1, int(relevant.count.max()))
+    everyone = torch.arange(len(parents), device=parents.device)
     counts = []
-    for queries in torch.split(
-        torch.arange(len(relevant.count), device=relevant.count.device), max(1, (1 << 20) // most)
-    ):
+    for queries in torch.split(everyone, max(1, (1 << 20) // most)):  # a few large classes would fill the memory
         columns, exists = relevant.positives(queries, 0, most)
-        counts.append((mixing.related(real, queries, columns) & exists).sum(1))
+        counts.append((related(parents, queries, columns) & exists).sum(1))
     return torch.cat(counts)
 
 

@@ -138,11 +138,10 @@ def _parts(queries: Tensor, problem: Problem) -> Iterator[Part]:
     """Cut the batch into runs of whole classes, those with as many positives side by side."""
     relevance = problem.relevance
     items = relevance.order[torch.argsort(relevance.count[relevance.order], stable=True)]
-    first = 0
+    first, local = 0, torch.empty_like(items)
     for run in whole_classes(items, relevance.start[items], torch.ones_like(items, dtype=torch.bool), TILE_ROWS):
         most = int(relevance.count[run].max())
         columns, exists = relevance.positives(run, 0, most)
-        local = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
         local[run] = torch.arange(len(run), device=queries.device)
         positives = local[torch.where(exists, columns, run[:, None])]
         high, ranks, slope, density = queries.new_zeros(4, most, len(run)).unbind()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recallk.loss.blocks import Block, sweep_blocks
-from recallk.loss.mixup import mixed_columns, mixed_columns_back
+from recallk.loss.mixup import mixed_columns, mixed_columns_back, related
 from recallk.loss.scratch import Scratch
 from recallk.loss.streamed import Problem, recall
 
@@ -86,11 +86,10 @@ def rank_tile(
     if problem.skip_query:
         scaled.scatter_(1, queries[:, None], float("-inf"))
     columns, exists = problem.relevance.positives(queries, 0, most)
-    if problem.mixing is not None and problem.mixing.exclude_relatives:
-        real = database - len(problem.mixing.pairs)
-        related = problem.mixing.related(real, queries, columns) & exists
-        exists = exists & ~related
-        left_out = torch.zeros_like(exists, dtype=scaled.dtype).masked_fill_(related, float("-inf"))
+    if problem.mixing is not None and problem.mixing.parents is not None:
+        relatives = related(problem.mixing.parents, queries, columns) & exists
+        exists = exists & ~relatives
+        left_out = torch.zeros_like(exists, dtype=scaled.dtype).masked_fill_(relatives, float("-inf"))
         scaled.scatter_add_(1, columns, left_out)  # adds, for a missing positive may be given any column
     positives = scaled.gather(1, columns).masked_fill_(~exists, float("inf"))  # nothing is above a missing one
     step = max(1, TILE_ELEMENTS // (tile * database))

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from recallk.data.images import read_image
-from recallk.data.source import Part
-from recallk.evaluation.protocols import Search
-from recallk.evaluation.search import nearest
 from recallk.models.embedder import load
+from recallk.report.answers import answers
 from recallk.report.figures import Floats, comparison_chart
 from recallk.report.page import render
-from recallk.report.pictures import Retrieval, Retrieved
-from recallk.report.run import SHOWN_RESULTS, name_of
+from recallk.report.pictures import Retrieval
 from recallk.training.checkpoint import RunFolder
 from recallk.training.compare import Outcome, interval
 from recallk.training.config import to_yaml
@@ -64,37 +59,32 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     return columns, rows
 
 
-def report_comparison(folders: Sequence[Path], outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write the page of the contenders in `folders`."""
+def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write the page of what the contenders reached."""
     columns, rows = table_of(outcomes)
-    measured = [outcome for outcome in outcomes if outcome.results]
-    runs = {
-        outcome.name: next(
-            run for folder in folders if (run := RunFolder(folder / outcome.name / "seed-1")).model.is_file()
-        )
-        for outcome in measured
-    }
-    config = next(iter(runs.values())).read_config() if runs else None
+    runs = {outcome.name: outcome.runs for outcome in outcomes if outcome.runs}
+    first = {name: measured[0] for name, measured in runs.items()}
+    common = next(iter(first.values())).read_config() if first else None
     data = ComparisonData(
         title=path.parent.name,
-        note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. "
-        "Each contender has the same network, data, batches and epochs, and its learning rate from the same search on "
-        "validation classes.",
+        note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. All that a "
+        "contender's name does not say is the same for each: network, data, their order, epochs. The learning rate of "
+        "each is the best, on validation classes, of those that were tried.",
         columns=columns,
         rows=rows,
-        questions=_questions({name: runs[name] for name in list(runs)[:ANSWERING]}) if runs else [],
-        config=to_yaml(config) if config is not None else "",
+        questions=_questions(dict(list(first.items())[:ANSWERING])) if first else [],
+        config=to_yaml(common) if common is not None else "",
     )
-    curves = [(name, *_curve(run)) for name, run in runs.items()]
-    title = "Recall@1 on the validation classes"
-    charts = [comparison_chart(title, "%", curves)]
+    curves = [(name, *_curve(measured)) for name, measured in runs.items()]
+    k = common.evaluate_ks[0] if common is not None else 1
+    charts = [comparison_chart(f"Recall@{k} on the validation classes", "%", curves)]
     render("comparison.html", path, data=data, charts=charts)
 
 
-def _curve(first: RunFolder) -> tuple[Floats, Floats]:
+def _curve(runs: Sequence[RunFolder]) -> tuple[Floats, Floats]:
     """Return thousands of images seen, and the mean validation recall over the seeds."""
-    histories = [RunFolder(run).history() for run in sorted(first.path.parent.glob("seed-*"))]
-    k = first.read_config().evaluate_ks[0]
+    histories = [run.history() for run in runs]
+    k = runs[0].read_config().evaluate_ks[0]
     curves = [[row[f"recall@{k}"] for row in history if row["kind"] == "validation"] for history in histories]
     length = min(len(curve) for curve in curves)
     images = [row["images"] for row in histories[0] if row["kind"] == "step"]
@@ -105,45 +95,12 @@ def _curve(first: RunFolder) -> tuple[Floats, Floats]:
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     """Let the models answer the queries, of different classes, on which they differ most."""
-    config = next(iter(runs.values())).read_config()
-    test = read(config).test
-    answers = {name: _answers(run, test.part, test.searches[0]) for name, run in runs.items()}
-    firsts = np.stack([first for _, _, _, first in answers.values()])
-    differ = firsts.max(0) - firsts.min(0)
-    queries = test.searches[0].queries
-    chosen: dict[int, int] = {}
-    for q in np.argsort(-differ, kind="stable").tolist():
-        chosen.setdefault(int(test.part.labels[queries[q]]), q)
-        if len(chosen) == QUESTIONS:
-            break
-    return [
-        [(name, _retrieval(test.part, int(queries[q]), q, *answer)) for name, answer in answers.items()]
-        for q in chosen.values()
-    ]
-
-
-Answers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _answers(run: RunFolder, test: Part, search: Search) -> Answers:
-    """Return items `(Q, k)`, similarities, which are right, and the place of the first right one `(Q,)`, from 0."""
-    embeddings = load(run.path).embed(test.images, chunk_size=run.read_config().chunk_size)
-    gallery = search.queries if search.gallery is None else search.gallery
-    itself = torch.arange(len(search.queries)) if search.gallery is None else None
-    k = min(100, len(gallery) - (search.gallery is None))
-    found = nearest(embeddings[search.queries], embeddings[gallery], k, exclude=itself)
-    items = gallery[found.indexes.numpy()]
-    right = test.labels[items] == test.labels[search.queries, None]
-    return items, found.similarities.numpy(), right, np.where(right.any(1), right.argmax(1), k)
-
-
-def _retrieval(
-    test: Part, query: int, q: int, items: np.ndarray, similarities: np.ndarray, right: np.ndarray, first: np.ndarray
-) -> Retrieval:
-    results = [
-        Retrieved(read_image(test.records[i].image), name_of(test.records[i]), test.records[i].label, float(s), bool(r))
-        for i, s, r in zip(items[q, :SHOWN_RESULTS].tolist(), similarities[q], right[q], strict=False)
-    ]
-    note = f"first right one at {first[q] + 1}" if first[q] < items.shape[1] else f"none right among {items.shape[1]}"
-    record = test.records[query]
-    return Retrieval(read_image(record.image), name_of(record), record.label, results, note)
+    test = read(next(iter(runs.values())).read_config()).test
+    answered = {}
+    for name, run in runs.items():
+        embeddings = load(run.path).embed(test.part.images, chunk_size=run.read_config().chunk_size)
+        answered[name] = answers(embeddings, test.part, test.searches[0])
+    firsts = np.stack([one.first_right for one in answered.values()])
+    most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()
+    chosen = next(iter(answered.values())).of_different_classes(most_different, QUESTIONS)
+    return [[(name, one.retrieval(q)) for name, one in answered.items()] for q in chosen]

@@ -1,27 +1,22 @@
 """From a finished training to what its report shows."""
 
 import platform
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import recallk
-from recallk.data.images import read_image
-from recallk.data.record import Record
-from recallk.data.source import Part
-from recallk.evaluation.protocols import Search, spoken
-from recallk.evaluation.search import nearest
+from recallk.evaluation.protocols import spoken
+from recallk.report.answers import Answers, answers
 from recallk.report.page import ReportData, write_report
-from recallk.report.pictures import Retrieval, Retrieved
+from recallk.report.pictures import Retrieval
 from recallk.training.config import to_yaml
 from recallk.training.loss_catalogue import describe
 from recallk.training.recipes import Recipe, origin
 from recallk.training.trainer import Trainer
 
 SHOWN_QUERIES = 8
-SHOWN_RESULTS = 8
 PAIRS = 100_000  # enough for a smooth curve
 
 
@@ -37,7 +32,7 @@ def report_run(trainer: Trainer) -> None:
     assert embeddings is not None, "a finished run has been evaluated"
     test = plan.test.part
     same, other = pair_similarities(embeddings, test.labels, seed=config.seed)
-    worst, best = extreme_queries(embeddings, test, plan.test.searches[0])
+    worst, best = extreme_queries(answers(embeddings, test, plan.test.searches[0]))
     seconds = sum(row["seconds"] for row in history if row["kind"] == "step")
     facts = [
         ("train", f"{len(plan.train.labels):,} images of {len(plan.train.classes):,} classes"),
@@ -107,56 +102,22 @@ def _similarities(embeddings: torch.Tensor, one: NDArray[np.int64], other: NDArr
     return (embeddings[one] * embeddings[other]).sum(1).numpy()
 
 
-def extreme_queries(embeddings: torch.Tensor, test: Part, search: Search) -> tuple[list[Retrieval], list[Retrieval]]:
-    """Return the queries of a search served worst and best, of different classes.
+def extreme_queries(answered: Answers) -> tuple[list[Retrieval], list[Retrieval]]:
+    """Return the queries served worst and best, of different classes.
 
     Worst: the first right item comes last. Best: the most right items come before the first wrong one, and the gap
     to it is widest.
     """
-    gallery = search.queries if search.gallery is None else search.gallery
-    counts = np.bincount(test.labels[gallery], minlength=len(test.classes))[test.labels[search.queries]]
-    relevant = counts - (search.gallery is None)
-    queries, relevant = search.queries[relevant > 0], relevant[relevant > 0]
-    itself = torch.from_numpy(np.flatnonzero(counts > 1)) if search.gallery is None else None
-    k = min(100, len(gallery) - (search.gallery is None))
-    found = nearest(embeddings[queries], embeddings[gallery], k, exclude=itself)
-    items = gallery[found.indexes.numpy()]
-    right = test.labels[items] == test.labels[queries, None]
-    first_right = np.where(right.any(1), right.argmax(1), k)
+    right, similarities = answered.right, answered.similarities
+    k, everyone = right.shape[1], np.arange(len(right))
+    first_right = answered.first_right
     first_wrong = np.where((~right).any(1), (~right).argmax(1), k)
-    similarities = found.similarities.numpy()
-    wrong_similarity = similarities[np.arange(len(queries)), np.minimum(first_wrong, k - 1)]
-    share = np.minimum(first_wrong, relevant) / relevant
-    lowest_right_similarity = similarities[np.arange(len(queries)), np.minimum(first_right, k - 1)]
-    worst = np.lexsort((lowest_right_similarity, -first_right))
-    best = np.lexsort((wrong_similarity, -share))
-
-    def shown(q: int) -> Retrieval:
-        results = [
-            Retrieved(read_image(record.image), name_of(record), record.label, float(similarity), bool(is_right))
-            for record, similarity, is_right in zip(
-                (test.records[item] for item in items[q, :SHOWN_RESULTS]), similarities[q], right[q], strict=False
-            )
-        ]
-        note = f"first right one at {first_right[q] + 1}" if first_right[q] < k else f"none right among {k}"
-        query = test.records[queries[q]]
-        return Retrieval(read_image(query.image), name_of(query), query.label, results, note)
-
+    wrong_similarity = similarities[everyone, np.minimum(first_wrong, k - 1)]
+    share = np.minimum(first_wrong, answered.relevant) / answered.relevant
+    lowest_right_similarity = similarities[everyone, np.minimum(first_right, k - 1)]
+    worst = np.lexsort((lowest_right_similarity, -first_right)).tolist()
+    best = np.lexsort((wrong_similarity, -share)).tolist()
     return (
-        [shown(q) for q in _of_different_classes(worst, queries, test)],
-        [shown(q) for q in _of_different_classes(best, queries, test)],
+        [answered.retrieval(q) for q in answered.of_different_classes(worst, SHOWN_QUERIES)],
+        [answered.retrieval(q) for q in answered.of_different_classes(best, SHOWN_QUERIES)],
     )
-
-
-def _of_different_classes(order: NDArray[np.int64], queries: NDArray[np.int64], test: Part) -> list[int]:
-    chosen: dict[int, int] = {}
-    for q in order.tolist():
-        chosen.setdefault(int(test.labels[queries[q]]), q)
-        if len(chosen) == SHOWN_QUERIES:
-            break
-    return list(chosen.values())
-
-
-def name_of(record: Record) -> str:
-    """Return what an image is called: its file, or its class where it is pixels."""
-    return record.image.name if isinstance(record.image, Path) else record.label

@@ -45,10 +45,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one contender reached: a row of metrics a seed, or the reason why there is none."""
+    """What one contender reached: a run and a row of metrics for each seed, or the reason why there is none."""
 
     name: str
     rate: float | None
+    runs: Sequence[RunFolder]
     results: Sequence[dict[str, Any]]
     minutes: Sequence[float]
     peak_bytes: int
@@ -99,6 +100,8 @@ class Comparison:
         `factors` times the common learning rate are tried for each contender; the best on validation classes counts.
         """
         self.folder, self.common, self.contenders, self.factors, self.seeds = folder, common, contenders, factors, seeds
+        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+            raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
         for contender in contenders:
             make_config(common, contender.changes, {"select": "validation"})
 
@@ -169,7 +172,11 @@ def _work(job: Job) -> None:
         _fail(job.folder, f"{type(error).__name__}: {error}")
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        (job.folder.path / "cost.json").write_text(json.dumps({"peak_bytes": peak}))
+        _cost(job.folder).write_text(json.dumps({"peak_bytes": peak}))
+
+
+def _cost(folder: RunFolder) -> Path:
+    return folder.path / "cost.json"
 
 
 def _fail(folder: RunFolder, message: str) -> None:
@@ -203,19 +210,28 @@ def _best_validation(folder: RunFolder) -> float | None:
 
 
 def outcomes(folders: Sequence[Path]) -> list[Outcome]:
-    """Return what the contenders in the folders reached, in the order of their recall; failures last."""
-    found = [_outcome(path) for folder in folders for path in sorted(folder.iterdir()) if path.is_dir()]
+    """Return what the contenders in the folders reached, in the order of their recall; failures last.
+
+    Raises InputError for a folder that holds no comparison.
+    """
+    found = []
+    for folder in folders:
+        inside = sorted(run.parent for run in folder.glob("*/*") if run.name.startswith(("rate-", "seed-")))
+        if not inside:
+            raise InputError(f"{folder}: no comparison in this folder; give the --run of a recallk compare")
+        found += [_outcome(path) for path in dict.fromkeys(inside)]
     return sorted(found, key=lambda o: -statistics.mean(r["recall@1"] for r in o.results) if o.results else math.inf)
 
 
 def _outcome(path: Path) -> Outcome:
     runs = [RunFolder(run) for run in sorted(path.iterdir()) if run.is_dir()]
     measured = [run for run in runs if run.path.name.startswith("seed-") and _result(run) is not None]
-    costs = [json.loads((run.path / "cost.json").read_text())["peak_bytes"] for run in measured]
+    costs = [json.loads(file.read_text())["peak_bytes"] for run in measured if (file := _cost(run)).is_file()]
     failures = [reason for run in runs if (reason := failure_of(run)) is not None]
     return Outcome(
         path.name,
         measured[0].read_config().learning_rate if measured else None,
+        measured,
         [_result(run) or {} for run in measured],
         [sum(row["seconds"] for row in run.history() if row["kind"] == "step") / 60 for run in measured],
         max(costs, default=0),
