@@ -16,11 +16,18 @@ from rich.table import Table
 
 from recallk.errors import InputError, RecallkError
 from recallk.training.config import TrainConfig, make_config
-from recallk.training.loss_catalogue import describe
+from recallk.training.contenders import (
+    MIXUP,
+    ablation_as_contenders,
+    ablations,
+    losses_as_contenders,
+    sweep_as_contenders,
+)
+from recallk.training.loss_catalogue import OURS, describe
 from recallk.training.recipes import find, origin, shipped
 
 if TYPE_CHECKING:
-    from recallk.training.compare import Outcome
+    from recallk.training.outcomes import Outcome
     from recallk.training.plan import Plan
     from recallk.training.trainer import Trainer
 
@@ -367,12 +374,21 @@ def evaluate(
 @_with_config_options
 def compare(
     recipe: Annotated[str | None, typer.Argument(help="a shipped recipe's name, or a YAML file")] = None,
-    losses: Annotated[str | None, typer.Option(help="losses by name, with commas between")] = None,
+    losses: Annotated[
+        str | None, typer.Option(help=f"losses by name, with commas between; {OURS}{MIXUP} is ours with mixup")
+    ] = None,
     sweep: Annotated[str | None, typer.Option(help="or values of a setting: batch_size=64,256,1024")] = None,
+    ablation: Annotated[
+        str | None, typer.Option(help=f"or an ablation: {', '.join(ablations())}, or a YAML file of contenders")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="runs of each that count")] = 3,
     rates: Annotated[
         str, typer.Option(help="multiples of the learning rate that are tried for each, on validation classes")
     ] = "0.3,1,3",
+    budget: Annotated[
+        str, typer.Option(help="the same for each: images (as many as the recipe's epochs), or minutes, as 5min")
+    ] = "images",
+    at_once: Annotated[int, typer.Option(min=1, help="runs at a time; they share the processor's cores")] = 1,
     run: Annotated[Path, typer.Option(help="folder of the comparison; what is finished there is kept")] = Path(
         "runs/comparison"
     ),
@@ -382,31 +398,35 @@ def compare(
     **overrides: str | None,
 ) -> None:
     """Train several losses, or several values of a setting, under one budget; print a table and write a page."""
-    from recallk.training.compare import Comparison, losses_as_contenders, outcomes, sweep_as_contenders
+    from recallk.training.compare import Comparison, minutes_of
+    from recallk.training.outcomes import outcomes
 
     if finished:
         _show_comparison(outcomes(finished), finished[0])
         return
-    if (losses is None) == (sweep is None):
-        raise InputError("give --losses a,b,c or --sweep KEY=VALUE,VALUE,...: one of the two")
+    if sum(choice is not None for choice in (losses, sweep, ablation)) != 1:
+        raise InputError("give --losses a,b,c, or --sweep KEY=VALUE,VALUE,..., or --ablation NAME: one of them")
     try:
         factors = [float(factor) for factor in rates.split(",")]
     except ValueError:
         raise InputError(f"--rates {rates}: numbers with commas between") from None
-    contenders = losses_as_contenders(losses.split(",")) if losses is not None else sweep_as_contenders(sweep or "")
+    if losses is not None:
+        contenders = losses_as_contenders(losses.split(","))
+    else:
+        contenders = sweep_as_contenders(sweep) if sweep is not None else ablation_as_contenders(ablation or "")
     values = (find(recipe).values if recipe else {}) | _given(overrides)
-    comparison = Comparison(run, values, contenders, factors, seeds)
+    comparison = Comparison(run, values, contenders, factors, seeds, minutes=minutes_of(budget), at_once=at_once)
     total = len(contenders) * (seeds + (len(factors) if len(factors) > 1 else 0))
     console.print(f"{len(contenders)} contenders, at most {total} runs; interrupted, the same command goes on")
     started = time.perf_counter()
-    for job in comparison.run():
+    for number, job in enumerate(comparison.run(), 1):
         minutes = (time.perf_counter() - started) / 60
-        console.print(f"{minutes:5.1f} min  {job.contender.name}, {job.name}", soft_wrap=True)
+        console.print(f"{minutes:5.1f} min  run {number}: {job.contender.name}, {job.name}", soft_wrap=True)
     _show_comparison(outcomes([run]), run)
 
 
 def _show_comparison(found: Sequence["Outcome"], folder: Path) -> None:
-    from recallk.report.comparison import report_comparison, table_of
+    from recallk.report.comparison import report_comparison, save_table, table_of
 
     columns, rows = table_of(found)
     recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
@@ -415,18 +435,19 @@ def _show_comparison(found: Sequence["Outcome"], folder: Path) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        if row.failure is None:
+        if row.measured:
             table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))
         else:
             table.add_row(*row.cells, "failed")
     console.print(table)
     for row in rows:
-        if row.failure is not None:
-            console.print(f"{row.cells[0]}: {escape(row.failure)}", soft_wrap=True)
-    path = folder / "comparison.html"
+        for remark in row.remarks:
+            console.print(f"{row.cells[0]}: {escape(remark)}", soft_wrap=True)
+    page, numbers = folder / "comparison.html", folder / "comparison.csv"
+    save_table(found, numbers)
     with console.status("writing the page"):
-        report_comparison(found, path)
-    console.print(f"look at   {path}")
+        report_comparison(found, page)
+    console.print(f"look at   {page}\nnumbers   {numbers}")
 
 
 @recipes_app.callback(invoke_without_command=True)

@@ -12,14 +12,9 @@ from recallk import InputError
 from recallk.report.comparison import report_comparison, table_of
 from recallk.training import compare
 from recallk.training.checkpoint import RunFolder
-from recallk.training.compare import (
-    Comparison,
-    Contender,
-    interval,
-    losses_as_contenders,
-    outcomes,
-    sweep_as_contenders,
-)
+from recallk.training.compare import Comparison
+from recallk.training.contenders import Contender, losses_as_contenders, sweep_as_contenders
+from recallk.training.outcomes import interval, outcomes
 from tests.training.test_trainer import SMALL, save_patterns
 
 CONTENDERS = [*losses_as_contenders(["recall@k", "contrastive"]), Contender("too hot", {"learning_rate": 1e9})]
@@ -46,13 +41,13 @@ def test_every_contender_has_a_row_and_a_failure_is_told(finished: Path) -> None
     found = {outcome.name: outcome for outcome in outcomes([finished])}
     assert set(found) == {"recall@k", "contrastive", "too hot"}
     for name in ("recall@k", "contrastive"):
-        assert found[name].failure is None
+        assert found[name].failures == []
         assert len(found[name].results) == len(found[name].minutes) == 2
         assert found[name].peak_bytes > 1e8
         assert found[name].rate in (1e-3, 2e-3)
     assert not found["too hot"].results
-    assert found["too hot"].failure is not None
-    assert "NaN" in found["too hot"].failure or "nan" in found["too hot"].failure
+    assert {line.split(":")[0] for line in found["too hot"].failures} == {"rate-5e+08", "rate-1e+09"}
+    assert all("nan" in line.lower() for line in found["too hot"].failures)
 
 
 def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
@@ -90,7 +85,8 @@ def test_the_table_and_the_page(finished: Path) -> None:
     columns, rows = table_of(found)
     assert columns[:3] == ["", "recall@1", "recall@2"]
     assert rows[-1].cells == ["too hot"]
-    assert rows[-1].failure
+    assert not rows[-1].measured
+    assert len(rows[-1].remarks) == 2
     values = [100 * row["recall@1"] for row in found[0].results]
     assert rows[0].cells[1] == "{:.1f} ± {:.1f}".format(*interval(values))
     report_comparison(found, finished / "comparison.html")
@@ -128,12 +124,11 @@ def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkey
     values = SMALL | {"data": str(pictures)}
     list(Comparison(tmp_path, values, [Contender("doomed", {})], (1,), 1).run())
     (outcome,) = outcomes([tmp_path])
-    assert outcome.failure is not None
-    assert "the process ended with" in outcome.failure
+    assert "seed-1: the process ended with" in outcome.failures[0]
     assert json.dumps(outcome.results) == "[]"
 
 
-def _die(job: compare.Job) -> None:
+def _die(job: compare.Job, at_once: int) -> None:
     raise SystemExit(9)
 
 

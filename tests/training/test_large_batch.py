@@ -181,6 +181,14 @@ def test_no_gradient_is_an_error() -> None:
         large_batch_backward(model, images(), LABELS, loss_fn)
 
 
+@pytest.mark.parametrize(("chunk_size", "times"), [(BATCH, 1), (BATCH + 1, 1), (BATCH // 2, 4), (BATCH // 4, 8)])
+def test_a_batch_of_one_chunk_is_embedded_once(chunk_size: int, times: int) -> None:
+    model, calls = network(dropout=0.5), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    large_batch_backward(model, images(), LABELS, loss_fn, chunk_size=chunk_size, batch_norm="per-chunk")
+    assert len(calls) == times
+
+
 def test_only_one_chunk_of_activations_is_alive() -> None:
     """What a graph keeps is released before the next chunk is embedded."""
     alive, most = 0, 0

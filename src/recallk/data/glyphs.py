@@ -11,6 +11,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -55,8 +56,7 @@ def glyphs(seed: int = 0, size: int = 32, fonts_per_character: int = 8) -> list[
         raise InputError(f"size is {size}; glyphs cannot be told apart below {_SMALLEST_SIZE} pixels")
     if fonts_per_character < 1:
         raise InputError(f"fonts_per_character is {fonts_per_character}; it must be at least 1")
-    drawings = _draw_all(size, fonts_per_character)
-    classes = _classes(drawings)
+    classes = _drawn_classes(size, fonts_per_character)
     if not classes:
         raise InputError(f"no character is in {fonts_per_character} typefaces; lower fonts_per_character")
     shuffled = np.random.default_rng(seed).permutation(sorted(classes)).tolist()
@@ -66,6 +66,11 @@ def glyphs(seed: int = 0, size: int = 32, fonts_per_character: int = 8) -> list[
         for code, images in sorted(classes.items())
         for image in images
     ]
+
+
+@lru_cache(maxsize=1)  # runs that follow one another in a process draw once
+def _drawn_classes(size: int, fonts_per_character: int) -> dict[int, list[_Image]]:
+    return _classes(_draw_all(size, fonts_per_character))
 
 
 def _draw_all(size: int, fonts_per_character: int) -> _Drawings:

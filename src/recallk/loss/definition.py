@@ -1,6 +1,6 @@
 """The loss as the paper writes it: one query after the other, nothing clever. The oracle of every fast path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,32 @@ def losses(
     Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3; leaving relatives out is not the paper's.
 
     """
+    ranked_for_each = rankings(
+        queries, query_labels, gallery, gallery_labels, query_in_database, mix_pairs, mix_alpha, exclude_relatives
+    )
+    return torch.stack(
+        [
+            loss_of_a_query(similarity, positive, ranked, ks, rank_temperature, recall_temperatures)
+            for similarity, positive, ranked in ranked_for_each
+        ]
+    )
+
+
+def rankings(
+    queries: Tensor,
+    query_labels: Tensor,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    query_in_database: bool,
+    mix_pairs: Tensor | None,
+    mix_alpha: Tensor | None,
+    exclude_relatives: bool,
+    every: int = 1,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield for each query with a positive its similarities `(Z,)`, which items are positives, and which are ranked.
+
+    Of the queries, virtual ones last, only each `every`-th counted from the first.
+    """
     parents = torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2)
     if mix_pairs is not None and mix_alpha is not None:
         parents = torch.cat([parents, mix_pairs])
@@ -43,10 +69,9 @@ def losses(
     assert database is not None
     assert database_labels is not None
 
-    result = []
-    for q, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
-        similarity = database @ query  # (Z,)
-        positive = database_labels == label
+    for q in range(0, len(queries), every):
+        similarity = database @ queries[q]  # (Z,)
+        positive = database_labels == query_labels[q]
         ranked = torch.ones_like(positive)
         if not apart:
             positive[q] = False
@@ -56,15 +81,25 @@ def losses(
             related[q] = False
             positive &= ~related
             ranked &= ~related
-        if not positive.any():
-            continue
-        x = similarity[positive]  # (P,)
-        steps = torch.sigmoid((similarity[None, :] - x[:, None]) / rank_temperature)  # (P, Z)
-        others = ranked[None, :] & ~torch.diag(positive)[positive]  # z is ranked, and z is not x
-        rank = 1 + (steps * others).sum(1)  # (P,)
-        recalls = [
-            torch.clamp(torch.sigmoid((k - rank) / tau).sum(), max=k) / min(k, len(x))
-            for k, tau in zip(ks, recall_temperatures, strict=True)
-        ]
-        result.append(1 - torch.stack(recalls).mean())
-    return torch.stack(result)
+        if positive.any():
+            yield similarity, positive, ranked
+
+
+def loss_of_a_query(
+    similarity: Tensor,
+    positive: Tensor,
+    ranked: Tensor,
+    ks: Sequence[int],
+    rank_temperature: float,
+    recall_temperatures: Sequence[float],
+) -> Tensor:
+    """Return `1 - mean over k of recall_k(q)` from what `rankings` yields."""
+    x = similarity[positive]  # (P,)
+    steps = torch.sigmoid((similarity[None, :] - x[:, None]) / rank_temperature)  # (P, Z)
+    others = ranked[None, :] & ~torch.diag(positive)[positive]  # z is ranked, and z is not x
+    rank = 1 + (steps * others).sum(1)  # (P,)
+    recalls = [
+        torch.clamp(torch.sigmoid((k - rank) / tau).sum(), max=k) / min(k, len(x))
+        for k, tau in zip(ks, recall_temperatures, strict=True)
+    ]
+    return 1 - torch.stack(recalls).mean()

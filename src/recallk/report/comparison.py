@@ -1,5 +1,6 @@
 """The page of a comparison: its table, its curves, and the same queries answered by each model."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from recallk.report.answers import answers
 from recallk.report.figures import Floats, comparison_chart
 from recallk.report.page import render
 from recallk.report.pictures import Retrieval
-from recallk.training.checkpoint import RunFolder
-from recallk.training.compare import Outcome, interval
+from recallk.training.checkpoint import RunFolder, replace_file
 from recallk.training.config import to_yaml
+from recallk.training.outcomes import Outcome, interval
 from recallk.training.plan import read
 
 QUESTIONS = 6
@@ -22,10 +23,11 @@ ANSWERING = 5  # models side by side: more would make a query too long to read
 
 @dataclass(frozen=True)
 class TableRow:
-    """One contender: its cells, or its name and why it failed."""
+    """One contender: its cells, or its name alone where no run has finished, and what is to be said of it."""
 
     cells: list[str]
-    failure: str | None
+    measured: bool
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,46 @@ class ComparisonData:
 
 def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     """Return columns and rows: percentages with their 95% interval over seeds, minutes of training, memory."""
-    measured = [outcome for outcome in outcomes if outcome.results]
-    names = [n for n in (measured[0].results[0] if measured else {}) if n.startswith("recall@") or n == "map@r"]
-    columns = ["", *names, "seeds", "rate", "minutes", "memory"]
+    names = next((outcome.metrics for outcome in outcomes if outcome.results), [])
+    columns = ["", *names, "seeds", "rate", "images", "minutes", "memory"]
     rows = []
     for outcome in outcomes:
         if not outcome.results:
-            rows.append(TableRow([outcome.name], outcome.failure or "not finished"))
+            rows.append(TableRow([outcome.name], False, list(outcome.failures) or ["not finished"]))
             continue
         cells = [outcome.name]
         for name in names:
             mean, half = interval([100 * row[name] for row in outcome.results])
             cells.append(f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}")
-        cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.minutes):.1f}"]
-        rows.append(TableRow([*cells, f"{outcome.peak_bytes / 1e9:.1f} GB"], None))
+        cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.images):,.0f}"]
+        cells += [f"{np.mean(outcome.minutes):.1f}", f"{outcome.peak_bytes / 1e9:.1f} GB"]
+        remarks = list(outcome.failures)
+        if outcome.at_the_edge:
+            remarks.append(f"its best rate is the {_edge(outcome)} of those tried; one beyond may be better")
+        rows.append(TableRow(cells, True, remarks))
     return columns, rows
+
+
+def _edge(outcome: Outcome) -> str:
+    return "lowest" if outcome.rate == outcome.rates[0] else "highest"
+
+
+def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write a line for each finished run that counts, as CSV, from which the table can be made again."""
+    names = next((outcome.metrics for outcome in outcomes if outcome.results), [])
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("w", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(["contender", "run", "learning_rate", "images", "minutes", *names])
+            for outcome in outcomes:
+                for run, result, images, minutes in zip(
+                    outcome.runs, outcome.results, outcome.images, outcome.minutes, strict=True
+                ):
+                    measured = [f"{result[name]:.6f}" for name in names]
+                    lines.writerow([outcome.name, run.path.name, outcome.rate, images, f"{minutes:.3f}", *measured])
+
+    replace_file(path, write)
 
 
 def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:

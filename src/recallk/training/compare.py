@@ -1,36 +1,31 @@
 """Runs side by side: the same network, data, batches and budget for each, and the same search of the learning rate.
 
-Everything is in the folders of the runs, `FOLDER/CONTENDER/{rate-..., seed-...}`: what is finished is not run again,
-what was interrupted goes on, and the table is made from the folders alone.
+Everything is in the folders of the runs: what is finished is not run again, and what was interrupted goes on.
 """
 
 import json
 import math
 import multiprocessing
+import re
 import resource
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from recallk.errors import InputError, RecallkError
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config
+from recallk.training.contenders import Contender
+from recallk.training.outcomes import best_validation, cost_of, fail, failure_of, result_of
+from recallk.training.plan import lay_out, read
 
 SEARCH_SEED = 1000  # apart from the seeds that count: a rate is not chosen on the run that it is measured by
 DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Contender:
-    """What differs from the common configuration, under a name."""
-
-    name: str
-    changes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,54 +33,27 @@ class Job:
     """One run of a comparison."""
 
     contender: Contender
-    name: str  # of its folder: "rate-0.001" of the search, "seed-1" of the measurement
     values: dict[str, Any]
     folder: RunFolder
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one contender reached: a run and a row of metrics for each seed, or the reason why there is none."""
-
-    name: str
-    rate: float | None
-    runs: Sequence[RunFolder]
-    results: Sequence[dict[str, Any]]
-    minutes: Sequence[float]
-    peak_bytes: int
-    failure: str | None
+    @property
+    def name(self) -> str:
+        """Return "rate-0.001" of the search, "seed-1" of the measurement, or "pace"."""
+        return self.folder.path.name
 
 
-def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
-    """Return a contender for each loss by name."""
-    return [Contender(name, {"loss": name}) for name in names]
-
-
-def sweep_as_contenders(sweep: str) -> list[Contender]:
-    """Return a contender for each value of KEY=VALUE,VALUE,... Raises InputError for a key that does not exist."""
-    key, separator, values = sweep.partition("=")
-    key = key.strip().replace("-", "_")
-    if not separator or not values:
-        raise InputError(f"--sweep {sweep}: KEY=VALUE,VALUE,... is needed, such as batch_size=64,256,1024")
-    if key not in TrainConfig.model_fields:
-        raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
-    return [Contender(f"{key}={value}", {key: yaml.safe_load(value)}) for value in _split(values)]
-
-
-def _split(values: str) -> list[str]:
-    """Split at commas, but not within brackets: ks=[1],[1,2,4] has two values."""
-    parts, depth = [""], 0
-    for character in values:
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+def minutes_of(budget: str) -> float | None:
+    """Return the minutes of "5min"; None for "images". Raises InputError for anything else."""
+    if budget == "images":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:m|min|minutes?)", budget.strip())
+    if found is None or not float(found[1]):
+        raise InputError(f"--budget {budget}: images (the same for each), or minutes of training such as 5min")
+    return float(found[1])
 
 
 class Comparison:
-    """A comparison in a folder. `jobs()` runs what is missing; `outcomes()` reads what there is."""
+    """A comparison in a folder: `run()` runs what is missing."""
 
     def __init__(
         self,
@@ -94,72 +62,165 @@ class Comparison:
         contenders: Sequence[Contender],
         factors: Sequence[float],
         seeds: int,
+        *,
+        minutes: float | None = None,
+        at_once: int = 1,
     ) -> None:
         """Check every configuration before anything runs.
 
         `factors` times the common learning rate are tried for each contender; the best on validation classes counts.
+        Each contender sees as many images as the common configuration in its epochs, or trains for about `minutes`.
         """
         self.folder, self.common, self.contenders, self.factors, self.seeds = folder, common, contenders, factors, seeds
+        self.minutes, self.at_once = minutes, at_once
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
             raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
+        names = [contender.name for contender in contenders]
+        if len(set(names)) < len(names):
+            raise InputError(f"{max(names, key=names.count)} is there twice: name each once")
         for contender in contenders:
-            make_config(common, contender.changes, {"select": "validation"})
+            make_config(self._values(contender))
 
     def run(self) -> Iterator[Job]:
-        """Run every job that is not finished; each is yielded when it is about to start."""
+        """Run every job that is not finished; each is yielded when it is about to start.
+
+        Raises InputError for data that the common configuration could not train on, and where the folder holds runs
+        of another configuration.
+        """
+        images_of_an_epoch = self._images_of_an_epoch()
+        able = [contender for contender in self.contenders if contender.name in images_of_an_epoch]
+        if self.minutes is not None:
+            yield from self._run(
+                Job(c, self._values(c, epochs=1, milestones=[]), self._folder(c, "pace")) for c in able
+            )
+        epochs = {c.name: self._epochs(c, images_of_an_epoch[c.name]) for c in able}
+        if len(self.factors) > 1:
+            yield from self._run(
+                self._job(c, f"rate-{rate:g}", epochs[c.name], SEARCH_SEED, rate)
+                for c in able
+                for rate in self._rates(c)
+            )
+        chosen = {c.name: self._chosen_rate(c) for c in able}
+        yield from self._run(
+            self._job(c, f"seed-{seed}", epochs[c.name], seed, rate)
+            for c in able
+            if (rate := chosen[c.name]) is not None  # no rate came through: the table says why
+            for seed in range(1, self.seeds + 1)
+        )
+
+    def _images_of_an_epoch(self) -> dict[str, int]:
+        """Return them for each contender by name whose batches the data allows; the others fail here."""
+        common = make_config(self.common, {"select": "validation"})
+        data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
+        self._images = lay_out(common, data).images
+        found = {}
         for contender in self.contenders:
-            for factor in self.factors if len(self.factors) > 1 else ():
-                rate = self._rate(contender, factor)
-                yield from self._run(contender, f"rate-{rate:g}", SEARCH_SEED, rate)
-            chosen = self._chosen_rate(contender)
-            if chosen is None:  # no rate came through: the table says why
-                continue
-            for seed in range(1, self.seeds + 1):
-                yield from self._run(contender, f"seed-{seed}", seed, chosen)
+            config = make_config(self._values(contender))
+            try:
+                plan = lay_out(config, data if config.same_data(common) else read(config))
+            except InputError as error:
+                fail(self._folder(contender, "seed-1"), str(error))
+            else:
+                found[contender.name] = plan.images // config.epochs
+        return found
 
-    def _rate(self, contender: Contender, factor: float) -> float:
-        config = make_config(self.common, contender.changes)
-        return float(f"{config.learning_rate * factor:.{DIGITS}g}")
+    def _epochs(self, contender: Contender, images_per_epoch: int) -> int:
+        """Return how many epochs the budget is for a contender."""
+        if self.minutes is None:
+            return max(1, round(self._images / images_per_epoch))
+        pace = self._folder(contender, "pace")
+        if result_of(pace) is None:
+            return 1  # it failed, and will again
+        steps = [row for row in pace.history() if row["kind"] == "step"]
+        seconds = len(steps) * statistics.median(row["seconds"] for row in steps)
+        return max(1, int(60 * self.minutes / seconds))
 
-    def _run(self, contender: Contender, name: str, seed: int, rate: float) -> Iterator[Job]:
-        folder = RunFolder(self.folder / contender.name / name)
-        values = self.common | contender.changes | {"seed": seed, "learning_rate": rate, "select": "validation"}
-        if _result(folder) is None and failure_of(folder) is None:
-            job = Job(contender, name, values, folder)
-            yield job
-            _in_a_process(job)
+    def _folder(self, contender: Contender, name: str) -> RunFolder:
+        return RunFolder(self.folder / contender.name / name)
+
+    def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
+        return self.common | contender.changes | {"select": "validation"} | further
+
+    def _job(self, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
+        planned = make_config(self._values(contender))
+        milestones = [max(1, round(m * epochs / planned.epochs)) for m in planned.milestones]
+        values = self._values(
+            contender, epochs=epochs, milestones=sorted(set(milestones)), seed=seed, learning_rate=rate
+        )
+        return Job(contender, values, self._folder(contender, name))
+
+    def _rates(self, contender: Contender) -> list[float]:
+        rate = make_config(self._values(contender)).learning_rate
+        return [float(f"{rate * factor:.{DIGITS}g}") for factor in self.factors]
 
     def _chosen_rate(self, contender: Contender) -> float | None:
-        if len(self.factors) == 1:
-            return self._rate(contender, self.factors[0])
-        found = {}
-        for factor in self.factors:
-            rate = self._rate(contender, factor)
-            best = _best_validation(RunFolder(self.folder / contender.name / f"rate-{rate:g}"))
-            if best is not None:
-                found[rate] = best
-        return max(found, key=lambda rate: found[rate]) if found else None
+        rates = self._rates(contender)
+        if len(rates) == 1:
+            return rates[0]
+        found = {rate: best_validation(self._folder(contender, f"rate-{rate:g}")) for rate in rates}
+        finished = {rate: best for rate, best in found.items() if best is not None}
+        return max(finished, key=lambda rate: finished[rate]) if finished else None
+
+    def _run(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Run what is not finished of the jobs, so many at once, each in a process of its own."""
+        running: dict[int, tuple[BaseProcess, Job]] = {}
+        try:
+            for job in jobs:
+                if not _is_missing(job):
+                    continue
+                yield job
+                process = _start(job, self.at_once)
+                running[process.sentinel] = process, job
+                if len(running) == self.at_once:
+                    _end_one(running)
+            while running:
+                _end_one(running)
+        except KeyboardInterrupt:
+            for process, _ in running.values():
+                process.join()
+            raise
 
 
-def _in_a_process(job: Job) -> None:
-    """Run a job by itself: what it breaks, and the memory that it takes, are its own."""
+def _is_missing(job: Job) -> bool:
+    if failure_of(job.folder) is not None:
+        return False
+    if job.folder.config.is_file():
+        config, there = make_config(job.values), job.folder.read_config()
+        differs = [key for key in TrainConfig.model_fields if getattr(config, key) != getattr(there, key)]
+        if differs:
+            key = differs[0]
+            raise InputError(
+                f"{job.folder.path}: was run with {key}={getattr(there, key)}, now it is {getattr(config, key)}: "
+                f"choose another --run"
+            )
+    return result_of(job.folder) is None
+
+
+def _start(job: Job, at_once: int) -> BaseProcess:
+    """Start a job by itself: what it breaks, and the memory that it takes, are its own."""
     # a fork need not import everything again
     context = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
-    process = context.Process(target=_work, args=(job,))
+    process = context.Process(target=_work, args=(job, at_once))
     process.start()
-    try:
-        process.join()
-    except KeyboardInterrupt:
-        process.join()
-        raise
-    if process.exitcode and failure_of(job.folder) is None:
-        _fail(job.folder, f"the process ended with {process.exitcode}; it may have run out of memory")
+    return process
 
 
-def _work(job: Job) -> None:
+def _end_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
+    """Wait until a process ends."""
+    for sentinel in running.keys() & set(wait(list(running))):
+        process, job = running.pop(sentinel)
+        process.join()
+        if process.exitcode and failure_of(job.folder) is None:
+            fail(job.folder, f"the process ended with {process.exitcode}; it may have run out of memory")
+
+
+def _work(job: Job, at_once: int) -> None:
+    import torch
+
     from recallk.training.plan import prepare
     from recallk.training.trainer import Trainer
 
+    torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
     try:
         trainer = Trainer(prepare(make_config(job.values)), job.folder)
         for _ in trainer.rows(resume=job.folder.checkpoint.is_file()):
@@ -167,83 +228,9 @@ def _work(job: Job) -> None:
     except KeyboardInterrupt:
         return
     except RecallkError as error:
-        _fail(job.folder, str(error))
+        fail(job.folder, str(error))
     except Exception as error:  # one contender's failure is a row of the table, and the others go on
-        _fail(job.folder, f"{type(error).__name__}: {error}")
+        fail(job.folder, f"{type(error).__name__}: {error}")
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _cost(job.folder).write_text(json.dumps({"peak_bytes": peak}))
-
-
-def _cost(folder: RunFolder) -> Path:
-    return folder.path / "cost.json"
-
-
-def _fail(folder: RunFolder, message: str) -> None:
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "failure.txt").write_text(" ".join(message.split()) + "\n")
-
-
-def failure_of(folder: RunFolder) -> str | None:
-    """Return why a run failed, in one line; None where it did not. Remove its folder to have it run again."""
-    path = folder.path / "failure.txt"
-    return path.read_text().strip() if path.is_file() else None
-
-
-def _result(folder: RunFolder) -> dict[str, Any] | None:
-    if not folder.metrics.is_file():
-        return None
-    return next((row for row in folder.history() if row["kind"] == "result"), None)
-
-
-def _best_validation(folder: RunFolder) -> float | None:
-    if _result(folder) is None:
-        return None
-    k = folder.read_config().evaluate_ks[0]
-    found = [float(row[f"recall@{k}"]) for row in folder.history() if row["kind"] == "validation"]
-    if not found:
-        raise InputError(
-            f"{folder.path}: too few training classes to choose a learning rate on validation classes; "
-            "give a single one (--rates 1)"
-        )
-    return max(found)
-
-
-def outcomes(folders: Sequence[Path]) -> list[Outcome]:
-    """Return what the contenders in the folders reached, in the order of their recall; failures last.
-
-    Raises InputError for a folder that holds no comparison.
-    """
-    found = []
-    for folder in folders:
-        inside = sorted(run.parent for run in folder.glob("*/*") if run.name.startswith(("rate-", "seed-")))
-        if not inside:
-            raise InputError(f"{folder}: no comparison in this folder; give the --run of a recallk compare")
-        found += [_outcome(path) for path in dict.fromkeys(inside)]
-    return sorted(found, key=lambda o: -statistics.mean(r["recall@1"] for r in o.results) if o.results else math.inf)
-
-
-def _outcome(path: Path) -> Outcome:
-    runs = [RunFolder(run) for run in sorted(path.iterdir()) if run.is_dir()]
-    measured = [run for run in runs if run.path.name.startswith("seed-") and _result(run) is not None]
-    costs = [json.loads(file.read_text())["peak_bytes"] for run in measured if (file := _cost(run)).is_file()]
-    failures = [reason for run in runs if (reason := failure_of(run)) is not None]
-    return Outcome(
-        path.name,
-        measured[0].read_config().learning_rate if measured else None,
-        measured,
-        [_result(run) or {} for run in measured],
-        [sum(row["seconds"] for row in run.history() if row["kind"] == "step") / 60 for run in measured],
-        max(costs, default=0),
-        failures[0] if failures and not measured else None,
-    )
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the half width of its 95% interval (Student's t); None for a single value."""
-    if len(values) < 2:
-        return values[0], None
-    from scipy.stats import t
-
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * spread
+        cost_of(job.folder).write_text(json.dumps({"peak_bytes": peak}))

@@ -131,6 +131,13 @@ class TrainConfig(EmbedderSettings):
             raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
         return self
 
+    def same_data(self, other: "TrainConfig") -> bool:
+        """Whether another configuration reads the same images, split alike."""
+        return all(getattr(self, key) == getattr(other, key) for key in OF_THE_DATA)
+
+
+OF_THE_DATA = ("data", "dataset", "limit_classes", "test_fraction", "split_seed")
+
 
 def make_config(*layers: dict[str, Any]) -> TrainConfig:
     """Return the configuration of the layers laid over one another, the last on top.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
@@ -29,7 +30,8 @@ def large_batch_backward(
 
     First every chunk is embedded without keeping activations; then the loss of all embeddings is taken and
     differentiated; then every chunk is embedded again, under the same random state, and its part of the gradient
-    is back-propagated. Peak memory depends on the chunk, not on the batch. Gradients add to those already there.
+    is back-propagated. Peak memory depends on the chunk, not on the batch. A batch of a single chunk is embedded once.
+    Gradients add to those already there.
 
     Args:
         model: turns a chunk into embeddings `(n, D)`.
@@ -60,16 +62,16 @@ def large_batch_backward(
     device = next(model.parameters()).device
 
     with _batch_norm_policy(model, batch_norm) as keep_statistics:
-        states, parts = [], []
-        with torch.no_grad():
-            for chunk in chunks:
-                chunk = move_data_to_device(chunk, device)
-                states.append(_random_state(device))
+        states, parts, alone = [], [], False
+        for chunk, alone in _told_whether_alone(chunks):
+            chunk = move_data_to_device(chunk, device)
+            states.append(_random_state(device))
+            with torch.set_grad_enabled(alone):
                 parts.append(model(chunk))
         if sum(map(len, parts)) != len(labels):
             raise InputError(f"{sum(map(len, parts))} embeddings and {len(labels)} labels: give one label per image")
-        # autocast keeps the weights it has cast, here without a way back to their gradients
-        torch.clear_autocast_cache()
+        if not alone:  # autocast keeps the weights it has cast, here without a way back to their gradients
+            torch.clear_autocast_cache()
 
         embeddings = torch.cat(parts).detach().requires_grad_()
         loss = loss_fn(embeddings, labels.to(device))
@@ -83,8 +85,11 @@ def large_batch_backward(
             raise InputError("the loss gave no gradient to the embeddings: nothing to learn from")
 
         after = _random_state(device)
+        gradients = torch.split(embeddings.grad, [len(part) for part in parts])
+        if alone:
+            _backward(parts[0], gradients[0])
+            return loss.detach()
         with keep_statistics():
-            gradients = torch.split(embeddings.grad, [len(part) for part in parts])
             repeated = 0
             for chunk in chunks:
                 if repeated == len(parts):
@@ -97,14 +102,29 @@ def large_batch_backward(
                         f"chunk {repeated + 1} gave embeddings {tuple(again.shape)} after "
                         f"{tuple(parts[repeated].shape)}: both readings must give the same chunks"
                     )
-                if not again.requires_grad:
-                    raise InputError("no parameter of the model is trained: all are frozen or detached")
-                torch.autograd.backward(again, gradients[repeated])
+                _backward(again, gradients[repeated])
                 repeated += 1
             if repeated < len(parts):
                 raise InputError(f"the second reading of the images gave {repeated} chunks after {len(parts)}")
         _restore_random_state(after, device)
     return loss.detach()
+
+
+def _told_whether_alone(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Yield every chunk, and whether there is no other."""
+    reading = iter(chunks)
+    begin = list(islice(reading, 2))
+    alone = len(begin) == 1
+    while begin:
+        yield begin.pop(0), alone
+    for chunk in reading:
+        yield chunk, False
+
+
+def _backward(embeddings: Tensor, gradient: Tensor) -> None:
+    if not embeddings.requires_grad:
+        raise InputError("no parameter of the model is trained: all are frozen or detached")
+    torch.autograd.backward(embeddings, gradient)
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

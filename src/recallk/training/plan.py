@@ -1,7 +1,7 @@
 """From a configuration to a run that is known to be able to start."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +64,7 @@ class Plan:
     sampler: Sampler
     left_out: LeftOut
     batches: tuple[int, ...]  # of each epoch
-    opened: int  # images that were opened to see whether they are whole
+    opened: int = 0  # images that were opened to see whether they are whole
 
     @property
     def test(self) -> TestImages:
@@ -112,6 +112,11 @@ class Plan:
         return sum(self.batches[:epoch])
 
     @property
+    def images(self) -> int:
+        """Images seen in the whole run."""
+        return self.steps * self.images_per_step
+
+    @property
     def images_per_step(self) -> int:
         """Images of a batch."""
         return self.sampler.classes_per_batch * self.sampler.items_per_class
@@ -145,17 +150,22 @@ def all_of(data: str) -> TestImages:
 
 
 def prepare(config: TrainConfig) -> Plan:
-    """Read and split the data and lay out the batches. Raises InputError for whatever would not train."""
+    """Read and split the data, open images, lay out the batches. Raises InputError for whatever would not train."""
     data = read(config)
+    plan = lay_out(config, data)
+    return replace(plan, opened=check_images([*data.train.records, *data.test.part.records]))
+
+
+def lay_out(config: TrainConfig, data: Data) -> Plan:
+    """Lay out the batches for data that has been read. Raises InputError for a batch that it does not allow."""
     train, validation = data.train, None
     if config.select == "validation":
         train, validation = _set_aside(train, config.validation_fraction, config.split_seed)
     fewer = validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
     sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
     check_batch(config.loss, sampler.classes_per_batch * sampler.items_per_class, sampler.items_per_class)
-    opened = check_images([*data.train.records, *data.test.part.records])
     batches = tuple(sampler.batches(epoch) for epoch in range(1, config.epochs + 1))
-    return Plan(config, data, train, validation, sampler, left_out, batches, opened)
+    return Plan(config, data, train, validation, sampler, left_out, batches)
 
 
 def _test_images(records: Sequence[Record], tests: Sequence[TestSet]) -> TestImages:

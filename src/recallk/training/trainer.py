@@ -4,14 +4,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from recallk.data.chunks import read_batches
 from recallk.data.images import mixed_seed
@@ -20,6 +19,8 @@ from recallk.data.views import TrainView
 from recallk.errors import InputError
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
+from recallk.loss.recall_at_k import RecallAtKLoss
+from recallk.loss.usable import usable_share
 from recallk.models.embedder import Embedder, build
 from recallk.training.checkpoint import Row, RunFolder, replace_file
 from recallk.training.config import TrainConfig
@@ -45,6 +46,25 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
         return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
     passed = sum(epoch > milestone for milestone in config.milestones)
     return config.learning_rate * warmup * float(config.milestone_factor**passed)
+
+
+class _Watched:
+    """The loss of one step; draws the same whenever it is asked, and keeps what it was asked."""
+
+    def __init__(self, loss: nn.Module, seed: int) -> None:
+        self._loss, self._seed = loss, seed
+
+    def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self._asked = embeddings.detach(), labels
+        loss: Tensor = self._loss(embeddings, labels, generator=self._drawing())
+        return loss
+
+    def usable_share(self, loss: RecallAtKLoss) -> float:
+        """Return how many of the step's queries had a usable gradient."""
+        return usable_share(loss, *self._asked, self._drawing())
+
+    def _drawing(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed)
 
 
 class Trainer:
@@ -76,7 +96,8 @@ class Trainer:
     def rows(self, resume: bool = False) -> Iterator[Row]:
         """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
 
-        Rows of kind "step"; "validation" (of the classes set aside) and "evaluation" (of the test classes) after
+        Rows of kind "step", the first of an epoch with the share of queries that had a usable gradient (recall@k
+        only); "validation" (of the classes set aside) and "evaluation" (of the test classes) after
         epochs; and one "result": the test metrics of the chosen epoch's model.
         """
         if resume:
@@ -156,29 +177,24 @@ class Trainer:
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
                 group["lr"] = rate * factor
             self.optimizer.zero_grad()
-            drawing = torch.Generator().manual_seed(mixed_seed(config.seed, epoch, number))
+            loss_fn = _Watched(self.loss, mixed_seed(config.seed, epoch, number))
             loss = large_batch_backward(
                 self.model,
                 images,
                 labels[items],
-                partial(self.loss, generator=drawing),
+                loss_fn,
                 batch_norm=config.batch_norm,
                 backward=self.fabric.backward,
             )
             if not math.isfinite(loss):
                 raise InputError(f"step {step}: the loss is {float(loss)}; lower the learning rate ({rate:g})")
             self.optimizer.step()
-            seconds = time.perf_counter() - started
+            row: Row = {"loss": float(loss), "learning_rate": rate, "images": len(items)}
+            row["seconds"] = time.perf_counter() - started
+            if number == 0 and isinstance(self.loss, RecallAtKLoss):
+                row["usable"] = loss_fn.usable_share(self.loss)
+            yield self._log(kind="step", epoch=epoch, step=step, **row)
             started = time.perf_counter()
-            yield self._log(
-                kind="step",
-                epoch=epoch,
-                step=step,
-                loss=float(loss),
-                learning_rate=rate,
-                images=len(items),
-                seconds=seconds,
-            )
 
     def _evaluate(self, epoch: int, kind: str = "evaluation") -> Row:
         """Rate the model on the test images."""
