@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic_core import PydanticUndefined
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -430,10 +431,10 @@ def _show_comparison(found: Sequence["Outcome"], folder: Path) -> None:
 
     columns, rows = table_of(found)
     recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
-    hidden = set(recalls[1:-1])  # the page has them all
-    table = Table(*(name for n, name in enumerate(columns) if n not in hidden))
+    hidden = {*recalls[1:-1], columns.index("images")}  # the page has them all
+    table = Table(*(name for n, name in enumerate(columns) if n not in hidden), box=SIMPLE_HEAD, padding=0)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for row in rows:
         if row.measured:
             table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))

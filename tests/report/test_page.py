@@ -176,6 +176,17 @@ def test_curves_say_what_they_are(tmp_path: Path) -> None:
     assert "recall@1 from 40.0 % to 60.0 %; highest 60.0 % after epoch 2." in page
 
 
+def test_usable_gradients_are_shown_where_they_were_measured(tmp_path: Path) -> None:
+    history: list[dict[str, object]] = [
+        {"kind": "step", "step": 10 * epoch, "epoch": epoch, "loss": 0.5, "usable": 0.2 * epoch} for epoch in (1, 2, 3)
+    ]
+    without = [{key: value for key, value in row.items() if key != "usable"} for row in history]
+    for shown in (history, without):
+        page = written(report(history=shown), tmp_path)
+        assert ("Queries with a usable gradient" in page) == (shown is history)
+        assert ("From 20 % to 60 %." in page) == (shown is history)
+
+
 def test_a_long_run_stays_small(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     history: list[dict[str, object]] = [

@@ -1,5 +1,7 @@
 """Comparisons: the same for all, what failed told, what is finished kept, the table from the folders alone."""
 
+import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,12 +11,12 @@ import numpy as np
 import pytest
 
 from recallk import InputError
-from recallk.report.comparison import report_comparison, table_of
+from recallk.report.comparison import report_comparison, save_table, table_of
 from recallk.training import compare
 from recallk.training.checkpoint import RunFolder
-from recallk.training.compare import Comparison
+from recallk.training.compare import Comparison, minutes_of
 from recallk.training.contenders import Contender, losses_as_contenders, sweep_as_contenders
-from recallk.training.outcomes import interval, outcomes
+from recallk.training.outcomes import fail, interval, outcomes
 from tests.training.test_trainer import SMALL, save_patterns
 
 CONTENDERS = [*losses_as_contenders(["recall@k", "contrastive"]), Contender("too hot", {"learning_rate": 1e9})]
@@ -34,7 +36,7 @@ def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def comparison(folder: Path, pictures: Path, **changes: Any) -> Comparison:
     values = SMALL | {"data": str(pictures), "chunk_size": 32} | changes
-    return Comparison(folder, values, CONTENDERS, factors=(0.5, 1), seeds=2)
+    return Comparison(folder, values, CONTENDERS, factors=(0.5, 1), seeds=2, at_once=2)
 
 
 def test_every_contender_has_a_row_and_a_failure_is_told(finished: Path) -> None:
@@ -89,8 +91,15 @@ def test_the_table_and_the_page(finished: Path) -> None:
     assert len(rows[-1].remarks) == 2
     values = [100 * row["recall@1"] for row in found[0].results]
     assert rows[0].cells[1] == "{:.1f} ± {:.1f}".format(*interval(values))
+    save_table(found, finished / "comparison.csv")
+    lines = list(csv.DictReader((finished / "comparison.csv").open()))
+    assert [(line["contender"], line["run"]) for line in lines] == [
+        (outcome.name, f"seed-{seed}") for outcome in found[:2] for seed in (1, 2)
+    ]
+    assert [float(line["recall@1"]) for line in lines[:2]] == pytest.approx(found[0].recall, abs=1e-6)
     report_comparison(found, finished / "comparison.html")
     page = (finished / "comparison.html").read_text()
+    assert "Queries with a usable gradient" in page
     for word in ("contrastive", "recall@k", "too hot", "<svg", "first right one at"):
         assert word in page
 
@@ -101,15 +110,6 @@ def test_the_interval_is_that_of_students_t() -> None:
     assert mean == pytest.approx(np.mean(values))
     assert half == pytest.approx(4.303 * np.std(values, ddof=1) / np.sqrt(3), rel=1e-3)
     assert interval([3.0]) == (3.0, None)
-
-
-def test_a_sweep_takes_values_as_yaml() -> None:
-    assert [c.changes for c in sweep_as_contenders("batch-size=64,256")] == [{"batch_size": 64}, {"batch_size": 256}]
-    assert [c.changes for c in sweep_as_contenders("mixup=true,false")] == [{"mixup": True}, {"mixup": False}]
-    assert [c.changes for c in sweep_as_contenders("ks=[1],[1,2,4]")] == [{"ks": [1]}, {"ks": [1, 2, 4]}]
-    for wrong in ("batch_size", "batch_sise=3", "batch_size="):
-        with pytest.raises(InputError, match=f"--sweep {wrong}"):
-            sweep_as_contenders(wrong)
 
 
 def test_a_wrong_contender_is_found_before_anything_runs(tmp_path: Path, pictures: Path) -> None:
@@ -152,3 +152,86 @@ def test_a_first_seed_that_failed_leaves_the_others(finished: Path, tmp_path: Pa
     assert [len(outcome.results) for outcome in found] == [1]
     report_comparison(found, tmp_path / "comparison.html")
     assert "contrastive" in (tmp_path / "comparison.html").read_text()
+
+
+def test_a_failure_beside_results_is_told(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "contrastive", tmp_path / "contrastive")
+    second = RunFolder(tmp_path / "contrastive" / "seed-2")
+    shutil.rmtree(second.path)
+    fail(second, "it broke\nin two")
+    _, (row,) = table_of(outcomes([tmp_path]))
+    assert row.measured
+    assert row.cells[-5] == "1"  # seeds
+    assert "seed-2: it broke in two" in row.remarks
+
+
+def test_a_best_rate_at_the_edge_is_told(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "contrastive", tmp_path / "contrastive")
+    (outcome,) = outcomes([tmp_path])
+    assert not outcome.at_the_edge  # of two, each is at an edge
+    for rate, edge in ((10.0, True), (1e-9, True)):
+        moved = dataclasses.replace(outcome, rate=rate, rates=sorted([1e-9, 1e-3, 10.0]))
+        assert moved.at_the_edge is edge
+        assert "of those tried" in " ".join(table_of([moved])[1][0].remarks)
+    assert not dataclasses.replace(outcome, rate=1e-3, rates=[1e-9, 1e-3, 10.0]).at_the_edge
+
+
+def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "epochs": 6, "batch_size": 40, "chunk_size": 64, "milestones": [3]}
+    contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]
+    list(Comparison(tmp_path, values, contenders, (1,), 1).run())
+    found = {outcome.name: outcome for outcome in outcomes([tmp_path])}
+    configs = {name: outcome.runs[0].read_config() for name, outcome in found.items()}
+    assert found["small"].images == [240]  # 6 epochs of one batch of 10 of the 18 classes
+    assert abs(found["large"].images[0] - found["small"].images[0]) <= 36
+    assert configs["large"].epochs != configs["small"].epochs == 6
+    assert configs["large"].milestones == (round(3 * configs["large"].epochs / 6),)
+
+
+def test_the_same_minutes_for_each(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "epochs": 1}
+    list(Comparison(tmp_path, values, [Contender("one", {})], (1,), 1, minutes=0.02).run())
+    steps = [row for row in RunFolder(tmp_path / "one" / "pace").history() if row["kind"] == "step"]
+    an_epoch = len(steps) * np.median([row["seconds"] for row in steps])
+    config = RunFolder(tmp_path / "one" / "seed-1").read_config()
+    assert config.epochs == max(1, int(0.02 * 60 / an_epoch))
+    assert config.epochs > 1
+    assert [job.name for job in Comparison(tmp_path, values, [Contender("one", {})], (1,), 1, minutes=0.02).run()] == []
+
+
+@pytest.mark.parametrize(("budget", "minutes"), [("images", None), ("5min", 5.0), ("0.5 min", 0.5), ("90 minutes", 90)])
+def test_a_budget(budget: str, minutes: float | None) -> None:
+    assert minutes_of(budget) == minutes
+
+
+@pytest.mark.parametrize("budget", ["5", "0min", "5h", "-1min", "epochs", ""])
+def test_a_budget_that_is_none(budget: str) -> None:
+    with pytest.raises(InputError, match=r"images .* or minutes"):
+        minutes_of(budget)
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished: Path, pictures: Path) -> None:
+    with pytest.raises(InputError, match="was run with embedding_size=16, now it is 8: choose another --run"):
+        list(comparison(finished, pictures, embedding_size=8).run())
+
+
+def test_a_batch_that_the_data_does_not_allow_is_a_row(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "validation_fraction": 0.1}
+    contenders = [Contender("able", {}), Contender("too short a memory", {"loss": "memory-contrastive"})]
+    contenders[1].changes["loss"] = {"name": "memory-contrastive", "memory_size": 4}
+    list(Comparison(tmp_path, values, contenders, (1,), 1).run())
+    found = {outcome.name: outcome for outcome in outcomes([tmp_path])}
+    assert len(found["able"].results) == 1
+    assert "a memory of 4 is smaller than the batch" in found["too short a memory"].failures[0]
+
+
+def test_data_that_cannot_be_read_is_told_before_anything_runs(tmp_path: Path) -> None:
+    comparison = Comparison(tmp_path, SMALL | {"data": str(tmp_path / "nothing")}, CONTENDERS, (1,), 1)
+    with pytest.raises(InputError, match="nothing"):
+        next(comparison.run())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_twice_is_refused(tmp_path: Path, pictures: Path) -> None:
+    with pytest.raises(InputError, match="contrastive is there twice"):
+        Comparison(tmp_path, SMALL | {"data": str(pictures)}, losses_as_contenders(["contrastive"] * 2), (1,), 1)

@@ -72,6 +72,21 @@ def test_a_run_leaves_everything_in_its_folder(pictures: Path, tmp_path: Path) -
     assert load(folder.path).embed([pictures / "class0" / "0.png"]).shape == (1, 16)
 
 
+@pytest.mark.parametrize("mixup", [False, True])
+def test_the_share_of_usable_gradients_is_told_once_an_epoch(pictures: Path, tmp_path: Path, mixup: bool) -> None:
+    rows = train(pictures, tmp_path / "ours", batch_size=8, mixup=mixup)
+    steps = [row for row in rows if row["kind"] == "step"]
+    firsts = [
+        row
+        for row, before in zip(steps, [None, *steps], strict=False)
+        if before is None or row["epoch"] > before["epoch"]
+    ]
+    assert len(steps) > len(firsts) == 2
+    assert [row for row in steps if "usable" in row] == firsts
+    assert all(0 < row["usable"] <= 1 for row in firsts)
+    assert not any("usable" in row for row in train(pictures, tmp_path / "other", loss="contrastive"))
+
+
 def test_one_seed_gives_one_result_and_another_another(pictures: Path, tmp_path: Path) -> None:
     first = without_time(train(pictures, tmp_path / "1"))
     assert first == without_time(train(pictures, tmp_path / "2", workers=2))

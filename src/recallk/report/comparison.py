@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from recallk.models.embedder import load
 from recallk.report.answers import answers
-from recallk.report.figures import Floats, comparison_chart
+from recallk.report.figures import Chart, Floats, comparison_chart, interval_chart
 from recallk.report.page import render
 from recallk.report.pictures import Retrieval
 from recallk.training.checkpoint import RunFolder, replace_file
-from recallk.training.config import to_yaml
 from recallk.training.outcomes import Outcome, interval
 from recallk.training.plan import read
 
@@ -91,33 +91,58 @@ def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:
     columns, rows = table_of(outcomes)
     runs = {outcome.name: outcome.runs for outcome in outcomes if outcome.runs}
     first = {name: measured[0] for name, measured in runs.items()}
-    common = next(iter(first.values())).read_config() if first else None
     data = ComparisonData(
         title=path.parent.name,
         note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. All that a "
-        "contender's name does not say is the same for each: network, data, their order, epochs. The learning rate of "
-        "each is the best, on validation classes, of those that were tried.",
+        "contender's name does not say is the same for each: network, data and their order, and the budget, in images "
+        "seen or in minutes. The learning rate of each is the best, on validation classes, of those that were tried.",
         columns=columns,
         rows=rows,
         questions=_questions(dict(list(first.items())[:ANSWERING])) if first else [],
-        config=to_yaml(common) if common is not None else "",
+        config=_common(list(first.values())),
     )
-    curves = [(name, *_curve(measured)) for name, measured in runs.items()]
-    k = common.evaluate_ks[0] if common is not None else 1
-    charts = [comparison_chart(f"Recall@{k} on the validation classes", "%", curves)]
-    render("comparison.html", path, data=data, charts=charts)
+    render("comparison.html", path, data=data, charts=_charts([outcome for outcome in outcomes if outcome.results]))
 
 
-def _curve(runs: Sequence[RunFolder]) -> tuple[Floats, Floats]:
-    """Return thousands of images seen, and the mean validation recall over the seeds."""
+def _common(runs: Sequence[RunFolder]) -> str:
+    """Return the settings that all runs share, as YAML."""
+    configs = [yaml.safe_load(run.config.read_text()) for run in runs]
+    shared = {k: v for k, v in configs[0].items() if k != "seed" and all(c[k] == v for c in configs)} if configs else {}
+    text: str = yaml.safe_dump(shared, sort_keys=False, default_flow_style=None, width=120)
+    return text
+
+
+def _charts(measured: Sequence[Outcome]) -> list[Chart]:
+    if not measured:
+        return []
+    best, metric = measured[0].name, measured[0].metrics[0]
+    intervals = [(o.name, percents, *interval(percents)) for o in measured if (percents := [100 * r for r in o.recall])]
+    seen = [(o.name, *_curve(o.runs, "validation", metric)) for o in measured]
+    usable = [(o.name, *_curve(o.runs, "step", "usable")) for o in measured]
+    about = "Mean over the seeds; the best in colour."
+    charts = [
+        interval_chart(f"{metric.capitalize()} on the test classes", intervals),
+        comparison_chart(
+            f"{metric.capitalize()} on the validation classes", "thousand images seen", "%", seen, best, about
+        ),
+    ]
+    if any(len(shares) for _, _, shares in usable):
+        told = f"{about} At the first step of an epoch. A query far beyond every k has none."
+        charts.append(
+            comparison_chart("Queries with a usable gradient", "thousand images seen", "%", usable, best, told)
+        )
+    return charts
+
+
+def _curve(runs: Sequence[RunFolder], kind: str, name: str) -> tuple[Floats, Floats]:
+    """Return thousands of images seen, and the mean of a column over the seeds, in percent."""
     histories = [run.history() for run in runs]
-    k = runs[0].read_config().evaluate_ks[0]
-    curves = [[row[f"recall@{k}"] for row in history if row["kind"] == "validation"] for history in histories]
-    length = min(len(curve) for curve in curves)
-    images = [row["images"] for row in histories[0] if row["kind"] == "step"]
-    steps = [row["step"] for row in histories[0] if row["kind"] == "validation"][:length]
-    seen = np.array([sum(images[:step]) for step in steps]) / 1000
-    return seen, 100 * np.mean([curve[:length] for curve in curves], axis=0)
+    rows = [[row for row in history if row["kind"] == kind and name in row] for history in histories]
+    length = min(map(len, rows))
+    images = np.cumsum([0, *(row["images"] for row in histories[0] if row["kind"] == "step")])
+    seen = np.array([images[row["step"]] for row in rows[0][:length]]) / 1000
+    values = np.array([[row[name] for row in one[:length]] for one in rows])
+    return seen, 100 * values.mean(0)
 
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:

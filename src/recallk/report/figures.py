@@ -100,17 +100,63 @@ def recall_chart(history: Sequence[Row]) -> Chart:
     return Chart(title, description, _svg(figure))
 
 
-def comparison_chart(title: str, y: str, curves: Sequence[tuple[str, Floats, Floats]]) -> Chart:
-    """Draw a curve `(name, x, y in percent)` for each contender over the training images seen, in thousands."""
+def comparison_chart(
+    title: str, x: str, y: str, curves: Sequence[tuple[str, Floats, Floats]], best: str, description: str
+) -> Chart:
+    """Draw a curve `(name, x, y)` for each contender, the one named `best` in colour."""
+    curves = [curve for curve in curves if len(curve[1])]
     if not curves:
+        return Chart(title, "Nothing to draw yet.", "")
+    figure, axes = _canvas()
+    colours = {name: _ACCENT if name == best else _MUTED for name, *_ in curves}
+    for (name, xs, ys), marker in zip(curves, _MARKERS * len(curves), strict=False):
+        axes.plot(xs, ys, color=colours[name], marker=marker, markersize=4, linewidth=1.4)
+    _label(axes, x, y)
+    names, ends = [name for name, *_ in curves], [float(ys[-1]) for *_, ys in curves]
+    _name_at_the_right(axes, names, ends, colours)
+    return Chart(title, description, _svg(figure))
+
+
+def interval_chart(title: str, rows: Sequence[tuple[str, Sequence[float], float, float | None]]) -> Chart:
+    """Draw for each contender `(name, a value for each seed, mean, half width of the interval)`, the best on top."""
+    if not rows:
         return Chart(title, "Nothing has finished yet.", "")
     figure, axes = _canvas()
-    for (_, x, values), marker, number in zip(curves, _MARKERS * len(curves), range(len(curves)), strict=False):
-        axes.plot(x, values, color=_ACCENT if number == 0 else _MUTED, marker=marker, markersize=4, linewidth=1.4)
-    _label(axes, "thousand images seen", y)
-    names, ends = [name for name, *_ in curves], [float(values[-1]) for *_, values in curves]
-    _name_at_the_right(axes, names, ends, dict.fromkeys(names[1:], _MUTED))
-    return Chart(title, "Mean over the seeds; the best at the end in colour.", _svg(figure))
+    for place, (_, values, mean, half) in enumerate(rows):
+        colour = _ACCENT if place == 0 else _MUTED
+        axes.plot(values, [place] * len(values), "|", color=colour, markersize=9, markeredgewidth=1.2)
+        if half is not None:
+            axes.plot([mean - half, mean + half], [place, place], color=colour, linewidth=1.6)
+        axes.plot([mean], [place], "o", color=colour, markersize=5.5)
+    everything = np.concatenate([np.array(values, dtype=np.float64) for _, values, *_ in rows])
+    room = max(1.0, 0.25 * float(np.ptp(everything)))  # a wide interval may run out of the picture, not set its scale
+    axes.set_xlim(float(everything.min()) - room, float(everything.max()) + room)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", labelcolor=_INK)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=_GRID, linewidth=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _label(axes, "%", "")
+    return Chart(title, "Dots: mean over the seeds; strokes: each seed; lines: 95% interval.", _svg(figure))
+
+
+def usable_chart(history: Sequence[Row]) -> Chart | None:
+    """Draw the share of queries with a usable gradient over the epochs; None where it was not measured."""
+    epochs, shares = _finite(history, "step", "epoch", "usable")
+    if not len(epochs):
+        return None
+    figure, axes = _canvas()
+    axes.plot(epochs, 100 * shares, color=_ACCENT, marker="o", markersize=4)
+    axes.set_ylim(0, 105)
+    _label(axes, "epoch, at its first step", "%")
+    _whole_numbers(axes, epochs)
+    told = f"From {100 * shares[0]:.0f} % to {100 * shares[-1]:.0f} %. " if len(shares) > 1 else ""
+    return Chart(
+        "Queries with a usable gradient",
+        f"{told}Where many are missing, ranks are far beyond every k: larger k's reach them.",
+        _svg(figure),
+    )
 
 
 def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.float32]) -> Chart:

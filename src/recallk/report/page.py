@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from recallk.report.figures import loss_chart, recall_chart, similarity_chart
+from recallk.report.figures import loss_chart, recall_chart, similarity_chart, usable_chart
 from recallk.report.pictures import Retrieval
 from recallk.training.checkpoint import replace_file
 
@@ -37,6 +37,8 @@ class ReportData:
 def write_report(data: ReportData, path: Path) -> None:
     """Write the page, all of it or nothing."""
     charts = [recall_chart(data.history), loss_chart(data.history), similarity_chart(data.same_class, data.other_class)]
+    if (usable := usable_chart(data.history)) is not None:
+        charts.insert(2, usable)
     groups = [
         ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
         ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
