@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic_core import PydanticUndefined
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,15 +23,13 @@ from recallk.training.contenders import (
     losses_as_contenders,
     sweep_as_contenders,
 )
-from recallk.training.loss_catalogue import OURS, describe
-from recallk.training.recipes import find, origin, shipped
+from recallk.training.loss_catalogue import OURS
+from recallk.training.recipes import find, shipped
 
 if TYPE_CHECKING:
-    from recallk.training.outcomes import Outcome
-    from recallk.training.plan import Plan
     from recallk.training.trainer import Trainer
 
-NOTES_SHOWN = PROBLEMS_SHOWN = 5
+PROBLEMS_SHOWN = 5
 app = typer.Typer(
     name="recallk",
     help="Train embedding models for retrieval directly on recall@k.",
@@ -151,15 +148,15 @@ def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) 
     if not resume and not dry_run and run.exists() and any(run.iterdir()):
         raise InputError(f"{run}: exists already; continue it with --resume {run}, or choose another --run")
     with console.status("reading the data"):
+        from recallk.report import terminal
         from recallk.training.checkpoint import RunFolder
         from recallk.training.plan import prepare
         from recallk.training.trainer import Trainer
 
-        plan = prepare(config)
-        trainer = Trainer(plan, RunFolder(run))
-    _show_plan(plan, trainer.embedder.settings.backbone, sum(p.numel() for p in trainer.embedder.parameters()))
+        trainer = Trainer(prepare(config), RunFolder(run))
+    terminal.show_plan(console, trainer)
     if dry_run:
-        _show_memory(trainer)
+        terminal.show_memory(console, trainer)
         return
     started = time.perf_counter()
     try:
@@ -172,7 +169,7 @@ def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) 
         from recallk.report.run import report_run
 
         report_run(trainer)
-    _show_result(trainer)
+    terminal.show_result(console, trainer)
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
     console.print(f"{minutes} min {seconds:02d} s in all; the run is in {run}")
     console.print(f"look at   {run / 'report.html'}")
@@ -201,101 +198,6 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 line = f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
                 progress.console.print(line, soft_wrap=True)
                 progress.update(task, note="")
-
-
-def _show_result(trainer: "Trainer") -> None:
-    """Print the test metrics before and after, and beside them what was published for the recipe."""
-    from recallk.evaluation.protocols import spoken
-
-    config, history = trainer.config, trainer.folder.history()
-    before = next(row for row in history if row["kind"] == "evaluation")
-    after = next(row for row in history if row["kind"] == "result")
-    recipe = origin(config)
-    published = recipe.published if recipe else {}
-    table = Table("on classes never seen in training", "before", "after", *(["published"] if published else []))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in trainer.plan.headline:
-        row = [f"{100 * before[name]:.1f}", f"{100 * after[name]:.1f}"]
-        if published:
-            row.append(f"{published[name]:.1f}" if name in published else "")
-        table.add_row(spoken(name, trainer.plan.test.searches), *row)
-    console.print(table)
-    if recipe and published:
-        console.print(f"published {recipe.source}", soft_wrap=True)
-        told = trainer.plan.differences
-        console.print(f"differs   {'; '.join(told)}" if told else "differs   in nothing that counts", soft_wrap=True)
-
-
-def _show_memory(trainer: "Trainer") -> None:
-    from recallk.training.memory import step_memory
-
-    memory, chunk = step_memory(trainer), min(trainer.config.chunk_size, trainer.plan.images_per_step)
-    console.print(
-        f"memory    about {_gigabytes(memory.total)} a step: {_gigabytes(memory.chunk)} for a chunk of {chunk}, "
-        f"{_gigabytes(memory.parameters)} for weights, gradients and moments, "
-        f"{_gigabytes(memory.embeddings)} for the batch's embeddings; there are {_gigabytes(memory.available)}",
-        soft_wrap=True,
-    )
-    if not memory.fits:
-        seen = ", which batch norm sees" if trainer.config.batch_norm == "per-chunk" else ": the result stays the same"
-        console.print(f"          that does not fit: lower --chunk-size{seen}", soft_wrap=True)
-    console.print("dry run   nothing was trained and nothing written")
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
-
-
-def _show_plan(plan: "Plan", backbone: str, parameters: int) -> None:
-    config, test_classes = plan.config, list(plan.test.part.classes)
-    shown = ", ".join(test_classes[:3]) + (", …" if len(test_classes) > 3 else "")
-    console.print(
-        f"train     {len(plan.train.labels):,} images of {len(plan.train.classes):,} classes\n"
-        f"test      {len(plan.test.part.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
-        soft_wrap=True,
-    )
-    for search in plan.test.searches:
-        if search.name or search.gallery is not None:
-            among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery images"
-            name = f"{search.name}: " if search.name else ""
-            console.print(f"search    {name}{len(search.queries):,} query images, among {among}")
-    if plan.validation is not None:
-        console.print(
-            f"set aside {len(plan.validation.labels):,} images of {len(plan.validation.classes):,} training classes, "
-            "to choose the best epoch (--select, --validation-fraction)",
-            soft_wrap=True,
-        )
-    elif config.select == "validation":
-        console.print("select    the last epoch: too few training classes to set some aside")
-    for note in plan.data.notes[:NOTES_SHOWN]:
-        console.print(f"note      {escape(str(note))}", soft_wrap=True)
-    if len(plan.data.notes) > NOTES_SHOWN:
-        console.print(f"note      and {len(plan.data.notes) - NOTES_SHOWN} more: recallk data check shows them")
-    files = sum(isinstance(r.image, Path) for r in (*plan.data.train.records, *plan.test.part.records))
-    if plan.opened < files:
-        console.print(f"opened    {plan.opened:,} of {files:,} image files, at random; all of them are there")
-    if plan.data.split_by_us:
-        console.print(
-            f"split     by class: {config.test_fraction:.0%} for testing, seed {config.split_seed}"
-            " (--test-fraction, --split-seed)"
-        )
-    if plan.left_out.classes:
-        console.print(
-            f"left out  {plan.left_out.classes:,} training classes ({plan.left_out.images:,} images) "
-            f"with fewer than {config.items_per_class} images",
-            soft_wrap=True,
-        )
-    steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
-    classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
-    console.print(
-        f"batch     {plan.images_per_step:,} images: {classes}, in chunks of {config.chunk_size}\n"
-        f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch\n"
-        f"loss      {describe(config.loss)}\n"
-        f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
-        f"{parameters / 1e6:.1f} million parameters",
-        soft_wrap=True,
-    )
 
 
 def _progress() -> Progress:
@@ -400,10 +302,9 @@ def compare(
 ) -> None:
     """Train several losses, or several values of a setting, under one budget; print a table and write a page."""
     from recallk.training.compare import Comparison, minutes_of
-    from recallk.training.outcomes import outcomes
 
     if finished:
-        _show_comparison(outcomes(finished), finished[0])
+        _show_comparison(finished, finished[0])
         return
     if sum(choice is not None for choice in (losses, sweep, ablation)) != 1:
         raise InputError("give --losses a,b,c, or --sweep KEY=VALUE,VALUE,..., or --ablation NAME: one of them")
@@ -423,28 +324,17 @@ def compare(
     for number, job in enumerate(comparison.run(), 1):
         minutes = (time.perf_counter() - started) / 60
         console.print(f"{minutes:5.1f} min  run {number}: {job.contender.name}, {job.name}", soft_wrap=True)
-    _show_comparison(outcomes([run]), run)
+    _show_comparison([run], run)
 
 
-def _show_comparison(found: Sequence["Outcome"], folder: Path) -> None:
-    from recallk.report.comparison import report_comparison, save_table, table_of
+def _show_comparison(folders: Sequence[Path], into: Path) -> None:
+    from recallk.report.comparison import report_comparison, save_table
+    from recallk.report.terminal import show_comparison
+    from recallk.training.outcomes import outcomes
 
-    columns, rows = table_of(found)
-    recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
-    hidden = {*recalls[1:-1], columns.index("images")}  # the page has them all
-    table = Table(*(name for n, name in enumerate(columns) if n not in hidden), box=SIMPLE_HEAD, padding=0)
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
-    for row in rows:
-        if row.measured:
-            table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))
-        else:
-            table.add_row(*row.cells, "failed")
-    console.print(table)
-    for row in rows:
-        for remark in row.remarks:
-            console.print(f"{row.cells[0]}: {escape(remark)}", soft_wrap=True)
-    page, numbers = folder / "comparison.html", folder / "comparison.csv"
+    found = outcomes(folders)
+    show_comparison(console, found)
+    page, numbers = into / "comparison.html", into / "comparison.csv"
     save_table(found, numbers)
     with console.status("writing the page"):
         report_comparison(found, page)

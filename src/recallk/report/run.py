@@ -13,7 +13,7 @@ from recallk.report.page import ReportData, write_report
 from recallk.report.pictures import Retrieval
 from recallk.training.config import to_yaml
 from recallk.training.loss_catalogue import describe
-from recallk.training.recipes import Recipe, origin
+from recallk.training.recipes import beside_published, origin
 from recallk.training.trainer import Trainer
 
 SHOWN_QUERIES = 8
@@ -57,7 +57,7 @@ def report_run(trainer: Trainer) -> None:
             )
             for name in plan.headline
         ],
-        published=_published(recipe, plan.differences) if recipe and published else None,
+        published=beside_published(recipe, plan.differences) if recipe and published else None,
         facts=facts,
         history=history,
         same_class=same,
@@ -67,12 +67,6 @@ def report_run(trainer: Trainer) -> None:
         config=to_yaml(config),
     )
     write_report(data, trainer.folder.report)
-
-
-def _published(recipe: Recipe, told: list[str]) -> str:
-    """Say where the published numbers are from, and what in this run is not as published."""
-    differs = f"This run differs: {'; '.join(told)}." if told else "This run differs in nothing that counts."
-    return f"Published: {recipe.source}. {differs}"
 
 
 def machine(device: torch.device) -> str:

@@ -90,6 +90,12 @@ def differences(config: TrainConfig) -> list[str]:
     ]
 
 
+def beside_published(recipe: Recipe, told: list[str]) -> str:
+    """Say where the published numbers are from, and what in a run is not as published: its `differences`."""
+    differs = f"This run differs: {'; '.join(told)}." if told else "This run differs in nothing that counts."
+    return f"Published: {recipe.source}. {differs}"
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):  # a loss with settings
         return describe(value)
