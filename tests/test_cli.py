@@ -194,6 +194,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["search", "nowhere", "q.jpg"], "Missing option '--gallery'"),
         (["search", "nowhere", "q.jpg", "--gallery", "g", "--picture", "p.doc"], "the name of a .png file"),
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["compare", "glyphs"], "give --losses a,b,c, or --sweep KEY=VALUE"),
+        (["compare", "glyphs", "--losses", "contrastive", "--ablation", "mixup"], "one of them"),
+        (["compare", "glyphs", "--losses", "recall"], "no such loss: did you mean recall@k?"),
+        (["compare", "glyphs", "--losses", "contrastive", "--rates", "fast"], "--rates fast: numbers"),
+        (["compare", "glyphs", "--losses", "contrastive", "--budget", "5h"], "or minutes of training such as 5min"),
+        (["compare", "glyphs", "--ablation", "mixing"], "no ablation 'mixing'"),
+        (["compare", "glyphs", "--sweep", "batch=64"], "no key 'batch'"),
+        (["compare", "--losses", "contrastive"], "no data: give --data PATH"),
+        (["compare", "--losses", "contrastive", "--data", "nowhere"], "nowhere: no such folder"),
+        (["compare", "--from", "nowhere"], "no comparison in this folder"),
     ],
 )
 def test_mistakes_of_the_other_commands(
@@ -205,6 +215,25 @@ def test_mistakes_of_the_other_commands(
     assert message in error
     assert "\n" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_compare_ends_with_a_table_a_page_and_numbers(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "comparison"
+    words = ["--losses", "recall@k,contrastive", "--seeds", "1", "--rates", "1", "--at-once", "2", "--run", run]
+    assert recallk("compare", "--data", pictures, *words, *FLAGS) == 0
+    printed = capfd.readouterr().out
+    assert "run 2: contrastive, seed-1" in printed
+    assert f"look at   {run / 'comparison.html'}" in printed
+    table = printed[printed.index("recall@1") :]
+    assert "contrastive" in table
+    assert "recall@k" in table
+    (run / "comparison.html").unlink()
+    assert recallk("compare", "--from", run) == 0
+    again = capfd.readouterr().out
+    assert again[again.index("recall@1") :] == table
+    assert (run / "comparison.html").is_file()
 
 
 def test_a_taken_run_folder_is_refused(run: Path, pictures: Path, capfd: pytest.CaptureFixture[str]) -> None:

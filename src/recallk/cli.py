@@ -163,7 +163,7 @@ def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) 
         _follow(trainer, resume)
     except KeyboardInterrupt:
         if trainer.folder.checkpoint.is_file():
-            console.print(f"continue with   recallk train --resume {run}")
+            console.print(f"continue with   recallk train --resume {run}", soft_wrap=True)
         raise
     with console.status("writing the report"):
         from recallk.report.run import report_run
@@ -171,9 +171,9 @@ def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) 
         report_run(trainer)
     terminal.show_result(console, trainer)
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
-    console.print(f"{minutes} min {seconds:02d} s in all; the run is in {run}")
-    console.print(f"look at   {run / 'report.html'}")
-    console.print(f"search    recallk search {run} --gallery FOLDER IMAGE...")
+    console.print(f"{minutes} min {seconds:02d} s in all; the run is in {run}", soft_wrap=True)
+    console.print(f"look at   {run / 'report.html'}", soft_wrap=True)
+    console.print(f"search    recallk search {run} --gallery FOLDER IMAGE...", soft_wrap=True)
 
 
 def _follow(trainer: "Trainer", resume: bool) -> None:
@@ -338,7 +338,7 @@ def _show_comparison(folders: Sequence[Path], into: Path) -> None:
     save_table(found, numbers)
     with console.status("writing the page"):
         report_comparison(found, page)
-    console.print(f"look at   {page}\nnumbers   {numbers}")
+    console.print(f"look at   {page}\nnumbers   {numbers}", soft_wrap=True)
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -408,7 +408,7 @@ def search(
         drawn.append(Retrieval(read_image(query), query.name, query.parent.name, results, ""))
     console.print(table)
     search_picture(drawn, picture)
-    console.print(f"drawn in {picture}")
+    console.print(f"drawn in {picture}", soft_wrap=True)
 
 
 def _places(queries: list[Path], place: dict[Path, int]) -> Any:
