@@ -82,6 +82,21 @@ def test_nothing_is_run_twice_and_what_is_missing_is(finished: Path, pictures: P
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
 
 
+@pytest.mark.parametrize("saved", [False, True], ids=["before the first checkpoint", "after it"])
+def test_a_run_that_was_killed_goes_on(finished: Path, tmp_path: Path, pictures: Path, saved: bool) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    folder = RunFolder(tmp_path / "contrastive" / "seed-1")
+    before = folder.history()[-1]
+    folder.forget_after(2 if saved else 0)
+    folder.model.unlink()
+    if not saved:
+        shutil.rmtree(folder.checkpoint.parent)
+    assert [job.folder.path for job in comparison(tmp_path, pictures).run()] == [folder.path]
+    again = folder.history()[-1]
+    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
+    assert not any(outcome.failures for outcome in outcomes([tmp_path]) if outcome.name != "too hot")
+
+
 def test_the_table_and_the_page(finished: Path) -> None:
     found = outcomes([finished])
     columns, rows = table_of(found)

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import re
 import resource
+import shutil
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -221,9 +222,12 @@ def _work(job: Job, at_once: int) -> None:
     from recallk.training.trainer import Trainer
 
     torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+    begun = job.folder.checkpoint.is_file()
+    if not begun:  # killed before its first checkpoint
+        shutil.rmtree(job.folder.path, ignore_errors=True)
     try:
         trainer = Trainer(prepare(make_config(job.values)), job.folder)
-        for _ in trainer.rows(resume=job.folder.checkpoint.is_file()):
+        for _ in trainer.rows(resume=begun):
             pass
     except KeyboardInterrupt:
         return
