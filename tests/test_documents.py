@@ -1,11 +1,16 @@
-"""The Python examples of the documents run as they stand."""
+"""What the documents say is so: examples run, commands exist, tables are those of the committed numbers."""
 
+import csv
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from recallk.training.outcomes import interval
+
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "docs/comparisons.md"]
 
 
 def examples(document: str) -> str:
@@ -22,14 +27,15 @@ def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.strip()
 
 
-def test_commands_of_the_readme_exist() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(document: str) -> None:
     """Every word after `recallk` is a command, and every option one of its own."""
     from typer.main import get_command
 
     from recallk.cli import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    lines = re.findall(r"^recallk (\w+)(.*)$", (ROOT / "README.md").read_text(), re.M)
+    lines = re.findall(r"^recallk (\w+)(.*)$", (ROOT / document).read_text(), re.M)
     assert len(lines) >= 6
     for name, rest in lines:
         command = commands[name]
@@ -39,6 +45,29 @@ def test_commands_of_the_readme_exist() -> None:
         assert used <= known, (name, used - known)
 
 
-def test_the_picture_is_there() -> None:
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / picture).is_file()
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_pictures_and_linked_files_are_there(document: str) -> None:
+    links = re.findall(r"\]\((?!http)(.*?)\)", (ROOT / document).read_text())
+    assert links
+    for link in links:
+        assert ((ROOT / document).parent / link).is_file(), link
+
+
+def test_tables_of_comparisons_are_made_from_their_runs() -> None:
+    text = (ROOT / "docs" / "comparisons.md").read_text()
+    tables = re.findall(r"\]\((comparisons/[\w-]+\.csv)\).*?\n(\|.*?)\n\n", text, re.S)
+    assert sorted(file for file, _ in tables) == sorted(
+        str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs" / "comparisons").glob("*.csv")
+    )
+    for file, table in tables:
+        runs = defaultdict(list)
+        with (ROOT / "docs" / file).open() as lines:
+            for line in csv.DictReader(lines):
+                runs[line["contender"]].append(line)
+        header, _, *rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+        assert [row[0] for row in rows] == list(runs), file
+        for name, *cells in rows:
+            for metric, cell in zip(header[1:], cells, strict=True):
+                if metric in runs[name][0] and metric != "minutes":
+                    mean, half = interval([100 * float(run[metric]) for run in runs[name]])
+                    assert cell.strip("*") == f"{mean:.1f} ± {half:.1f}", (file, name, metric)

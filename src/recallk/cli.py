@@ -288,6 +288,7 @@ def compare(
     rates: Annotated[
         str, typer.Option(help="multiples of the learning rate that are tried for each, on validation classes")
     ] = "0.3,1,3",
+    searches: Annotated[int, typer.Option(min=1, help="runs of each of these rates, where one tells too little")] = 1,
     budget: Annotated[
         str, typer.Option(help="the same for each: images (as many as the recipe's epochs), or minutes, as 5min")
     ] = "images",
@@ -317,8 +318,10 @@ def compare(
     else:
         contenders = sweep_as_contenders(sweep) if sweep is not None else ablation_as_contenders(ablation or "")
     values = (find(recipe).values if recipe else {}) | _given(overrides)
-    comparison = Comparison(run, values, contenders, factors, seeds, minutes=minutes_of(budget), at_once=at_once)
-    total = len(contenders) * (seeds + (len(factors) if len(factors) > 1 else 0))
+    comparison = Comparison(
+        run, values, contenders, factors, seeds, searches=searches, minutes=minutes_of(budget), at_once=at_once
+    )
+    total = len(contenders) * (seeds + (searches * len(factors) if len(factors) > 1 else 0))
     console.print(f"{len(contenders)} contenders, at most {total} runs; interrupted, the same command goes on")
     started = time.perf_counter()
     for number, job in enumerate(comparison.run(), 1):

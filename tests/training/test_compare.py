@@ -16,7 +16,7 @@ from recallk.training import compare
 from recallk.training.checkpoint import RunFolder
 from recallk.training.compare import Comparison, minutes_of
 from recallk.training.contenders import Contender, losses_as_contenders, sweep_as_contenders
-from recallk.training.outcomes import fail, interval, outcomes
+from recallk.training.outcomes import best_validation, fail, interval, outcomes
 from tests.training.test_trainer import SMALL, save_patterns
 
 CONTENDERS = [*losses_as_contenders(["recall@k", "contrastive"]), Contender("too hot", {"learning_rate": 1e9})]
@@ -45,10 +45,10 @@ def test_every_contender_has_a_row_and_a_failure_is_told(finished: Path) -> None
     for name in ("recall@k", "contrastive"):
         assert found[name].failures == []
         assert len(found[name].results) == len(found[name].minutes) == 2
-        assert found[name].peak_bytes > 1e8
+        assert min(found[name].peaks) > 1e8
         assert found[name].rate in (1e-3, 2e-3)
     assert not found["too hot"].results
-    assert {line.split(":")[0] for line in found["too hot"].failures} == {"rate-5e+08", "rate-1e+09"}
+    assert {line.split(":")[0] for line in found["too hot"].failures} == {"rate-5e+08-1", "rate-1e+09-1"}
     assert all("nan" in line.lower() for line in found["too hot"].failures)
 
 
@@ -56,10 +56,29 @@ def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
     for name in ("recall@k", "contrastive"):
         best = {}
         for rate in (1e-3, 2e-3):
-            rows = RunFolder(finished / name / f"rate-{rate:g}").history()
+            rows = RunFolder(finished / name / f"rate-{rate:g}-1").history()
             best[rate] = max(row["recall@1"] for row in rows if row["kind"] == "validation")
         chosen = RunFolder(finished / name / "seed-1").read_config().learning_rate
         assert best[chosen] == max(best.values())
+
+
+def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "chunk_size": 32}
+    searching = Comparison(tmp_path, values, [Contender("one", {})], (0.1, 0.5, 1), 1, searches=2)
+    names = []
+    for job in searching.run():
+        names.append(job.name)
+        if job.name == "rate-0.002-2":  # the best, as long as it does not fail
+            fail(job.folder, "by hand")
+    best = {}
+    for rate in (0.0002, 0.001):
+        runs = [RunFolder(tmp_path / "one" / f"rate-{rate:g}-{n}") for n in (1, 2)]
+        assert runs[0].read_config().seed != runs[1].read_config().seed
+        best[rate] = np.mean([best_validation(run) for run in runs])
+    (outcome,) = outcomes([tmp_path])
+    assert outcome.rate == max(best, key=lambda rate: best[rate])
+    assert outcome.rates == [0.0002, 0.001, 0.002]
+    assert len(names) == 7
 
 
 def test_all_start_from_the_same_network(finished: Path) -> None:

@@ -56,7 +56,7 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
             mean, half = interval([100 * row[name] for row in outcome.results])
             cells.append(f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}")
         cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.images):,.0f}"]
-        cells += [f"{np.mean(outcome.minutes):.1f}", f"{outcome.peak_bytes / 1e9:.1f} GB"]
+        cells += [f"{np.mean(outcome.minutes):.1f}", f"{max(outcome.peaks) / 1e9:.1f} GB"]
         remarks = list(outcome.failures)
         if outcome.at_the_edge:
             remarks.append(f"its best rate is the {_edge(outcome)} of those tried; one beyond may be better")
@@ -75,13 +75,16 @@ def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
     def write(unfinished: Path) -> None:
         with unfinished.open("w", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(["contender", "run", "learning_rate", "images", "minutes", *names])
+            lines.writerow(["contender", "run", "learning_rate", "images", "minutes", "peak_gb", *names])
             for outcome in outcomes:
-                for run, result, images, minutes in zip(
-                    outcome.runs, outcome.results, outcome.images, outcome.minutes, strict=True
+                for run, result, *cost in zip(
+                    outcome.runs, outcome.results, outcome.images, outcome.minutes, outcome.peaks, strict=True
                 ):
-                    measured = [f"{result[name]:.6f}" for name in names]
-                    lines.writerow([outcome.name, run.path.name, outcome.rate, images, f"{minutes:.3f}", *measured])
+                    images, minutes, peak = cost
+                    lines.writerow(
+                        [outcome.name, run.path.name, outcome.rate, images, f"{minutes:.3f}", f"{peak / 1e9:.3f}"]
+                        + [f"{result[name]:.6f}" for name in names]
+                    )
 
     replace_file(path, write)
 

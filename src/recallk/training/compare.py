@@ -25,7 +25,8 @@ from recallk.training.contenders import Contender
 from recallk.training.outcomes import best_validation, cost_of, fail, failure_of, result_of
 from recallk.training.plan import lay_out, read
 
-SEARCH_SEED = 1000  # apart from the seeds that count: a rate is not chosen on the run that it is measured by
+# the first search has 1000: apart from the seeds that count, since a rate is not chosen on the run that it is measured by
+SEARCH_SEED = 999
 DIGITS = 6
 
 
@@ -39,7 +40,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Return "rate-0.001" of the search, "seed-1" of the measurement, or "pace"."""
+        """Return "rate-0.001-1" of the search, "seed-1" of the measurement, or "pace"."""
         return self.folder.path.name
 
 
@@ -64,16 +65,18 @@ class Comparison:
         factors: Sequence[float],
         seeds: int,
         *,
+        searches: int = 1,
         minutes: float | None = None,
         at_once: int = 1,
     ) -> None:
         """Check every configuration before anything runs.
 
-        `factors` times the common learning rate are tried for each contender; the best on validation classes counts.
+        `factors` times the common learning rate are tried for each contender, in so many `searches`, with seeds of
+        their own; the best on validation classes counts.
         Each contender sees as many images as the common configuration in its epochs, or trains for about `minutes`.
         """
         self.folder, self.common, self.contenders, self.factors, self.seeds = folder, common, contenders, factors, seeds
-        self.minutes, self.at_once = minutes, at_once
+        self.searches, self.minutes, self.at_once = searches, minutes, at_once
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
             raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
         names = [contender.name for contender in contenders]
@@ -97,9 +100,10 @@ class Comparison:
         epochs = {c.name: self._epochs(c, images_of_an_epoch[c.name]) for c in able}
         if len(self.factors) > 1:
             yield from self._run(
-                self._job(c, f"rate-{rate:g}", epochs[c.name], SEARCH_SEED, rate)
+                self._job(c, f"rate-{rate:g}-{search}", epochs[c.name], SEARCH_SEED + search, rate)
                 for c in able
                 for rate in self._rates(c)
+                for search in range(1, self.searches + 1)
             )
         chosen = {c.name: self._chosen_rate(c) for c in able}
         yield from self._run(
@@ -158,9 +162,13 @@ class Comparison:
         rates = self._rates(contender)
         if len(rates) == 1:
             return rates[0]
-        found = {rate: best_validation(self._folder(contender, f"rate-{rate:g}")) for rate in rates}
-        finished = {rate: best for rate, best in found.items() if best is not None}
-        return max(finished, key=lambda rate: finished[rate]) if finished else None
+        found = {}
+        for rate in rates:
+            runs = [self._folder(contender, f"rate-{rate:g}-{n}") for n in range(1, self.searches + 1)]
+            best = [reached for run in runs if (reached := best_validation(run)) is not None]
+            if len(best) == len(runs):  # a rate that fails now and then is none
+                found[rate] = statistics.mean(best)
+        return max(found, key=lambda rate: found[rate]) if found else None
 
     def _run(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Run what is not finished of the jobs, so many at once, each in a process of its own."""

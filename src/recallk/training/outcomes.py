@@ -23,7 +23,7 @@ class Outcome:
     results: Sequence[dict[str, Any]]
     images: Sequence[int]
     minutes: Sequence[float]
-    peak_bytes: int
+    peaks: Sequence[int]  # bytes of the whole process, 0 where unknown
     failures: Sequence[str]  # "seed-2: why"
 
     @property
@@ -59,17 +59,16 @@ def outcomes(folders: Sequence[Path]) -> list[Outcome]:
 def _outcome(path: Path) -> Outcome:
     runs = [RunFolder(run) for run in sorted(path.iterdir()) if run.is_dir()]
     measured = [run for run in runs if run.path.name.startswith("seed-") and result_of(run) is not None]
-    costs = [json.loads(file.read_text())["peak_bytes"] for run in measured if (file := cost_of(run)).is_file()]
     steps = [[row for row in run.history() if row["kind"] == "step"] for run in measured]
     return Outcome(
         path.name,
         measured[0].read_config().learning_rate if measured else None,
-        sorted(float(run.path.name.removeprefix("rate-")) for run in runs if run.path.name.startswith("rate-")),
+        sorted({float(run.path.name[5:].rpartition("-")[0]) for run in runs if run.path.name.startswith("rate-")}),
         measured,
         [result_of(run) or {} for run in measured],
         [sum(row["images"] for row in rows) for rows in steps],
         [sum(row["seconds"] for row in rows) / 60 for rows in steps],
-        max(costs, default=0),
+        [_peak(run) for run in measured],
         [f"{run.path.name}: {reason}" for run in runs if (reason := failure_of(run)) is not None],
     )
 
@@ -98,9 +97,14 @@ def cost_of(folder: RunFolder) -> Path:
     return folder.path / "cost.json"
 
 
+def _peak(folder: RunFolder) -> int:
+    file = cost_of(folder)
+    return int(json.loads(file.read_text())["peak_bytes"]) if file.is_file() else 0
+
+
 def best_validation(folder: RunFolder) -> float | None:
     """Return the highest recall, at the first k, on the classes set aside; None where the run has not finished."""
-    if result_of(folder) is None:
+    if result_of(folder) is None or failure_of(folder) is not None:
         return None
     k = folder.read_config().evaluate_ks[0]
     found = [float(row[f"recall@{k}"]) for row in folder.history() if row["kind"] == "validation"]
