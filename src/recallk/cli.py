@@ -136,12 +136,18 @@ def train(
             raise InputError("--resume continues a run as it was configured: give no recipe and no other options")
         _train(RunFolder(resume).read_config(), resume, resume=True)
         return
-    config = make_config(find(recipe).values if recipe else {}, _given(overrides))
+    config = _with_whole_path(make_config(find(recipe).values if recipe else {}, _given(overrides)))
+    _train(config, run or Path("runs") / _name_of(recipe, config), resume=False, dry_run=dry_run)
+
+
+def _with_whole_path(config: TrainConfig) -> TrainConfig:
+    """Let the data be found from wherever the run is looked at later."""
     source = Path(config.data).expanduser()
-    if source.exists():
-        config = config.model_copy(update={"data": str(source.resolve())})
-    name = (recipe and Path(recipe).stem) or source.stem
-    _train(config, run or Path("runs") / name, resume=False, dry_run=dry_run)
+    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
+
+
+def _name_of(recipe: str | None, config: TrainConfig) -> str:
+    return Path(recipe or config.data).stem
 
 
 def _train(config: TrainConfig, run: Path, resume: bool, dry_run: bool = False) -> None:
@@ -293,11 +299,12 @@ def compare(
         str, typer.Option(help="the same for each: images (as many as the recipe's epochs), or minutes, as 5min")
     ] = "images",
     at_once: Annotated[int, typer.Option(min=1, help="runs at a time; they share the processor's cores")] = 1,
-    run: Annotated[Path, typer.Option(help="folder of the comparison; what is finished there is kept")] = Path(
-        "runs/comparison"
-    ),
+    run: Annotated[
+        Path | None, typer.Option(help="folder of the comparison; what is finished there is kept  [runs/compare-...]")
+    ] = None,
     finished: Annotated[
-        list[Path] | None, typer.Option("--from", help="only make the table of this folder; may be given again")
+        list[Path] | None,
+        typer.Option("--from", help="only make the table and page of this folder; several: given again, into --run"),
     ] = None,
     **overrides: str | None,
 ) -> None:
@@ -305,7 +312,9 @@ def compare(
     from recallk.training.compare import Comparison, minutes_of
 
     if finished:
-        _show_comparison(finished, finished[0])
+        if run is None and len(finished) > 1:
+            raise InputError("--from several folders: say with --run where their table and page should go")
+        _show_comparison(finished, run or finished[0])
         return
     if sum(choice is not None for choice in (losses, sweep, ablation)) != 1:
         raise InputError("give --losses a,b,c, or --sweep KEY=VALUE,VALUE,..., or --ablation NAME: one of them")
@@ -318,11 +327,16 @@ def compare(
     else:
         contenders = sweep_as_contenders(sweep) if sweep is not None else ablation_as_contenders(ablation or "")
     values = (find(recipe).values if recipe else {}) | _given(overrides)
+    config = _with_whole_path(make_config(values))
+    values["data"] = config.data
+    what = "losses" if losses is not None else Path(ablation).stem if ablation else contenders[0].name.partition("=")[0]
+    run = run or Path("runs") / f"compare-{_name_of(recipe, config)}-{what}"
     comparison = Comparison(
         run, values, contenders, factors, seeds, searches=searches, minutes=minutes_of(budget), at_once=at_once
     )
-    total = len(contenders) * (seeds + (searches * len(factors) if len(factors) > 1 else 0))
-    console.print(f"{len(contenders)} contenders, at most {total} runs; interrupted, the same command goes on")
+    total = len(contenders) * (seeds + (searches * len(factors) if len(factors) > 1 else 0) + (budget != "images"))
+    console.print(f"{len(contenders)} contenders, at most {total} runs, each with its best epoch on validation classes")
+    console.print(f"interrupted, the same command goes on; all is in {run}", soft_wrap=True)
     started = time.perf_counter()
     for number, job in enumerate(comparison.run(), 1):
         minutes = (time.perf_counter() - started) / 60

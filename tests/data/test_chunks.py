@@ -38,6 +38,16 @@ def test_both_readings_give_the_same_chunks(budget_chunks: int, workers: int) ->
         assert sum(view.decoded.values()) == 2 * (10 + again)
 
 
+@pytest.mark.parametrize("budget", [0, 100])
+def test_a_batch_of_one_chunk_may_be_read_once_or_twice(budget: int) -> None:
+    batches = [np.arange(4 * n, 4 * n + 4) for n in range(5)]
+    stream = read_batches(CountingView(), batches, 4, image_bytes=3, budget_bytes=budget, workers=0)
+    for number, (items, batch) in enumerate(zip(batches, stream, strict=True)):
+        for _ in range(1 + number % 2):
+            (chunk,) = batch
+            assert chunk[:, 0, 0, 0].tolist() == items.tolist()
+
+
 def test_what_is_kept_stays_within_the_budget() -> None:
     (batch,) = read_batches(CountingView(), BATCHES[:1], 4, image_bytes=3, budget_bytes=13, workers=0)
     list(batch)

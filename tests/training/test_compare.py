@@ -88,15 +88,14 @@ def test_all_start_from_the_same_network(finished: Path) -> None:
     assert starts[0]["map@r"] == starts[1]["map@r"]
 
 
-def test_nothing_is_run_twice_and_what_is_missing_is(finished: Path, pictures: Path) -> None:
-    assert list(comparison(finished, pictures).run()) == []
+def test_what_finished_is_not_run_twice_and_what_failed_or_is_missing_is(finished: Path, pictures: Path) -> None:
+    assert {job.contender.name for job in comparison(finished, pictures).run()} == {"too hot"}
     seed = finished / "contrastive" / "seed-2"
     before = RunFolder(seed).history()[-1]
     moved = finished.parent / "moved"
     seed.rename(moved)
-    assert [(job.contender.name, job.name) for job in comparison(finished, pictures).run()] == [
-        ("contrastive", "seed-2")
-    ]
+    again_run = [job for job in comparison(finished, pictures).run() if job.contender.name != "too hot"]
+    assert [(job.contender.name, job.name) for job in again_run] == [("contrastive", "seed-2")]
     again = RunFolder(seed).history()[-1]
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
 
@@ -110,7 +109,8 @@ def test_a_run_that_was_killed_goes_on(finished: Path, tmp_path: Path, pictures:
     folder.model.unlink()
     if not saved:
         shutil.rmtree(folder.checkpoint.parent)
-    assert [job.folder.path for job in comparison(tmp_path, pictures).run()] == [folder.path]
+    again_run = [job.folder.path for job in comparison(tmp_path, pictures).run()]
+    assert [path for path in again_run if path.parent.name != "too hot"] == [folder.path]
     again = folder.history()[-1]
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
     assert not any(outcome.failures for outcome in outcomes([tmp_path]) if outcome.name != "too hot")
@@ -133,6 +133,7 @@ def test_the_table_and_the_page(finished: Path) -> None:
     assert [float(line["recall@1"]) for line in lines[:2]] == pytest.approx(found[0].recall, abs=1e-6)
     report_comparison(found, finished / "comparison.html")
     page = (finished / "comparison.html").read_text()
+    assert all(remark in page for outcome in found for remark in outcome.remarks)
     assert "Queries with a usable gradient" in page
     for word in ("contrastive", "recall@k", "too hot", "<svg", "first right one at"):
         assert word in page
@@ -266,6 +267,69 @@ def test_data_that_cannot_be_read_is_told_before_anything_runs(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_failure_that_was_mended_leaves_nothing(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures)}
+    broken = Contender("one", {"loss": {"name": "memory-contrastive", "memory_size": 4}})
+    mended = Contender("one", {"loss": {"name": "memory-contrastive", "memory_size": 400}})
+    assert list(Comparison(tmp_path, values, [broken], (1,), 2).run()) == []
+    assert outcomes([tmp_path])[0].failures
+    assert len(list(Comparison(tmp_path, values, [mended], (1,), 2).run())) == 2
+    (outcome,) = outcomes([tmp_path])
+    assert (len(outcome.results), outcome.failures) == (2, [])
+
+
+def test_a_pace_that_cannot_be_taken_leaves_a_row(tmp_path: Path, pictures: Path) -> None:
+    contenders = [Contender("too hot", {"learning_rate": 1e9}), Contender("one", {})]
+    values = SMALL | {"data": str(pictures), "epochs": 1}
+    names = [(j.contender.name, j.name) for j in Comparison(tmp_path, values, contenders, (1,), 1, minutes=0.01).run()]
+    assert names == [("too hot", "pace"), ("one", "pace"), ("one", "seed-1")]
+    assert "pace: " in {outcome.name: outcome for outcome in outcomes([tmp_path])}["too hot"].failures[0]
+
+
+def test_the_folder_belongs_to_one_comparison(finished: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "chunk_size": 32}
+    with pytest.raises(InputError, match="another budget"):
+        list(Comparison(finished, values, CONTENDERS, (1,), 1, minutes=1).run())
+    # what changes no result may differ
+    jobs = comparison(finished, pictures, host_memory_gb=1).run()
+    assert {job.contender.name for job in jobs} == {"too hot"}
+
+
+def test_few_classes_are_told_before_anything_runs(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "limit_classes": 6}
+    with pytest.raises(InputError, match="too few training classes"):
+        next(Comparison(tmp_path, values, [Contender("one", {})], (0.5, 1), 1).run())
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 3}, {"seed": 2}, {"select": "test"}])
+def test_what_a_comparison_sets_no_contender_changes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is set by"):
+        Comparison(tmp_path, SMALL | {"data": "x"}, [Contender("one", changes)], (1,), 1)
+
+
+def test_equal_rates_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the rate 1 is there twice"):
+        Comparison(tmp_path, SMALL | {"data": "x"}, CONTENDERS, (1, 2, 1), 1)
+
+
+def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "epochs": 4, "batch_size": 8, "chunk_size": 64, "warmup_steps": 9}
+    contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]
+    list(Comparison(tmp_path, values, contenders, (1,), 1).run())
+    configs = {outcome.name: outcome.runs[0].read_config() for outcome in outcomes([tmp_path])}
+    steps = {o.name: sum(row["kind"] == "step" for row in o.runs[0].history()) for o in outcomes([tmp_path])}
+    assert configs["small"].warmup_steps == 9
+    assert configs["large"].warmup_steps == round(9 * steps["large"] / steps["small"]) == 1
+
+
+def test_a_batch_that_shrank_is_told(tmp_path: Path, pictures: Path) -> None:
+    contenders = [Contender("whole", {"batch_size": 80}), Contender("half", {"batch_size": 40})]
+    list(Comparison(tmp_path, SMALL | {"data": str(pictures)}, contenders, (1,), 1).run())
+    found = {outcome.name: outcome.remarks for outcome in outcomes([tmp_path])}
+    assert found["whole"] == ["its batches have 72 images: there are no more classes"]
+    assert found["half"] == []
+
+
 def test_a_name_twice_is_refused(tmp_path: Path, pictures: Path) -> None:
-    with pytest.raises(InputError, match="contrastive is there twice"):
+    with pytest.raises(InputError, match="the contender contrastive is there twice"):
         Comparison(tmp_path, SMALL | {"data": str(pictures)}, losses_as_contenders(["contrastive"] * 2), (1,), 1)

@@ -86,7 +86,9 @@ def read_batches(
     """
     split = [np.array_split(batch, math.ceil(len(batch) / chunk_size)) for batch in batches]
     fit = int(budget_bytes // (image_bytes * chunk_size))
-    order = [chunk for chunks in split for chunk in (*chunks, *chunks[fit:])]
+    # a batch of one chunk may be read once only, and then nothing may wait for it in the stream
+    kept = [1 if len(chunks) == 1 else min(fit, len(chunks)) for chunks in split]
+    order = [chunk for chunks, few in zip(split, kept, strict=True) for chunk in (*chunks, *chunks[few:])]
     stream = read_chunks(view, order, workers)
-    for chunks in split:
-        yield TwiceReadBatch(stream, len(chunks), min(fit, len(chunks)))
+    for chunks, few in zip(split, kept, strict=True):
+        yield TwiceReadBatch(stream, len(chunks), few)

@@ -15,17 +15,18 @@ QUERIES = 250  # of a batch: enough for a share to within a few percent
 def usable_share(
     loss: RecallAtKLoss, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
 ) -> float:
-    """Return the share of the queries of `embeddings (B, D)`, labels `(B,)`, whose gradient is usable, in [0, 1].
+    """Return the share of the queries of `embeddings (B, D)`, labels `(B,)`, that the loss reaches, in [0, 1].
 
-    Usable: by the query's similarities, its own loss has a gradient with at least a hundredth of the length of the
-    largest in the batch. Measured by the definition on about 250 queries spread over the batch, virtual ones
+    Out of reach is a query whose first positive is ranked beyond every k, and whose own loss has, by its
+    similarities, a gradient with less than a hundredth of the length of the largest in the batch. (A query that is
+    solved needs no gradient.) Measured by the definition on about 250 queries spread over the batch, virtual ones
     included where `loss` mixes; `generator` as for `loss`. Not from the paper.
     """
     mix_pairs = mix_alpha = None
     if loss.mixup is not None:
         mix_pairs, mix_alpha = loss.mixup.draw(labels, generator)
     queries = len(labels) + (0 if mix_pairs is None else len(mix_pairs))
-    lengths = []
+    lengths, beyond = [], []
     with full_precision(embeddings.device), torch.enable_grad():
         unit = F.normalize(embeddings.detach().float())
         for similarity, positive, ranked in rankings(
@@ -42,5 +43,8 @@ def usable_share(
             similarity.requires_grad_()
             own = loss_of_a_query(similarity, positive, ranked, loss.ks, loss.rank_temperature, loss.recall_temperature)
             lengths.append(torch.autograd.grad(own, similarity)[0].norm())
+            above = (similarity > similarity[positive].max()) & ranked
+            beyond.append(above.sum() >= max(loss.ks))
     found = torch.stack(lengths)
-    return float((found >= LEAST * found.max()).float().mean())
+    vanished = found <= LEAST * found.max()
+    return float((~(vanished & torch.stack(beyond))).float().mean())

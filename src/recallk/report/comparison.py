@@ -43,34 +43,39 @@ class ComparisonData:
 
 
 def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
-    """Return columns and rows: percentages with their 95% interval over seeds, minutes of training, memory."""
-    names = next((outcome.metrics for outcome in outcomes if outcome.results), [])
+    """Return columns and rows: percentages with their 95% interval over seeds, minutes of training, peak memory.
+
+    The memory is a GPU's, or that of the whole process.
+    """
+    names = _metrics(outcomes)
     columns = ["", *names, "seeds", "rate", "images", "minutes", "memory"]
     rows = []
     for outcome in outcomes:
         if not outcome.results:
-            rows.append(TableRow([outcome.name], False, list(outcome.failures) or ["not finished"]))
+            rows.append(TableRow([outcome.name], False, outcome.remarks))
             continue
         cells = [outcome.name]
         for name in names:
             mean, half = interval([100 * row[name] for row in outcome.results])
             cells.append(f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}")
         cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.images):,.0f}"]
-        cells += [f"{np.mean(outcome.minutes):.1f}", f"{max(outcome.peaks) / 1e9:.1f} GB"]
-        remarks = list(outcome.failures)
-        if outcome.at_the_edge:
-            remarks.append(f"its best rate is the {_edge(outcome)} of those tried; one beyond may be better")
-        rows.append(TableRow(cells, True, remarks))
+        cells += [
+            f"{np.mean(outcome.minutes):.1f}",
+            f"{max(outcome.peaks) / 1e9:.1f} GB" if any(outcome.peaks) else "–",
+        ]
+        rows.append(TableRow(cells, True, outcome.remarks))
     return columns, rows
 
 
-def _edge(outcome: Outcome) -> str:
-    return "lowest" if outcome.rate == outcome.rates[0] else "highest"
+def _metrics(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the metrics that all have."""
+    measured = [outcome.metrics for outcome in outcomes if outcome.results]
+    return [name for name in (measured[0] if measured else []) if all(name in others for others in measured)]
 
 
 def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write a line for each finished run that counts, as CSV, from which the table can be made again."""
-    names = next((outcome.metrics for outcome in outcomes if outcome.results), [])
+    names = _metrics(outcomes)
 
     def write(unfinished: Path) -> None:
         with unfinished.open("w", newline="") as file:
@@ -130,7 +135,7 @@ def _charts(measured: Sequence[Outcome]) -> list[Chart]:
         ),
     ]
     if any(len(shares) for _, _, shares in usable):
-        told = f"{about} At the first step of an epoch. A query far beyond every k has none."
+        told = f"{about} At the first step of an epoch; without one: the first right item is far beyond every k."
         charts.append(
             comparison_chart("Queries with a usable gradient", "thousand images seen", "%", usable, best, told)
         )

@@ -154,7 +154,7 @@ def usable_chart(history: Sequence[Row]) -> Chart | None:
     told = f"From {100 * shares[0]:.0f} % to {100 * shares[-1]:.0f} %. " if len(shares) > 1 else ""
     return Chart(
         "Queries with a usable gradient",
-        f"{told}Where many are missing, ranks are far beyond every k: larger k's reach them.",
+        f"{told}The others' first right item is ranked far beyond every k: larger k's would reach them.",
         _svg(figure),
     )
 

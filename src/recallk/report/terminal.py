@@ -116,7 +116,9 @@ def show_comparison(console: Console, found: Sequence[Outcome]) -> None:
     """Print the table of a comparison, and what is to be said of its rows."""
     columns, rows = table_of(found)
     recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
-    hidden = {*recalls[1:-1], columns.index("images")}  # the page has them all
+    hidden = set(recalls[1:-1])  # the page has them all
+    if len({row.cells[columns.index("images")] for row in rows if row.measured}) < 2:
+        hidden.add(columns.index("images"))
     table = Table(*(name for n, name in enumerate(columns) if n not in hidden), box=SIMPLE_HEAD, padding=0)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -124,7 +126,7 @@ def show_comparison(console: Console, found: Sequence[Outcome]) -> None:
         if row.measured:
             table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))
         else:
-            table.add_row(*row.cells, "failed")
+            table.add_row(*row.cells, "–")
     console.print(table)
     for row in rows:
         for remark in row.remarks:

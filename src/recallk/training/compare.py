@@ -18,15 +18,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recallk.errors import InputError, RecallkError
 from recallk.training.checkpoint import RunFolder
-from recallk.training.config import TrainConfig, make_config
-from recallk.training.contenders import Contender
-from recallk.training.outcomes import best_validation, cost_of, fail, failure_of, result_of
-from recallk.training.plan import lay_out, read
+from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.training.contenders import SET_BY_COMPARISONS, Contender
+from recallk.training.outcomes import best_validation, cost_of, fail, failure_of, forget_failure, result_of
+from recallk.training.plan import Plan, lay_out, prepare, read
+from recallk.training.trainer import Trainer, workers_of  # here, and not in each process again
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
 DIGITS = 6
+WITHOUT_EFFECT = {"recipe", "workers", "host_memory_gb", "accelerator"}
 
 
 @dataclass(frozen=True)
@@ -78,78 +82,100 @@ class Comparison:
         self.searches, self.minutes, self.at_once = searches, minutes, at_once
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
             raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
-        names = [contender.name for contender in contenders]
-        if len(set(names)) < len(names):
-            raise InputError(f"{max(names, key=names.count)} is there twice: name each once")
+        for what, names in (("rate", [f"{f:g}" for f in factors]), ("contender", [c.folder for c in contenders])):
+            if len(set(names)) < len(names):
+                raise InputError(f"the {what} {max(names, key=names.count)} is there twice: name each once")
         for contender in contenders:
+            for key in SET_BY_COMPARISONS.keys() & contender.changes.keys():
+                raise InputError(f"{contender.name}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
             make_config(self._values(contender))
 
     def run(self) -> Iterator[Job]:
-        """Run every job that is not finished; each is yielded when it is about to start.
+        """Run every job that is not finished; each is yielded when it is about to start. What failed is tried again.
 
-        Raises InputError for data that the common configuration could not train on, and where the folder holds runs
-        of another configuration.
+        Raises InputError for data that the common configuration could not train on, and where the folder holds
+        another comparison.
         """
-        images_of_an_epoch = self._images_of_an_epoch()
-        able = [contender for contender in self.contenders if contender.name in images_of_an_epoch]
+        plans = self._plans()
         if self.minutes is not None:
+            slowest = min(range(len(self.factors)), key=lambda n: self.factors[n])
             yield from self._run(
-                Job(c, self._values(c, epochs=1, milestones=[]), self._folder(c, "pace")) for c in able
+                self._job(plan, c, "pace", 1, SEARCH_SEED, self._rates(c)[slowest]) for c, plan in plans
             )
-        epochs = {c.name: self._epochs(c, images_of_an_epoch[c.name]) for c in able}
+            plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, "pace")) is not None]
+        epochs = {c.name: self._epochs(c, plan) for c, plan in plans}
         if len(self.factors) > 1:
             yield from self._run(
-                self._job(c, f"rate-{rate:g}-{search}", epochs[c.name], SEARCH_SEED + search, rate)
-                for c in able
+                self._job(plan, c, f"rate-{rate:g}-{search}", epochs[c.name], SEARCH_SEED + search, rate)
+                for c, plan in plans
                 for rate in self._rates(c)
                 for search in range(1, self.searches + 1)
             )
-        chosen = {c.name: self._chosen_rate(c) for c in able}
+        chosen = {c.name: self._chosen_rate(c) for c, _ in plans}
         yield from self._run(
-            self._job(c, f"seed-{seed}", epochs[c.name], seed, rate)
-            for c in able
+            self._job(plan, c, f"seed-{seed}", epochs[c.name], seed, rate)
+            for c, plan in plans
             if (rate := chosen[c.name]) is not None  # no rate came through: the table says why
             for seed in range(1, self.seeds + 1)
         )
 
-    def _images_of_an_epoch(self) -> dict[str, int]:
-        """Return them for each contender by name whose batches the data allows; the others fail here."""
+    def _plans(self) -> list[tuple[Contender, Plan]]:
+        """Return the contenders whose batches the data allows; the others fail here."""
         common = make_config(self.common, {"select": "validation"})
         data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
-        self._images = lay_out(common, data).images
-        found = {}
+        self._planned = lay_out(common, data)
+        if self._planned.validation is None and len(self.factors) > 1:
+            raise InputError(
+                "too few training classes to choose a rate on validation classes: give a single one (--rates 1)"
+            )
+        self._claim(common)
+        able = []
         for contender in self.contenders:
-            config = make_config(self._values(contender))
+            config, folder = make_config(self._values(contender)), self._folder(contender, "plan")
             try:
-                plan = lay_out(config, data if config.same_data(common) else read(config))
+                able.append((contender, lay_out(config, data if config.same_data(common) else read(config))))
             except InputError as error:
-                fail(self._folder(contender, "seed-1"), str(error))
+                fail(folder, str(error))
             else:
-                found[contender.name] = plan.images // config.epochs
-        return found
+                shutil.rmtree(folder.path, ignore_errors=True)
+        return able
 
-    def _epochs(self, contender: Contender, images_per_epoch: int) -> int:
+    def _claim(self, common: TrainConfig) -> None:
+        """Write what is common to all into the folder. Raises InputError where it is another comparison's."""
+        path = self.folder / "comparison.yaml"
+        budget = {"minutes": self.minutes}
+        if path.is_file():
+            there = read_config(path)
+            if there.pop("budget") != budget:
+                raise InputError(f"{self.folder}: holds a comparison of another budget; choose another --run")
+            _check_same(self.folder, common, make_config(there))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
+
+    def _epochs(self, contender: Contender, plan: Plan) -> int:
         """Return how many epochs the budget is for a contender."""
         if self.minutes is None:
-            return max(1, round(self._images / images_per_epoch))
-        pace = self._folder(contender, "pace")
-        if result_of(pace) is None:
-            return 1  # it failed, and will again
-        steps = [row for row in pace.history() if row["kind"] == "step"]
-        seconds = len(steps) * statistics.median(row["seconds"] for row in steps)
-        return max(1, int(60 * self.minutes / seconds))
+            return max(1, round(self._planned.images * plan.config.epochs / plan.images))
+        steps = [row for row in self._folder(contender, "pace").history() if row["kind"] == "step"]
+        return max(1, round(60 * self.minutes / float(sum(row["seconds"] for row in steps))))
 
     def _folder(self, contender: Contender, name: str) -> RunFolder:
-        return RunFolder(self.folder / contender.name / name)
+        return RunFolder(self.folder / contender.folder / name)
 
     def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
         return self.common | contender.changes | {"select": "validation"} | further
 
-    def _job(self, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
-        planned = make_config(self._values(contender))
-        milestones = [max(1, round(m * epochs / planned.epochs)) for m in planned.milestones]
+    def _job(self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
+        """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps."""
+        planned = plan.config
+        steps = plan.steps * epochs / planned.epochs
         values = self._values(
-            contender, epochs=epochs, milestones=sorted(set(milestones)), seed=seed, learning_rate=rate
+            contender,
+            epochs=epochs,
+            milestones=sorted({max(1, round(m * epochs / planned.epochs)) for m in planned.milestones}),
+            warmup_steps=round(planned.warmup_steps * steps / self._planned.steps),
+            seed=seed,
+            learning_rate=rate,
         )
         return Job(contender, values, self._folder(contender, name))
 
@@ -190,18 +216,17 @@ class Comparison:
 
 
 def _is_missing(job: Job) -> bool:
-    if failure_of(job.folder) is not None:
-        return False
     if job.folder.config.is_file():
-        config, there = make_config(job.values), job.folder.read_config()
-        differs = [key for key in TrainConfig.model_fields if getattr(config, key) != getattr(there, key)]
-        if differs:
-            key = differs[0]
-            raise InputError(
-                f"{job.folder.path}: was run with {key}={getattr(there, key)}, now it is {getattr(config, key)}: "
-                f"choose another --run"
-            )
+        _check_same(job.folder.path, make_config(job.values), job.folder.read_config())
     return result_of(job.folder) is None
+
+
+def _check_same(folder: Path, config: TrainConfig, there: TrainConfig) -> None:
+    """Raise InputError where a folder's runs are not what they would be now."""
+    for key in TrainConfig.model_fields:
+        now, before = getattr(config, key), getattr(there, key)
+        if key not in WITHOUT_EFFECT and now != before:
+            raise InputError(f"{folder}: was run with {key}={before}, now it is {now}: choose another --run")
 
 
 def _start(job: Job, at_once: int) -> BaseProcess:
@@ -223,25 +248,29 @@ def _end_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
 
 
 def _work(job: Job, at_once: int) -> None:
-    import torch
-
-    from recallk.training.plan import prepare
-    from recallk.training.trainer import Trainer
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
-    begun = job.folder.checkpoint.is_file()
-    if not begun:  # killed before its first checkpoint
-        shutil.rmtree(job.folder.path, ignore_errors=True)
     try:
-        trainer = Trainer(prepare(make_config(job.values)), job.folder)
+        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+        config = make_config(job.values)
+        config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
+        begun = job.folder.checkpoint.is_file()
+        forget_failure(job.folder)
+        if not begun:  # killed before its first checkpoint
+            shutil.rmtree(job.folder.path, ignore_errors=True)
+        trainer = Trainer(prepare(config), job.folder)
         for _ in trainer.rows(resume=begun):
             pass
+        cost_of(job.folder).write_text(json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
     except KeyboardInterrupt:
         return
     except RecallkError as error:
         fail(job.folder, str(error))
     except Exception as error:  # one contender's failure is a row of the table, and the others go on
         fail(job.folder, f"{type(error).__name__}: {error}")
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        cost_of(job.folder).write_text(json.dumps({"peak_bytes": peak}))
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Return the most memory that was taken: of a GPU, or by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

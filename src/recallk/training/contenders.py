@@ -11,6 +11,9 @@ from recallk.errors import InputError
 from recallk.training.config import TrainConfig, read_config
 
 FOLDER = Path(__file__).parents[1] / "ablations"
+MIXUP = "+mixup"
+SET_BY_COMPARISONS = {"epochs": "--budget", "seed": "--seeds", "select": "the comparison"}
+"""Keys that no contender may change, and who sets them."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,11 @@ class Contender:
 
     name: str
     changes: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The name as one of a folder."""
+        return self.name.replace("/", "_")
 
 
 def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
@@ -29,9 +37,6 @@ def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
     ]
 
 
-MIXUP = "+mixup"
-
-
 def sweep_as_contenders(sweep: str) -> list[Contender]:
     """Return a contender for each value of KEY=VALUE,VALUE,... Raises InputError for a key that does not exist."""
     key, separator, values = sweep.partition("=")
@@ -40,7 +45,16 @@ def sweep_as_contenders(sweep: str) -> list[Contender]:
         raise InputError(f"--sweep {sweep}: KEY=VALUE,VALUE,... is needed, such as batch_size=64,256,1024")
     if key not in TrainConfig.model_fields:
         raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
-    return [Contender(f"{key}={value}", {key: yaml.safe_load(value)}) for value in _split(values)]
+    contenders = []
+    for value in _split(values):
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--sweep {sweep}: {value!r} is no value; lists stand in brackets, as in [1,2]") from None
+        if not value:
+            raise InputError(f"--sweep {sweep}: a value is missing between two commas, or after the last")
+        contenders.append(Contender(f"{key}={value}", {key: read}))
+    return contenders
 
 
 def _split(values: str) -> list[str]:

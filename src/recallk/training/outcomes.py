@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,20 @@ class Outcome:
         return [n for n in self.results[0] if n.startswith("recall@") or n == "map@r"] if self.results else []
 
     @property
+    def remarks(self) -> list[str]:
+        """What is to be said beside the numbers, a sentence each."""
+        told = list(self.failures) or ([] if self.results else ["not finished"])
+        if self.at_the_edge:
+            edge = "lowest" if self.rate == self.rates[0] else "highest"
+            told.append(f"its best rate is the {edge} of those tried; one beyond may be better")
+        if self.runs:
+            config = self.runs[0].read_config()
+            batch = next(row["images"] for row in self.runs[0].history() if row["kind"] == "step")
+            if config.batch_size not in (None, batch):
+                told.append(f"its batches have {batch:,} images: there are no more classes")
+        return told
+
+    @property
     def at_the_edge(self) -> bool:
         """Whether the best rate was the lowest or highest that was tried: a further one may be better still."""
         return self.rate is not None and len(self.rates) > 2 and self.rate in (self.rates[0], self.rates[-1])
@@ -49,7 +64,9 @@ def outcomes(folders: Sequence[Path]) -> list[Outcome]:
     """
     found = []
     for folder in folders:
-        inside = sorted(run.parent for run in folder.glob("*/*") if run.name.startswith(("rate-", "seed-")))
+        inside = sorted(
+            run.parent for run in folder.glob("*/*") if re.fullmatch(r"rate-.*|seed-\d+|plan|pace", run.name)
+        )
         if not inside:
             raise InputError(f"{folder}: no comparison in this folder; give the --run of a recallk compare")
         found += [_outcome(path) for path in dict.fromkeys(inside)]
@@ -63,7 +80,7 @@ def _outcome(path: Path) -> Outcome:
     return Outcome(
         path.name,
         measured[0].read_config().learning_rate if measured else None,
-        sorted({float(run.path.name[5:].rpartition("-")[0]) for run in runs if run.path.name.startswith("rate-")}),
+        sorted({float(found[1]) for run in runs if (found := re.fullmatch(r"rate-(.+)-\d+", run.path.name))}),
         measured,
         [result_of(run) or {} for run in measured],
         [sum(row["images"] for row in rows) for rows in steps],
@@ -81,19 +98,28 @@ def result_of(folder: RunFolder) -> Row | None:
 
 
 def failure_of(folder: RunFolder) -> str | None:
-    """Return why a run failed, in one line; None where it did not. Remove its folder to have it run again."""
-    path = folder.path / "failure.txt"
+    """Return why a run failed, in one line; None where it did not."""
+    path = _failure(folder)
     return path.read_text().strip() if path.is_file() else None
+
+
+def forget_failure(folder: RunFolder) -> None:
+    """Let a run be tried again."""
+    _failure(folder).unlink(missing_ok=True)
 
 
 def fail(folder: RunFolder, message: str) -> None:
     """Leave word of why a run failed."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "failure.txt").write_text(" ".join(message.split()) + "\n")
+    _failure(folder).write_text(" ".join(message.split()) + "\n")
+
+
+def _failure(folder: RunFolder) -> Path:
+    return folder.path / "failure.txt"
 
 
 def cost_of(folder: RunFolder) -> Path:
-    """Return the file with what a run cost, beside time."""
+    """Return the file with what a finished run cost, beside time."""
     return folder.path / "cost.json"
 
 
@@ -107,13 +133,7 @@ def best_validation(folder: RunFolder) -> float | None:
     if result_of(folder) is None or failure_of(folder) is not None:
         return None
     k = folder.read_config().evaluate_ks[0]
-    found = [float(row[f"recall@{k}"]) for row in folder.history() if row["kind"] == "validation"]
-    if not found:
-        raise InputError(
-            f"{folder.path}: too few training classes to choose a learning rate on validation classes; "
-            "give a single one (--rates 1)"
-        )
-    return max(found)
+    return max(float(row[f"recall@{k}"]) for row in folder.history() if row["kind"] == "validation")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
