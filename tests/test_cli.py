@@ -217,6 +217,17 @@ def test_mistakes_of_the_other_commands(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interruption_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "find", interrupt)
+    assert recallk("train", "glyphs", "--run", tmp_path / "run") == 130
+    assert capfd.readouterr().err.strip() == "recallk: interrupted"
+
+
 def test_compare_ends_with_a_table_a_page_and_numbers(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

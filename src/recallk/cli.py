@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from recallk.training.trainer import Trainer
 
 PROBLEMS_SHOWN = 5
+INTERRUPTED = 130
 app = typer.Typer(
     name="recallk",
     help="Train embedding models for retrieval directly on recall@k.",
@@ -53,6 +54,8 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
+        if code == INTERRUPTED:  # some versions of typer say it so
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except RecallkError as error:
         _fail(str(error))
@@ -60,7 +63,7 @@ def main() -> None:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         print("recallk: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:
