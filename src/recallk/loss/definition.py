@@ -94,9 +94,9 @@ def loss_of_a_query(
     recall_temperatures: Sequence[float],
 ) -> Tensor:
     """Return `1 - mean over k of recall_k(q)` from what `rankings` yields."""
-    x = similarity[positive]  # (P,)
-    steps = torch.sigmoid((similarity[None, :] - x[:, None]) / rank_temperature)  # (P, Z)
-    others = ranked[None, :] & ~torch.diag(positive)[positive]  # z is ranked, and z is not x
+    z, x = torch.arange(len(similarity), device=similarity.device), positive.nonzero()[:, 0]  # (Z,), (P,)
+    steps = torch.sigmoid((similarity[None, :] - similarity[x, None]) / rank_temperature)  # (P, Z)
+    others = ranked[None, :] & (z[None, :] != x[:, None])
     rank = 1 + (steps * others).sum(1)  # (P,)
     recalls = [
         torch.clamp(torch.sigmoid((k - rank) / tau).sum(), max=k) / min(k, len(x))

@@ -120,6 +120,7 @@ def show_comparison(console: Console, found: Sequence[Outcome]) -> None:
     if len({row.cells[columns.index("images")] for row in rows if row.measured}) < 2:
         hidden.add(columns.index("images"))
     table = Table(*(name for n, name in enumerate(columns) if n not in hidden), box=SIMPLE_HEAD, padding=0)
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for row in rows:
