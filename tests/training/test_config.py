@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recallk import InputError
 from recallk.training.config import make_config, read_config, to_yaml
@@ -63,3 +64,10 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(InputError, match=r"r\.yaml: not "):
         read_config(tmp_path / "r.yaml")
+
+
+def test_temperatures_of_the_ks() -> None:
+    for given, expected in ((1, (1, 1)), ("0.5", (0.5, 0.5)), ((1, 3), (1, 3)), ("k", (4, 16))):
+        config = make_config({"data": "x", "ks": (4, 16), "recall_temperature": given})
+        assert config.recall_temperatures == expected
+        assert make_config(yaml.safe_load(to_yaml(config))).recall_temperatures == expected

@@ -59,7 +59,8 @@ class TrainConfig(EmbedderSettings):
     )
     rank_temperature: Annotated[Positive, Field(description="softness of comparing two similarities")] = 0.01
     recall_temperature: Annotated[
-        Positive | tuple[Positive, ...], Field(description="softness of comparing a rank with k; one, or one per k")
+        Positive | tuple[Positive, ...] | Literal["k"],
+        Field(description="softness of comparing a rank with k; one, one per k, or 'k': each k its own"),
     ] = 1.0
     query_in_database: Annotated[bool, Field(description="rank the query among the others, as the paper")] = True
     mixup: Annotated[bool, Field(description="similarity mixup, for recall@k")] = False
@@ -130,6 +131,12 @@ class TrainConfig(EmbedderSettings):
         if self.chunk_size == 1 and self.batch_norm == "per-chunk":
             raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
         return self
+
+    @property
+    def recall_temperatures(self) -> tuple[float, ...]:
+        """One for each k."""
+        given = tuple(map(float, self.ks)) if self.recall_temperature == "k" else self.recall_temperature
+        return given if isinstance(given, tuple) else (given,) * len(self.ks)
 
     def same_data(self, other: "TrainConfig") -> bool:
         """Whether another configuration reads the same images, split alike."""

@@ -37,7 +37,7 @@ def _recall_at_k(config: TrainConfig) -> RecallAtKLoss:
     return RecallAtKLoss(
         ks=config.ks,
         rank_temperature=config.rank_temperature,
-        recall_temperature=config.recall_temperature,
+        recall_temperature=config.recall_temperatures,
         query_in_database=config.query_in_database,
         mixup=SimilarityMixup(config.mixup_relatives) if config.mixup else None,
     )
