@@ -107,6 +107,7 @@ def test_a_run_that_was_killed_goes_on(finished: Path, tmp_path: Path, pictures:
     before = folder.history()[-1]
     folder.forget_after(2 if saved else 0)
     folder.model.unlink()
+    fail(folder, "killed")
     if not saved:
         shutil.rmtree(folder.checkpoint.parent)
     again_run = [job.folder.path for job in comparison(tmp_path, pictures).run()]

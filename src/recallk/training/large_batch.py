@@ -70,8 +70,8 @@ def large_batch_backward(
                 parts.append(model(chunk))
         if sum(map(len, parts)) != len(labels):
             raise InputError(f"{sum(map(len, parts))} embeddings and {len(labels)} labels: give one label per image")
-        if not alone:  # autocast keeps the weights it has cast, here without a way back to their gradients
-            torch.clear_autocast_cache()
+        # autocast keeps the weights it has cast, here without a way back to their gradients
+        torch.clear_autocast_cache()
 
         embeddings = torch.cat(parts).detach().requires_grad_()
         loss = loss_fn(embeddings, labels.to(device))
