@@ -38,7 +38,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recipes_app = typer.Typer(help="The recipes: one for each published row, and the demo.")
+recipes_app = typer.Typer(
+    help="The recipes: one for each published row, and two on characters, which need no download."
+)
 app.add_typer(recipes_app, name="recipes")
 data_app = typer.Typer(
     help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True

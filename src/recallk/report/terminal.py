@@ -61,12 +61,14 @@ def show_plan(console: Console, trainer: Trainer) -> None:
             f"with fewer than {config.items_per_class} images",
             soft_wrap=True,
         )
+    if config.batch_size not in (None, plan.images_per_step):
+        console.print(f"note      batches of {config.batch_size:,} images were asked for: there are no more classes")
     steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
     classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
     console.print(
         f"batch     {plan.images_per_step:,} images: {classes}, in chunks of {config.chunk_size}\n"
         f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch\n"
-        f"loss      {describe(config.loss)}\n"
+        f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}\n"
         f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
         f"{parameters / 1e6:.1f} million parameters",
         soft_wrap=True,
