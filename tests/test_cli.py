@@ -163,6 +163,7 @@ def wrong_weights(folder: Path) -> list[object]:
         (lambda folder: ["--data", folder, "--epochs", "0"], "epochs='0'"),
         (lambda folder: ["--data", folder, "--batch-size", "9"], "batch_size=9 is no multiple of items_per_class=4"),
         (lambda folder: ["nothing"], "no recipe 'nothing'"),
+        (lambda folder: [folder], "if it is the data, give --data"),
         (lambda folder: ["--resume", folder / "nowhere"], "no config.yaml"),
     ],
 )
@@ -240,6 +241,22 @@ def test_compare_ends_with_a_table_a_page_and_numbers(
     table = printed[printed.index("recall@1") :]
     assert "contrastive" in table
     assert "recall@k" in table
+    assert recallk("compare", "--from", run, "--from", run) == 2
+    assert "say with --run where" in capfd.readouterr().err
+    other = tmp_path / "other"
+    run.rename(other)
+    run.mkdir()
+    (other / "recall@k").rename(run / "recall@k")
+    both = tmp_path / "new" / "both"
+    assert recallk("compare", "--from", run, "--from", other, "--run", both) == 0
+    assert {line.split(",")[0] for line in (both / "comparison.csv").read_text().splitlines()[1:]} == {
+        "comparison: recall@k",
+        "other: contrastive",
+    }
+    capfd.readouterr()
+    (run / "recall@k").rename(other / "recall@k")
+    run.rmdir()
+    other.rename(run)
     (run / "comparison.html").unlink()
     assert recallk("compare", "--from", run) == 0
     again = capfd.readouterr().out

@@ -356,6 +356,7 @@ def _show_comparison(folders: Sequence[Path], into: Path) -> None:
 
     found = outcomes(folders)
     show_comparison(console, found)
+    into.mkdir(parents=True, exist_ok=True)
     page, numbers = into / "comparison.html", into / "comparison.csv"
     save_table(found, numbers)
     with console.status("writing the page"):

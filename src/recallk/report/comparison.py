@@ -101,9 +101,10 @@ def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:
     first = {name: measured[0] for name, measured in runs.items()}
     data = ComparisonData(
         title=path.parent.name,
-        note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. All that a "
-        "contender's name does not say is the same for each: network, data and their order, and the budget, in images "
-        "seen or in minutes. The learning rate of each is the best, on validation classes, of those that were tried.",
+        note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. Within a "
+        "comparison, all that a contender's name does not say is the same for each: network, data and their order, and "
+        "the budget, in images seen or in minutes. The learning rate of each is the best, on validation classes, of "
+        "those that were tried.",
         columns=columns,
         rows=rows,
         questions=_questions(dict(list(first.items())[:ANSWERING])) if first else [],

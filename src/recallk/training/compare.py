@@ -98,10 +98,7 @@ class Comparison:
         """
         plans = self._plans()
         if self.minutes is not None:
-            slowest = min(range(len(self.factors)), key=lambda n: self.factors[n])
-            yield from self._run(
-                self._job(plan, c, "pace", 1, SEARCH_SEED, self._rates(c)[slowest]) for c, plan in plans
-            )
+            yield from self._run(self._job(plan, c, "pace", 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
             plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, "pace")) is not None]
         epochs = {c.name: self._epochs(c, plan) for c, plan in plans}
         if len(self.factors) > 1:

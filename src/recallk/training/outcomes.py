@@ -24,7 +24,7 @@ class Outcome:
     results: Sequence[dict[str, Any]]
     images: Sequence[int]
     minutes: Sequence[float]
-    peaks: Sequence[int]  # bytes of the whole process, 0 where unknown
+    peaks: Sequence[int]  # bytes, of a GPU or of the whole process; 0 where unknown
     failures: Sequence[str]  # "seed-2: why"
 
     @property
@@ -60,6 +60,7 @@ class Outcome:
 def outcomes(folders: Sequence[Path]) -> list[Outcome]:
     """Return what the contenders in the folders reached, in the order of their recall; failures last.
 
+    Of several folders, a contender's name begins with its folder's.
     Raises InputError for a folder that holds no comparison.
     """
     found = []
@@ -69,16 +70,17 @@ def outcomes(folders: Sequence[Path]) -> list[Outcome]:
         )
         if not inside:
             raise InputError(f"{folder}: no comparison in this folder; give the --run of a recallk compare")
-        found += [_outcome(path) for path in dict.fromkeys(inside)]
+        before = f"{folder.name}: " if len(folders) > 1 else ""
+        found += [_outcome(path, before + path.name) for path in dict.fromkeys(inside)]
     return sorted(found, key=lambda outcome: -statistics.mean(outcome.recall) if outcome.results else math.inf)
 
 
-def _outcome(path: Path) -> Outcome:
+def _outcome(path: Path, name: str) -> Outcome:
     runs = [RunFolder(run) for run in sorted(path.iterdir()) if run.is_dir()]
     measured = [run for run in runs if run.path.name.startswith("seed-") and result_of(run) is not None]
     steps = [[row for row in run.history() if row["kind"] == "step"] for run in measured]
     return Outcome(
-        path.name,
+        name,
         measured[0].read_config().learning_rate if measured else None,
         sorted({float(found[1]) for run in runs if (found := re.fullmatch(r"rate-(.+)-\d+", run.path.name))}),
         measured,

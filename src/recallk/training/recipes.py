@@ -40,6 +40,8 @@ def find(name: str) -> Recipe:
         return _read(path)
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
+        if Path(name).exists():
+            raise InputError(f"{name} is no recipe; if it is the data, give --data {name}")
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise InputError(f"no recipe {name!r}: give a YAML file, or one of {names}")
     return _read(path)
