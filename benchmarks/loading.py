@@ -32,8 +32,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         files = _make(Path(folder), images)
         chunks = np.array_split(np.arange(images), images // CHUNK)
-        train = TrainView(files, SIZE, (0.08, 1.0), True, seed=1, epoch=1)
-        test = TestView(files, RESIZE, SIZE)
+        train = TrainView(files, SIZE, (0.08, 1.0), True, seed=1, epoch=1, interpolation="bilinear")
+        test = TestView(files, RESIZE, SIZE, "bilinear")
 
         def load(view: TrainView | TestView) -> Callable[[], object]:
             return lambda: sum(len(chunk) for chunk in read_chunks(view, chunks, workers))

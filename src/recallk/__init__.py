@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recallk.errors import InputError, RecallkError
+    from recallk.core.errors import InputError, RecallkError
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
     from recallk.models.embedder import load
@@ -15,15 +15,15 @@ __version__ = version("recallk")
 
 # imported when first used: `import recallk` and `recallk --help` are instant
 _HOMES = {
-    "InputError": "recallk.errors",
-    "RecallkError": "recallk.errors",
+    "InputError": "recallk.core.errors",
+    "RecallkError": "recallk.core.errors",
     "SimilarityMixup": "recallk.loss.mixup",
     "RecallAtKLoss": "recallk.loss.recall_at_k",
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "load": "recallk.models.embedder",
     "large_batch_backward": "recallk.training.large_batch",
 }
-_ROOMS = ("data", "evaluation", "loss", "models", "report", "training")
+_ROOMS = ("core", "data", "evaluation", "loss", "models", "report", "training")
 
 __all__ = [
     "InputError",

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from recallk.errors import InputError, RecallkError
+from recallk.core.errors import InputError, RecallkError
 from recallk.training.config import TrainConfig, make_config
 from recallk.training.contenders import (
     MIXUP,

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recallk.core.errors import InputError
 from recallk.data.glyphs import _classes, glyphs
 from recallk.data.record import Record
-from recallk.errors import InputError
 
 SIZE = 24  # not a multiple of the thumbnails' 16
 FONTS = 14  # fewer characters, to be fast; capitals of three alphabets are among them

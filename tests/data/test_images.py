@@ -73,14 +73,14 @@ def test_whole_files_pass_the_check(tmp_path: Path) -> None:
 
 
 def test_a_test_view_is_the_centre() -> None:
-    view = test_view(picture(), resize=24, size=16)
+    view = test_view(picture(), 24, 16, "bilinear")
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
-    assert torch.equal(view, test_view(picture(), resize=24, size=16))
+    assert torch.equal(view, test_view(picture(), 24, 16, "bilinear"))
 
 
 def test_a_train_view_is_a_function_of_seed_epoch_and_item() -> None:
     def view(seed: int, epoch: int, item: int) -> torch.Tensor:
-        return train_view(picture(), 16, (0.1, 0.5), True, seed=seed, epoch=epoch, item=item)
+        return train_view(picture(), 16, (0.1, 0.5), True, "bilinear", seed=seed, epoch=epoch, item=item)
 
     first = view(1, 2, 3)
     torch.manual_seed(99)  # the state of the process does not matter

@@ -23,7 +23,7 @@ def test_folders_within_folders(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/x/2.PNG", "b/y/3.jpeg", ".hidden/4.jpg", "b/x/.5.jpg"):
         save(tmp_path / name)
     (tmp_path / "a/notes.txt").write_text("passed over")
-    records = read_data(str(tmp_path))
+    records, _ = read_data(str(tmp_path))
     assert [(str(r.image.relative_to(tmp_path)), r.label) for r in records if isinstance(r.image, Path)] == [
         ("a/1.jpg", "a"),
         ("b/x/2.PNG", "b/x"),
@@ -39,7 +39,7 @@ def test_tables(tmp_path: Path, kind: str) -> None:
     else:
         columns = {"path": ["a.jpg", "b,c.jpg"], "label": ["007", "7"], "split": ["train", "test"]}
         parquet.write_table(pyarrow.table(columns), path)
-    assert read_data(str(path)) == [
+    assert read_data(str(path))[0] == [
         Record(tmp_path / "a.jpg", "007", "train"),
         Record(tmp_path / "b,c.jpg", "7", "test"),
     ]
@@ -47,7 +47,7 @@ def test_tables(tmp_path: Path, kind: str) -> None:
 
 def test_whole_number_labels_of_parquet(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"path": ["a", "b"], "label": [12, 3]}), tmp_path / "t.parquet")
-    assert [record.label for record in read_data(str(tmp_path / "t.parquet"))] == ["12", "3"]
+    assert [record.label for record in read_data(str(tmp_path / "t.parquet"))[0]] == ["12", "3"]
 
 
 def table(text: str) -> Callable[[Path], Path]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.evaluation.clustering import nmi
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.evaluation import metrics
 from recallk.evaluation.metrics import Array, labelled_embeddings, retrieval_metrics
 

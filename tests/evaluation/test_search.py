@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.evaluation import search
 from recallk.evaluation.search import Neighbours, blocks, inner_products, nearest
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recallk import recall_at_k_loss
+from recallk.core.precision import SETTINGS
 from recallk.loss import blocks, definition, streamed, symmetric, tiled
-from recallk.loss.precision import SETTINGS
 from recallk.loss.streamed import Problem, Sweep
 from recallk.loss.unit import unit_rows
 from tests.loss.problems import LossProblem, loss_problems

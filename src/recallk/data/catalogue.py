@@ -1,8 +1,8 @@
 """The benchmarks by name."""
 
+from recallk.core.errors import InputError
 from recallk.data import cars, cub, inaturalist, inshop, sop, vehicleid
 from recallk.data.benchmark import Benchmark
-from recallk.errors import InputError
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK for module in (cub, cars, sop, inaturalist, vehicleid, inshop)

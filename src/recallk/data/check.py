@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from recallk.core.errors import InputError
 from recallk.data.benchmark import Benchmark, Count, Findings, Problem
 from recallk.data.images import check_image
 from recallk.data.record import Record
-from recallk.errors import InputError
 
 OPENED = 1_000
 _BLOCK = 256  # images between two reports of progress

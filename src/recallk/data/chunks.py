@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 
 View = Callable[[int], Tensor]  # the number of an item -> (3, S, S) uint8
 

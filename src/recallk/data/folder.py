@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from recallk.core.errors import InputError
 from recallk.data.images import SUFFIXES
 from recallk.data.record import Record
-from recallk.errors import InputError
 
 
 def folder(root: Path) -> list[Record]:

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop, functional
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
+from recallk.data.record import Interpolation
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 _TRAILERS = {"JPEG": (b"\xff\xd9",), "PNG": (b"IEND\xaeB`\x82",), "GIF": (b";",)}
@@ -48,9 +49,10 @@ def check_image(path: Path) -> None:
         raise _unreadable(path, error) from None
 
 
-def test_view(image: Image.Image, resize: int, size: int) -> Tensor:
+def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Tensor:
     """Return `(3, size, size)` uint8: the shorter side resized to `resize`, the centre cropped."""
-    return _pixels(functional.center_crop(functional.resize(image, [resize]), [size, size]))
+    resized = functional.resize(image, [resize], InterpolationMode(interpolation))
+    return _pixels(functional.center_crop(resized, [size, size]))
 
 
 test_view.__test__ = False  # type: ignore[attr-defined]
@@ -61,6 +63,7 @@ def train_view(
     size: int,
     crop_scale: tuple[float, float],
     horizontal_flip: bool,
+    interpolation: Interpolation,
     *,
     seed: int,
     epoch: int,
@@ -74,7 +77,7 @@ def train_view(
     mirrored = horizontal_flip and bool(torch.rand(()) < 0.5)
     torch.set_rng_state(state)
     box = (left, top, left + width, top + height)
-    view = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    view = image.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
     return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
 
 

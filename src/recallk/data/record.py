@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How an image is scaled."""
 
 
 @dataclass(frozen=True, slots=True)

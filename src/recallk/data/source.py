@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.data import table
 from recallk.data.benchmark import Findings, Problem
 from recallk.data.catalogue import benchmark_named
@@ -17,7 +19,6 @@ from recallk.data.folder import folder
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
 from recallk.data.record import Record
-from recallk.errors import InputError
 
 OPENED = 2_000
 """Images that are opened before a training starts: more would keep a person waiting."""
@@ -37,16 +38,19 @@ class Part:
         return [record.image for record in self.records]
 
 
-def read_data(data: str) -> list[Record]:
-    """Return the records of "glyphs", of a folder with a folder per class, or of a CSV or Parquet table."""
+def read_data(data: str) -> tuple[list[Record], list[Problem]]:
+    """Return the records of "glyphs", of a folder with a folder per class, or of a CSV or Parquet table.
+
+    And what is worth knowing about them.
+    """
     if data == "glyphs":
-        return glyphs()
-    path = Path(data).expanduser()
+        return glyphs(), []
+    path = user_path(data)
     if path.suffix.lower() in table.SUFFIXES:
-        return table.table(path)
+        return table.table(path), []
     if path.is_file():
         raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
-    return folder(path)
+    return folder(path), []
 
 
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Problem]]:
@@ -56,7 +60,7 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Problem]]:
     """
     benchmark = benchmark_named(name)
     findings = Findings()
-    records = benchmark.read(Path(root).expanduser(), findings)
+    records = benchmark.read(user_path(root), findings)
     if findings.errors:
         others = findings.error_count - 1
         more = f" (and {others:,} more: recallk data check {name} --data {root} shows them)" if others else ""

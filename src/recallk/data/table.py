@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow
 from pyarrow import csv, parquet
 
+from recallk.core.errors import InputError
 from recallk.data.record import Record
-from recallk.errors import InputError
 
 SUFFIXES = frozenset({".csv", ".parquet"})
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.data.images import read_image, test_view, train_view
+from recallk.data.record import Interpolation
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class TestView:
     images: Sequence[Path | NDArray[np.uint8]]
     resize: int
     size: int
+    interpolation: Interpolation
 
     def __call__(self, item: int) -> Tensor:
         """Read item number `item`."""
-        return test_view(read_image(self.images[item]), self.resize, self.size)
+        return test_view(read_image(self.images[item]), self.resize, self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,18 @@ class TrainView:
     horizontal_flip: bool
     seed: int
     epoch: int
+    interpolation: Interpolation
 
     def __call__(self, item: int) -> Tensor:
         """Read item number `item`."""
         image = read_image(self.images[item])
         return train_view(
-            image, self.size, self.crop_scale, self.horizontal_flip, seed=self.seed, epoch=self.epoch, item=item
+            image,
+            self.size,
+            self.crop_scale,
+            self.horizontal_flip,
+            self.interpolation,
+            seed=self.seed,
+            epoch=self.epoch,
+            item=item,
         )

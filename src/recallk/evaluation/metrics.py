@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.evaluation.search import SCORES_AT_ONCE, blocks, inner_products, nearest
 
 Array = Tensor | np.ndarray[Any, Any]

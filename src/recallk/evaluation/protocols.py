@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.evaluation.metrics import retrieval_metrics
 
 Indexes = NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.loss.scratch import Scratch
 
 Relatives = Literal["keep", "exclude"]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
+from recallk.core.precision import full_precision
 from recallk.loss import definition, streamed, symmetric, tiled
 from recallk.loss.mixup import Relatives, SimilarityMixup
-from recallk.loss.precision import full_precision
 from recallk.loss.unit import unit_rows
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]

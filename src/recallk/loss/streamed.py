@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recallk.core.precision import full_precision
 from recallk.loss.mixup import Mixing, related
-from recallk.loss.precision import full_precision
 from recallk.loss.relevance import Relevance, relevance
 
 

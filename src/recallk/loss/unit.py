@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recallk.loss.precision import full_precision
+from recallk.core.precision import full_precision
 
 EPSILON = 1e-12  # PyTorch's: a shorter row is divided by it
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recallk.core.precision import full_precision
 from recallk.loss.definition import loss_of_a_query, rankings
-from recallk.loss.precision import full_precision
 from recallk.loss.recall_at_k import RecallAtKLoss
 
 LEAST = 0.01  # of the largest

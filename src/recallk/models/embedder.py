@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recallk.core.errors import InputError
 from recallk.data.chunks import read_chunks
 from recallk.data.views import TestView
-from recallk.errors import InputError
 from recallk.models.pooling import Pool
 from recallk.models.settings import EmbedderSettings
 
@@ -62,7 +62,7 @@ class Embedder(nn.Module):
         Raises InputError, with the path, for a file that is missing, broken, or no image.
         """
         sources = [Path(image) if isinstance(image, str) else image for image in images]
-        view = TestView(sources, self.settings.resize, self.settings.image_size)
+        view = TestView(sources, self.settings.resize, self.settings.image_size, self.settings.interpolation)
         chunks = np.array_split(np.arange(len(sources)), range(chunk_size, len(sources), chunk_size))
         training, device = self.training, self.mean.device
         self.eval()

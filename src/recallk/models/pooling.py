@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.models.settings import Pooling
 
 

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from recallk.data.record import Interpolation
+
 Pooling = Literal["average", "gem", "token"]
 
 
@@ -26,6 +28,7 @@ class EmbedderSettings(BaseModel):
             description="shorter side before the centre crop at test; by default 8/7 of image_size",
         ),
     ]
+    interpolation: Annotated[Interpolation, Field(description="how images are scaled")] = "bilinear"
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "EmbedderSettings":

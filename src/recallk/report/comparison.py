@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from recallk.core.files import write_file
 from recallk.models.embedder import load
 from recallk.report.answers import answers
 from recallk.report.figures import Chart, Floats, comparison_chart, interval_chart
 from recallk.report.page import render
 from recallk.report.pictures import Retrieval
-from recallk.training.checkpoint import RunFolder, replace_file
+from recallk.training.checkpoint import RunFolder
 from recallk.training.outcomes import Outcome, interval
 from recallk.training.plan import read
 
@@ -91,7 +92,7 @@ def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
                         + [f"{result[name]:.6f}" for name in names]
                     )
 
-    replace_file(path, write)
+    write_file(path, write)
 
 
 def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:

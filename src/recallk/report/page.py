@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
+from recallk.core.files import write_file
 from recallk.report.figures import loss_chart, recall_chart, similarity_chart, usable_chart
 from recallk.report.pictures import Retrieval
-from recallk.training.checkpoint import replace_file
 
 _THUMBNAIL = 160  # pixels of the longest side: sharp on a dense screen, and a few kB
 _TINY = 64  # up to here the very pixels are kept, and the browser enlarges them without blur
@@ -58,7 +58,7 @@ def render(template: str, path: Path, **values: object) -> None:
     environment.filters["thumbnail"] = _thumbnail
     environment.filters["tiny"] = _is_tiny
     page = environment.get_template(template).render(**values)
-    replace_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
+    write_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
 
 
 def _is_tiny(image: Image.Image) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from recallk.training.checkpoint import replace_file
+from recallk.core.files import write_file
 
 # Blue and vermilion are told apart with every kind of colour vision, and on white by their lightness too.
 RIGHT, WRONG, NEUTRAL = "#0063a6", "#d35400", "#c3c8ce"
@@ -101,7 +101,7 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
         top += rows * CELL + GAP
     if judged:
         _legend(picture, height - MARGIN - 14)
-    replace_file(path, lambda unfinished: picture.save(unfinished, format="PNG"))
+    write_file(path, lambda unfinished: picture.save(unfinished, format="PNG"))
 
 
 def _unlike(name: str, label: str) -> str:

@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
+from recallk.core.files import write_file
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 
 Row = dict[str, Any]
@@ -85,11 +85,4 @@ class RunFolder:
     def forget_after(self, epoch: int) -> None:
         """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
         rows = [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"]
-        replace_file(self.metrics, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows)))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, then move it there in one step."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    write(unfinished)
-    unfinished.replace(path)
+        write_file(self.metrics, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows)))

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from recallk.errors import InputError, RecallkError
+from recallk.core.errors import InputError, RecallkError
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.training.contenders import SET_BY_COMPARISONS, Contender

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.models.settings import EmbedderSettings
 from recallk.training.loss_catalogue import CATALOGUE, OURS, Loss, checked, entry_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.training.config import TrainConfig, read_config
 
 FOLDER = Path(__file__).parents[1] / "ablations"

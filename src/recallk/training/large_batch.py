@@ -10,7 +10,7 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 
 BatchNorm = Literal["frozen", "per-chunk"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]

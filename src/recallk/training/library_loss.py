@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 
 
 class LibraryLoss(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 
 OURS = "recall@k"
 MOST_BYTES = 8e9

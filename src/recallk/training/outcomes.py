@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.training.checkpoint import Row, RunFolder
 
 

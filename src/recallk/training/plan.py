@@ -127,7 +127,7 @@ def read(config: TrainConfig) -> Data:
     notes: Sequence[Problem] = ()
     tests: Sequence[TestSet]
     if config.dataset == "own":
-        given = read_data(config.data)
+        given, notes = read_data(config.data)
         records = split_classes(given, config.test_fraction, config.split_seed)
         tests, split_by_us = (TestSet("", "test"),), given[0].split is None
     else:
@@ -144,7 +144,7 @@ def read(config: TrainConfig) -> Data:
 
 def all_of(data: str) -> TestImages:
     """Return own images that all search each other. Raises InputError as `read`."""
-    images = part(read_data(data), None)
+    images = part(read_data(data)[0], None)
     check_test_positives(images)
     return TestImages(images, [Search("", np.arange(len(images.labels)))])
 

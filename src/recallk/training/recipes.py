@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 from recallk.training.config import TrainConfig, make_config, read_config
 from recallk.training.loss_catalogue import describe
 

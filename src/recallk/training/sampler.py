@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recallk.errors import InputError
+from recallk.core.errors import InputError
 
 LARGEST_DEFAULT = 4000  # the paper's batch
 

@@ -12,17 +12,18 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from recallk.core.errors import InputError
+from recallk.core.files import write_file
 from recallk.data.chunks import read_batches
 from recallk.data.images import mixed_seed
 from recallk.data.source import Part
 from recallk.data.views import TrainView
-from recallk.errors import InputError
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.loss.usable import usable_share
 from recallk.models.embedder import Embedder, build
-from recallk.training.checkpoint import Row, RunFolder, replace_file
+from recallk.training.checkpoint import Row, RunFolder
 from recallk.training.config import TrainConfig
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.losses import build_loss
@@ -125,7 +126,7 @@ class Trainer:
     def _keep_if_best(self, epoch: int) -> None:
         """Keep the model of the best epoch so far beside the checkpoint."""
         if self.chosen_epoch() == epoch:
-            replace_file(self.folder.best(epoch), self._write_weights)
+            write_file(self.folder.best(epoch), self._write_weights)
 
     def _forget_others(self) -> None:
         """Only now: an interruption before the checkpoint goes back to an earlier choice."""
@@ -144,7 +145,7 @@ class Trainer:
         """Measure the chosen model and save it."""
         epoch = self.chosen_epoch()
         self.embedder.load_state_dict(load_file(self.folder.best(epoch)))
-        replace_file(self.folder.model, self._write_weights)
+        write_file(self.folder.model, self._write_weights)
         if self._latest.get("epoch") == epoch:  # just measured
             return self._log(**self._latest | {"kind": "result"})
         return self._evaluate(epoch, kind="result")
@@ -157,7 +158,13 @@ class Trainer:
         config, plan = self.config, self.plan
         torch.manual_seed(mixed_seed(config.seed, epoch))
         view = TrainView(
-            plan.train.images, config.image_size, config.crop_scale, config.horizontal_flip, config.seed, epoch
+            plan.train.images,
+            config.image_size,
+            config.crop_scale,
+            config.horizontal_flip,
+            config.seed,
+            epoch,
+            config.interpolation,
         )
         batches = list(plan.sampler.epoch(epoch))
         stream = read_batches(
@@ -224,7 +231,7 @@ class Trainer:
 
     def _save(self, epoch: int) -> None:
         state = self._state() | {"epoch": epoch}
-        replace_file(self.folder.checkpoint, lambda path: self.fabric.save(path, state))
+        write_file(self.folder.checkpoint, lambda path: self.fabric.save(path, state))
 
     def _restore(self) -> int:
         if not self.folder.checkpoint.is_file():

@@ -1,0 +1,114 @@
+"""Files: whatever goes wrong is one line, and what is written is there as a whole or not at all."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from recallk.core.errors import InputError, RecallkError
+from recallk.core.text import one_line
+
+T = TypeVar("T")
+
+UNFINISHED = ".unfinished"
+"""At the end of a name: a file that is being written, or was when its process ended."""
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path as a person types it, `~` included. Raises InputError where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text}: {one_line(error)}; write the path out") from None
+
+
+def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
+    """Return what `parse` makes of a file.
+
+    Raises InputError, one line, for whatever goes wrong: "PATH: no such file", or "PATH: not WHAT (why); REMEDY".
+    Pipes, devices and folders are refused before they are opened.
+    """
+    try:
+        require_file(path)
+        return parse(path)
+    except (RecallkError, KeyboardInterrupt, SystemExit):
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({why(error)}); {remedy}") from None
+    except BaseException as error:  # libraries raise whatever their parts raise, a panic of Rust among it
+        raise InputError(f"{path}: not {what} ({one_line(error)}); {remedy}") from None
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError where there is no file, or what is there is no regular one (reading a pipe never ends)."""
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise InputError(f"{path}: {'no such file' if missing else f'cannot be read ({why(error)})'}") from None
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{path}: {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, not a file")
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside its place, and move it there in one step, once it is on the disk.
+
+    A power cut leaves the old file or the new one. Raises InputError, one line, where it cannot be written; the old
+    file is then as it was.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with writing(path):
+        try:
+            unfinished.unlink(missing_ok=True)  # left over from a process that was killed; may be a link
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            mode = stat.S_IMODE(unfinished.stat().st_mode)
+            write(unfinished)
+            unfinished.chmod(mode)  # some libraries make files that only their owner may read
+            _sync(unfinished)
+            unfinished.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, as `write_file`."""
+    write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever keeps a file or folder from being written inside into InputError, one line."""
+    try:
+        yield
+    except RecallkError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({why(error)}); choose another place, or make room") from None
+    except Exception as error:  # as PyTorch and safetensors say that a disk is full
+        raise InputError(f"{path}: cannot be written ({one_line(error)})") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it. Raises InputError, one line, where that cannot be."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def why(error: BaseException) -> str:
+    """Return the system's own words for an error, such as "Permission denied"."""
+    return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

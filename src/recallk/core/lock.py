@@ -1,0 +1,58 @@
+"""One process at a time in a folder."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recallk.core.errors import InputError
+from recallk.core.files import make_folder, writing
+from recallk.core.text import shown
+
+_held: set[Path] = set()  # the system's lock is the process's: it would let a second thread in
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process, and every other caller in this one, out of a folder while the context lasts.
+
+    The lock is the file `.lock` in it, made with the folder where need be, and gone afterwards. It ends with its
+    process, whatever ends that. Raises InputError, saying who holds it, where it is held already.
+    """
+    path = folder.absolute() / ".lock"
+    make_folder(folder)
+    if path in _held:
+        raise InputError(f"{folder}: in use by this very process; wait until that has ended")
+    with writing(path):
+        descriptor = _open(path)
+    try:
+        _held.add(path)
+        yield
+    finally:
+        _held.discard(path)
+        path.unlink(missing_ok=True)  # while it is held: nobody else can be removing it
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = shown(os.read(descriptor, 200).decode("utf-8", "replace")) or "another process"
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError | PermissionError):
+                raise
+            raise InputError(f"{path.parent}: in use by {holder}; wait until it ends, or choose another") from None
+        try:
+            still_there = os.path.samestat(os.fstat(descriptor), path.stat())
+        except FileNotFoundError:
+            still_there = False
+        if still_there:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return descriptor
+        os.close(descriptor)  # it was removed by its holder between our opening and our locking it

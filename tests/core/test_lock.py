@@ -1,0 +1,47 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recallk import InputError
+from recallk.core.lock import locked
+
+HOLD = "import sys, time; from pathlib import Path; from recallk.core.lock import locked\n" \
+    "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"  # fmt: skip
+
+
+def test_one_at_a_time_in_a_process(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        with pytest.raises(InputError, match="in use by this very process"), locked(tmp_path / "run"):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    assert not list((tmp_path / "run").iterdir())
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_another_process_is_kept_out_until_it_is_killed(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    try:
+        with pytest.raises(InputError, match=f"in use by process {process.pid} on "), locked(tmp_path):
+            pass
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("keep")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "run"):
+        pass
+    assert (tmp_path / "precious").read_text() == "keep"
