@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow wheel check bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recallk needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -14,8 +14,18 @@ BIN := .venv/bin
 demo: .venv/ready  ## train on characters, about three minutes, no download
 	@$(BIN)/recallk demo --overwrite
 
-test: .venv/ready  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+test: .venv/ready  ## all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
+
+test-slow: .venv/ready  ## the slow ones: thousands of generated cases, kills
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m slow
+
+wheel: .venv/ready  ## build the wheel, install it into an empty environment and use it there
+	rm -rf build  # what an earlier version left there would be packed too
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	build/wheel/env/bin/python -I tests/installed.py
 
 check: .venv/ready  ## style, types, direction of imports
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from recallk import InputError
-from recallk.cli import show_recipe
+from recallk.cli.recipes import show_recipe
 from recallk.training.config import TrainConfig, make_config
 from recallk.training.recipes import Recipe, differences, find, origin, shipped
 from recallk.training.sampler import make_sampler

@@ -1,0 +1,66 @@
+"""What a person sees while a command works: on a terminal a bar, in a log file a line now and then."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recallk.core.text import shown
+
+SILENCE = 10.0  # seconds between two lines of a log
+Advance = Callable[[int, int | None, str], None]
+"""Takes how many are done, of how many (None: as before), and a note."""
+
+console = Console(highlight=False, markup=False, emoji=False)  # names and labels are printed as they are
+
+
+def say(line: str, style: str | None = None) -> None:
+    """Print a line that may hold names that somebody else chose: as text, and unbroken, to be copied."""
+    console.print(shown(line), style=style, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None, note: str = "") -> Iterator[Advance]:
+    """Show how far something has come; the yielded function is told."""
+    if not console.is_terminal:
+        yield _log(what, total)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total, note=note)
+        yield lambda done, of, told: bar.update(task, completed=done, total=total if of is None else of, note=told)
+
+
+def _log(what: str, total: int | None) -> Advance:
+    begun = last = time.perf_counter()
+
+    def told(done: int, of: int | None, note: str) -> None:
+        nonlocal last, total
+        total = total if of is None else of
+        now = time.perf_counter()
+        if now - last >= SILENCE or (done == total and now - begun >= 1):
+            last = now
+            among = "" if total is None else f" of {total:,}"
+            say(f"{what}  {done:,}{among}  {note}".rstrip())
+
+    return told
+
+
+def counted(advance: Advance) -> Callable[[int], None]:
+    """Return a function that takes how many more are done."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(done, None, "")
+
+    return more

@@ -1,0 +1,92 @@
+"""The application: its commands, and how whatever goes wrong ends in one line."""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from recallk.cli import compare, data, evaluate, recipes, search, train
+from recallk.core.errors import RecallkError
+from recallk.core.files import why
+from recallk.core.text import one_line, shown
+
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+app = typer.Typer(
+    name="recallk",
+    help="Train embedding models for retrieval directly on recall@k.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.add_typer(recipes.app, name="recipes")
+app.command()(search.search)
+app.add_typer(data.app, name="data")
+# click's, wherever this version of typer keeps it
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+@app.callback(invoke_without_command=True)
+def _recallk(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False,
+) -> None:
+    if version:
+        from recallk import __version__
+
+        print(f"recallk {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False, prog_name="recallk")
+        sys.stdout.flush()
+        if code == INTERRUPTED:  # some versions of typer say it so
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except RecallkError as error:
+        _fail(str(error))
+    except _UsageError as error:
+        _fail(error.format_message())  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        print("recallk: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _fail(f"{where}{why(error)}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(f"out of memory ({one_line(error)}); lower --chunk-size, or --image-size, or take a smaller network")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(message: str) -> None:
+    print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _terminate(*_: object) -> None:
+    """End as Ctrl-C does, with everything closed and released."""
+    print("recallk: terminated", file=sys.stderr)
+    raise SystemExit(TERMINATED)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, without importing it
+        or "allocate memory" in str(error)
+    )

@@ -1,0 +1,93 @@
+"""One option for each key of the configuration, made in one place."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.markup import escape
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.training.config import TrainConfig
+
+DIGITS = 9
+Overrides = str | bool | None
+"""What a person typed for a key: its text, a flag, or nothing."""
+
+
+def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each key of the configuration, as its `overrides`."""
+    own = inspect.signature(command).parameters.values()
+    parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    for name, field in TrainConfig.model_fields.items():
+        if name != "recipe":  # a command's argument
+            kind, annotation = inspect.Parameter.KEYWORD_ONLY, _option(name, field)
+            parameters.append(inspect.Parameter(name, kind, default=None, annotation=annotation))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def given(overrides: dict[str, Overrides]) -> dict[str, Any]:
+    """Return the options that were typed; commas make a list where the key takes several values."""
+    typed: dict[str, Any] = {}
+    for name, text in overrides.items():
+        if isinstance(text, str) and _takes_several(TrainConfig.model_fields[name].annotation):
+            # one value of a key that takes one or several is one
+            several = "," in text or not _takes_one(TrainConfig.model_fields[name].annotation)
+            typed[name] = [part.strip() for part in text.split(",")] if several else text
+        elif text is not None:
+            typed[name] = text
+    return typed
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Return the numbers, from 1, that a person typed with commas between. Raises InputError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) <= DIGITS and int(part) for part in parts):
+        raise InputError(f"{option} {text}: whole numbers from 1, with commas between")
+    return tuple(map(int, parts))
+
+
+def typed_options(context: typer.Context) -> list[str]:
+    """Return the names of the options and arguments that a person typed, those left at their defaults not."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+
+
+def with_whole_path(config: TrainConfig) -> TrainConfig:
+    """Let the data be found from wherever the run is looked at later."""
+    source = user_path(config.data)
+    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
+
+
+def name_of(recipe: str | None, config: TrainConfig) -> str:
+    """Return a name for a run of this recipe, or on this data."""
+    return Path(recipe or config.data).stem or "run"
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    typed = f"--{name.replace('_', '-')}"
+    default = "" if field.default is None or field.default is PydanticUndefined else f"[{_as_typed(field.default)}]"
+    choices = ", ".join(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else ""
+    about = escape(" ".join(filter(None, (field.description, choices and f"({choices})", default))))
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(f"{typed}/--no-{typed[2:]}", help=about, show_default=False)]
+    return Annotated[str | None, typer.Option(typed, help=about, show_default=False, metavar="VALUE")]
+
+
+def _as_typed(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _takes_several(annotation: object) -> bool:
+    return any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
+
+
+def _takes_one(annotation: object) -> bool:
+    return get_origin(annotation) is not tuple

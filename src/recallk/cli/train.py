@@ -1,0 +1,138 @@
+"""`recallk demo` and `recallk train`: from a recipe and options to a finished run."""
+
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recallk.cli.console import console, progress, say
+from recallk.cli.options import Overrides, given, name_of, with_config_options, with_whole_path
+from recallk.core.errors import InputError
+from recallk.training.config import TrainConfig, make_config
+from recallk.training.recipes import find
+
+if TYPE_CHECKING:
+    from recallk.training.checkpoint import RunFolder
+    from recallk.training.trainer import Trainer
+
+WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
+"""Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
+
+
+def demo(
+    run: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo in this folder")] = False,
+) -> None:
+    """Train on characters in matplotlib's typefaces, without a download, in about three minutes."""
+    config = make_config(find("demo").values)
+    if overwrite:
+        from recallk.training.checkpoint import RunFolder
+
+        RunFolder(run).clear(recipe="demo")
+    _train(config, run)
+
+
+@with_config_options
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe's name, or a YAML file")] = None,
+    run: Annotated[Path | None, typer.Option(help="folder of the run  [runs/NAME]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="continue the run in this folder, to its end or, with more --epochs, beyond")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
+    **overrides: Overrides,
+) -> None:
+    """Train on a folder of images (a folder per class), or on a CSV or Parquet table (path,label[,split])."""
+    if resume is not None:
+        if recipe or run or dry_run or given(overrides).keys() - WHEN_RESUMED:
+            allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))
+            raise InputError(f"--resume continues a run as it was configured: beside it only {allowed} may be given")
+        from recallk.training.checkpoint import RunFolder
+
+        there = RunFolder(resume).read_config()
+        changed = make_config(there.model_dump(), given(overrides))
+        _train(with_whole_path(changed) if "data" in given(overrides) else changed, resume, resume=True)
+        return
+    config = with_whole_path(make_config(find(recipe).values if recipe else {}, given(overrides)))
+    _train(config, run or Path("runs") / name_of(recipe, config), dry_run=dry_run)
+
+
+def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool = False) -> None:
+    from recallk.training.checkpoint import RunFolder
+
+    folder = RunFolder(run)
+    if not resume and not dry_run:
+        folder.require_free()
+    with console.status("reading the data"):
+        from recallk.report import terminal
+        from recallk.training.plan import prepare, prepare_again
+        from recallk.training.trainer import Trainer
+
+        trainer = Trainer(prepare_again(config, folder) if resume else prepare(config), folder)
+    terminal.show_plan(console, trainer)
+    if dry_run:
+        terminal.show_memory(console, trainer)
+        return
+    started = time.perf_counter()
+    with _told_how_to_go_on(folder):
+        _follow(trainer, resume)
+    terminal.show_result(console, trainer)
+    with console.status("writing the report"):
+        from recallk.report.run import report_run
+
+        report_run(trainer)
+    now, before = time.perf_counter() - started, folder.seconds_before(resume)
+    since = f", {_minutes(now)} of it since it was resumed" if before else ""
+    say(f"{_minutes(before + now)} in all{since}; the run is in {run}")
+    say(f"look at   {run / 'report.html'}")
+    say(f"search    recallk search {_typed(run)} --gallery FOLDER IMAGE...")
+
+
+@contextmanager
+def _told_how_to_go_on(folder: "RunFolder") -> Iterator[None]:
+    """Whatever ends a run early, say how it is continued, where it can be."""
+    try:
+        yield
+    except BaseException:
+        if folder.config.is_file():
+            say(f"continue with   recallk train --resume {_typed(folder.path)}")
+        raise
+
+
+def _follow(trainer: "Trainer", resume: bool) -> None:
+    """Train, and show how it goes."""
+    config = trainer.config
+    start = "untrained" if config.weights == "none" else "start"
+    width = 9 if trainer.plan.validation is None else 21
+    with progress("training", trainer.plan.steps, "evaluating the start") as advance:
+        done = 0
+        for row in trainer.rows(resume=resume):
+            if row["kind"] == "step":
+                done, rate = row["step"], row["images"] / row["seconds"]
+                note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
+                advance(done, None, note)
+            elif row["kind"] == "result":
+                say(f"kept      epoch {row['epoch']}, {trainer.plan.how_chosen}")
+            else:
+                when = f"epoch {row['epoch']}" if row["epoch"] else start
+                if trainer.plan.validation is not None:
+                    when = f"{when:<9}  {'validation' if row['kind'] == 'validation' else 'test'}"
+                recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
+                ks = ",".join(map(str, config.evaluate_ks))
+                line = f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
+                say(line)
+                advance(done, None, "")
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def _typed(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
