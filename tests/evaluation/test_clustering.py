@@ -50,5 +50,5 @@ def test_collapsed_embeddings_have_a_value() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(InputError, match=r"embeddings have 3 rows but their labels have shape \(2,\)"):
+    with pytest.raises(InputError, match=r"labels have shape \(2,\), embeddings have 3 rows"):
         nmi(np.ones((3, 2)), np.zeros(2, dtype=int))

@@ -14,7 +14,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from recallk.core.errors import InputError
 from recallk.evaluation import metrics
-from recallk.evaluation.metrics import Array, labelled_embeddings, retrieval_metrics
+from recallk.evaluation.metrics import retrieval_metrics, unit_embeddings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -168,7 +168,7 @@ def test_any_precision_and_scale(dtype: torch.dtype, scale: float) -> None:
 
 
 def test_extreme_scales_are_normalised() -> None:
-    rows, _ = labelled_embeddings(np.array([[3e300, 4e300], [3e-300, 4e-300], [0.0, 0.0]]), np.arange(3))
+    rows, _ = unit_embeddings(np.array([[3e300, 4e300], [3e-300, 4e-300], [0.0, 0.0]]), np.arange(3))
     torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]))
 
 
@@ -215,27 +215,36 @@ BAD = np.where(np.arange(6)[:, None] < 2, np.nan, ROWS)
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "labels too short": (
         lambda: retrieval_metrics(ROWS, LABELS[:5]),
-        r"embeddings have 6 rows but their labels have shape \(5,\)",
+        r"labels have shape \(5,\), embeddings have 6 rows",
     ),
     "labels 2-D": (lambda: retrieval_metrics(ROWS, LABELS[:, None]), r"labels have shape \(6, 1\)"),
-    "labels of floats": (lambda: retrieval_metrics(ROWS, LABELS * 1.0), "must be integers, got torch.float64"),
-    "labels of words": (lambda: retrieval_metrics(ROWS, np.array(list("aabbcc"))), "got an array of <U1"),
+    "labels of floats": (lambda: retrieval_metrics(ROWS, LABELS * 1.0), "labels are float64: integers are needed"),
+    "labels of words": (
+        lambda: retrieval_metrics(ROWS, np.array(list("aabbcc"))),
+        "labels are strings: integers are needed; number the classes",
+    ),
     "gallery labels": (
         lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS[:2]),
-        r"gallery have 6 rows but their labels have shape \(2,\)",
+        r"gallery_labels have shape \(2,\), gallery have 6 rows",
     ),
-    "NaN": (lambda: retrieval_metrics(BAD, LABELS), "embeddings hold NaN or infinite values in 2 of 6 rows"),
+    "NaN": (
+        lambda: retrieval_metrics(BAD, LABELS),
+        "2 of 6 rows of the embeddings hold NaN or infinity: after steps of training, lower",
+    ),
     "infinite": (
         lambda: retrieval_metrics(ROWS, LABELS, BAD * np.inf, LABELS),
-        "gallery hold NaN or infinite values in 6 of 6 rows",
+        "6 of 6 rows of the gallery hold NaN or infinity",
     ),
     "dimensions": (
         lambda: retrieval_metrics(ROWS, LABELS, ROWS[:, :2], LABELS),
         "embeddings have 3 dimensions but the gallery has 2",
     ),
-    "1-D": (lambda: retrieval_metrics(ROWS[:, 0], LABELS), r"must be 2-D \(items, dimensions\), got shape \(6,\)"),
-    "integers": (lambda: retrieval_metrics(ROWS.astype(int), LABELS), "must be floating-point numbers"),
-    "empty": (lambda: retrieval_metrics(ROWS[:0], LABELS[:0]), r"embeddings are empty \(shape \(0, 3\)\)"),
+    "1-D": (lambda: retrieval_metrics(ROWS[:, 0], LABELS), r"have shape \(6,\): \(items, dimensions\) is needed"),
+    "integers": (
+        lambda: retrieval_metrics(ROWS.astype(int), LABELS),
+        "embeddings are int64: floating-point numbers are needed",
+    ),
+    "empty": (lambda: retrieval_metrics(ROWS[:0], LABELS[:0]), r"embeddings are empty, of shape \(0, 3\)"),
     "empty gallery": (lambda: retrieval_metrics(ROWS, LABELS, ROWS[:0], LABELS[:0]), "gallery are empty"),
     "no gallery labels": (lambda: retrieval_metrics(ROWS, LABELS, ROWS), "give both or neither"),
     "no gallery": (lambda: retrieval_metrics(ROWS, LABELS, None, LABELS), "give both or neither"),
@@ -258,9 +267,8 @@ def test_mistakes_are_named(mistake: str) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_agrees_with_cpu() -> None:
-    rows: Array = torch.randn(500, 32)
+    rows = torch.randn(500, 32)
     labels = torch.arange(500) % 60
-    assert isinstance(rows, torch.Tensor)
     expected = retrieval_metrics(rows, labels)
     assert retrieval_metrics(rows.cuda(), labels) == pytest.approx(expected, abs=1e-6)
     apart = retrieval_metrics(rows.cuda(), labels, rows, labels.cuda())

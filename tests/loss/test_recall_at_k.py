@@ -20,7 +20,7 @@ NAN[3, 1] = float("nan")
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((X, LABELS[:7]), {}, r"labels have shape \(7,\) for 8 embeddings"),
+        ((X, LABELS[:7]), {}, r"labels have shape \(7,\), embeddings have 8 rows"),
         ((X, LABELS.float()), {}, "labels are float32: integers are needed"),
         ((X, LABELS > 1), {}, "labels are bool: integers are needed"),
         ((X, LABELS, X, LABELS > 1), {}, "gallery_labels are bool: integers are needed"),
@@ -34,7 +34,7 @@ NAN[3, 1] = float("nan")
         ((X, LABELS, X[:, :3], LABELS), {}, "3 dimensions, the queries 4"),
         ((X, LABELS, NAN, LABELS), {}, "rows of the gallery"),
         ((X, LABELS), {"ks": ()}, "at least one"),
-        ((X, LABELS), {"ks": (0, 1)}, "each 1 or more"),
+        ((X, LABELS), {"ks": (0, 1)}, "an integer of at least 1, got 0"),
         ((X, LABELS), {"rank_temperature": 0}, "temperatures are above 0"),
         ((X, LABELS), {"recall_temperature": (1, 2)}, "2 values for 5 ks"),
         ((X, LABELS), {"recall_temperature": (1, 2, 3, 4, -1)}, "temperatures are above 0"),

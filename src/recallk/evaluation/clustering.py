@@ -7,13 +7,14 @@ import faiss  # isort: skip
 import numpy as np
 from numpy.typing import NDArray
 
-from recallk.evaluation.metrics import Array, labelled_embeddings
+from recallk.core.arrays import ArrayLike
+from recallk.evaluation.metrics import unit_embeddings
 
 _ITERATIONS = 20
 
 
 @torch.no_grad()
-def nmi(embeddings: Array, labels: Array, seed: int = 0) -> float:
+def nmi(embeddings: ArrayLike, labels: ArrayLike, seed: int = 0) -> float:
     """Cluster the embeddings into as many clusters as there are classes and compare the two.
 
     k-means is FAISS's, 20 iterations on all L2-normalised embeddings, always on the CPU. It depends on its random
@@ -31,7 +32,7 @@ def nmi(embeddings: Array, labels: Array, seed: int = 0) -> float:
         InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
 
     """
-    rows, classes = labelled_embeddings(embeddings, labels)
+    rows, classes = unit_embeddings(embeddings, labels)
     truth = classes.cpu().numpy()
     from sklearn.metrics import normalized_mutual_info_score  # not above: it takes a second, and few need it
 

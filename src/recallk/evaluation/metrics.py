@@ -2,27 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
 from recallk.evaluation.search import SCORES_AT_ONCE, blocks, inner_products, nearest
-
-Array = Tensor | np.ndarray[Any, Any]
 
 _CELLS_AT_ONCE = 2**22
 
 
 @torch.no_grad()
 def retrieval_metrics(
-    embeddings: Array,
-    labels: Array,
-    gallery: Array | None = None,
-    gallery_labels: Array | None = None,
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
     ks: Sequence[int] = (1, 10),
 ) -> dict[str, float]:
     """Search the items of each query's class by cosine similarity and rate what was found.
@@ -40,9 +36,9 @@ def retrieval_metrics(
     R-precision and MAP@R are those of "A Metric Learning Reality Check" (ECCV 2020, arXiv 2003.08505).
 
     Args:
-        embeddings: `(N, D)` floats of any precision, need not be normalised; the queries, and without a gallery also
-            what is searched. A row of zeros has similarity 0 with everything.
-        labels: `(N,)` integers, any values in any order, classes of any size.
+        embeddings: `(N, D)` floats of any precision, a tensor, an array or lists, need not be normalised; the queries,
+            and without a gallery also what is searched. A row of zeros has similarity 0 with everything.
+        labels: `(N,)` integers of any width, any values in any order, classes of any size.
         gallery: `(G, D)` floats: what is searched, if that is apart from the queries.
         gallery_labels: `(G,)` integers.
         ks: the K's of recall@K and precision@K, each at least 1; those above the gallery's size are allowed.
@@ -56,7 +52,7 @@ def retrieval_metrics(
             a relevant item.
 
     """
-    depths = _checked_ks(ks)
+    depths = checked_ks(ks)
     problem = _problem(embeddings, labels, gallery, gallery_labels)
     sums: dict[str, float] = {}
     total = 0
@@ -67,39 +63,17 @@ def retrieval_metrics(
     return {name: value / total for name, value in sums.items()}
 
 
-def labelled_embeddings(embeddings: Array, labels: Array, name: str = "embeddings") -> tuple[Tensor, Tensor]:
+def unit_embeddings(
+    embeddings: ArrayLike, labels: ArrayLike, name: str = "embeddings", labels_name: str = "labels"
+) -> tuple[Tensor, Tensor]:
     """Check embeddings with their labels and bring them into the form that evaluation computes with.
 
-    Args:
-        embeddings: `(N, D)` floats of any precision, `N` and `D` at least 1.
-        labels: `(N,)` integers.
-        name: what the embeddings are called in messages.
-
-    Returns:
-        `(N, D)` float32, L2-normalised (a row of zeros stays), and `(N,)` int64, both on the embeddings' device.
-
-    Raises:
-        InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
-
+    Takes and raises what `core.arrays.labelled_embeddings` does. Returns `(N, D)` float32, L2-normalised (a row of
+    zeros stays), and `(N,)` int64, both on the embeddings' device.
     """
-    rows, classes = _tensor(embeddings, name), _tensor(labels, f"the labels of {name}")
-    if not rows.is_floating_point():
-        raise InputError(f"{name} must be floating-point numbers, got {rows.dtype}")
-    if rows.ndim != 2:
-        raise InputError(f"{name} must be 2-D (items, dimensions), got shape {tuple(rows.shape)}")
-    if rows.numel() == 0:
-        raise InputError(f"{name} are empty (shape {tuple(rows.shape)}): give at least one item of one dimension")
-    if classes.dtype == torch.bool or classes.is_floating_point() or classes.is_complex():
-        raise InputError(f"the labels of {name} must be integers, got {classes.dtype}: number the classes")
-    if classes.shape != rows.shape[:1]:
-        raise InputError(
-            f"{name} have {len(rows)} rows but their labels have shape {tuple(classes.shape)}: "
-            f"give one label a row, shape ({len(rows)},)"
-        )
-    bad = int((~rows.isfinite()).any(dim=1).sum())
-    if bad:
-        raise InputError(f"{name} hold NaN or infinite values in {bad} of {len(rows)} rows: remove or mend those")
-    return _normalised(rows), classes.to(rows.device, torch.int64)
+    rows, classes = labelled_embeddings(embeddings, labels, name, labels_name)
+    rows = rows.detach()
+    return normalised(rows if rows.dtype == torch.float64 else rows.float()).float(), classes
 
 
 @dataclass(frozen=True)
@@ -114,16 +88,18 @@ class _Problem:
     relevant: Tensor  # (N,) R, how many of the gallery are relevant
 
 
-def _problem(embeddings: Array, labels: Array, gallery: Array | None, gallery_labels: Array | None) -> _Problem:
+def _problem(
+    embeddings: ArrayLike, labels: ArrayLike, gallery: ArrayLike | None, gallery_labels: ArrayLike | None
+) -> _Problem:
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
-    queries, classes = labelled_embeddings(embeddings, labels)
+    queries, classes = unit_embeddings(embeddings, labels)
     if gallery is None or gallery_labels is None:
         items, item_classes = queries, classes
         own = torch.arange(len(queries), device=queries.device)
     else:
         items, item_classes = (
-            part.to(queries.device) for part in labelled_embeddings(gallery, gallery_labels, "gallery")
+            part.to(queries.device) for part in unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
         )
         own = torch.full_like(classes, -1)
         if queries.shape[1] != items.shape[1]:
@@ -212,31 +188,3 @@ def _counted_ranks(problem: _Problem, rows: Tensor) -> Tensor:
         before = (scores > best) | ((scores == best) & (positions < at))
         ranks.append(before.sum(dim=1) + 1)
     return torch.cat(ranks)
-
-
-def _tensor(values: Array, name: str) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.asarray(values)
-    if array.dtype.kind == "u":
-        array = array.astype(np.int64)  # torch computes little with unsigned integers
-    try:
-        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    except TypeError as error:
-        raise InputError(f"{name} must be numbers that PyTorch knows, got an array of {array.dtype}") from error
-
-
-def _normalised(rows: Tensor) -> Tensor:
-    rows = rows if rows.dtype == torch.float64 else rows.float()
-    # dividing by the largest first keeps the squares of huge and tiny values within range
-    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    return torch.nn.functional.normalize(rows, dim=1).float()
-
-
-def _checked_ks(ks: Any) -> list[int]:
-    if not isinstance(ks, Sequence | np.ndarray) or not len(ks):
-        raise InputError(f"ks must be a sequence of at least one k, such as (1, 10), got {ks!r}")
-    for k in ks:
-        if isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 1:
-            raise InputError(f"every k must be an integer of at least 1, got {k!r}")
-    return [int(k) for k in ks]

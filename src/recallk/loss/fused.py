@@ -18,6 +18,7 @@ from triton import language as tl
 from recallk.loss import blocks
 from recallk.loss.blocks import Block, sweep_blocks
 from recallk.loss.mixup import Mixing, mixed_columns
+from recallk.loss.pruning import most_similar
 from recallk.loss.scratch import Scratch
 from recallk.loss.streamed import Problem, recall
 
@@ -71,8 +72,9 @@ def rank_block(
     if problem.mixing is not None:
         scaled = mixed_columns(scaled, problem.mixing, scratch)
     rows, columns = scaled.shape
-    queries, most = block.queries, max(block.counts)
-    positives, exists = problem.relevance.positives(queries, 0, most)  # (T, P)
+    queries = block.queries
+    positives, exists = nearest_positives(scaled, block, problem)
+    most = positives.shape[1]
     pairs = torch.nonzero(exists.flatten())[:, 0]
     itself = queries.int() if problem.skip_query else torch.full_like(queries, -1, dtype=torch.int32)
     mixed = problem.mixing is not None
@@ -126,6 +128,25 @@ def rank_block(
         **OPTIONS,
     )
     return losses, gradient if problem.mixing is None else fold_columns(gradient, family)
+
+
+def nearest_positives(scaled: Tensor, block: Block, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the columns `(T, P)` of the positives that can count, and which of them exist.
+
+    A few queries at a time, where large classes have many that cannot.
+    """
+    most = max(block.counts)
+    if most <= problem.reach:
+        return problem.relevance.positives(block.queries, 0, most)
+    parts = []
+    everyone = torch.arange(len(block.queries), device=scaled.device)
+    for part in torch.split(everyone, max(1, blocks.BLOCK_ELEMENTS // most)):
+        columns, exists = problem.relevance.positives(block.queries[part], 0, most)
+        one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
+        similarities = torch.lerp(scaled[other, columns], scaled[one, columns], alpha)
+        parts.append(most_similar(similarities, columns, exists, problem.reach)[1:])
+    positives, exists = (torch.cat(each) for each in zip(*parts, strict=True))
+    return positives, exists
 
 
 def fold_columns(gradient: Tensor, family: Descent) -> Tensor:

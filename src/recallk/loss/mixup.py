@@ -1,15 +1,22 @@
 """Similarity mixup: virtual items between two items of a class, defined by their similarities alone."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import logging
+import math
+from dataclasses import dataclass, field
+from numbers import Integral
+from random import Random
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from recallk.core.arrays import ArrayLike, brief, class_labels
 from recallk.core.errors import InputError
 from recallk.loss.scratch import Scratch
 
 Relatives = Literal["keep", "exclude"]
+
+log = logging.getLogger("recallk")
 
 
 @dataclass(frozen=True)
@@ -20,23 +27,57 @@ class SimilarityMixup:
     A virtual item and its parents, and virtual items with a parent in common, are relatives: more alike than items
     of a class are by themselves. `relatives="keep"`, the paper's way, lets them be relevant to each other; "exclude"
     leaves them out for each other, both as positives and among the ranked items.
+
+    Pairs grow with the square of a class. Not from the paper: of a class that has more than `pairs_per_class`, by
+    default of one with 16 items or more, as many are drawn anew in every step, without replacement. A warning says so.
     """
 
     relatives: Relatives = "keep"
+    pairs_per_class: int = 105
+    _warned: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.relatives not in get_args(Relatives):
-            raise InputError(f"relatives={self.relatives!r} is unknown: choose 'keep' or 'exclude'")
+            raise InputError(f"relatives={brief(self.relatives)} is unknown: choose 'keep' or 'exclude'")
+        most: Any = self.pairs_per_class
+        if isinstance(most, bool) or not isinstance(most, Integral) or most < 1:
+            raise InputError(f"pairs_per_class={brief(most)}: an integer of at least 1 is needed")
 
-    def draw(self, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, labels: ArrayLike, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return `mix_pairs (V, 2)` int64 and `mix_alpha (V,)` float64 in [0, 1) for the `labels (B,)`.
 
         Drawn on the CPU, so that every device and every process gets the same numbers from one `generator`
         (PyTorch's global one by default).
         """
-        pairs = pairs_of_a_class(labels)
+        labels = class_labels(labels)
+        if labels.ndim != 1:
+            raise InputError(f"labels have shape {tuple(labels.shape)}: (items,) is needed")
+        pairs = self._pairs(labels, generator)
         alpha = torch.rand(len(pairs), generator=generator, dtype=torch.float64)
         return pairs, alpha.to(labels.device)
+
+    def _pairs(self, labels: Tensor, generator: torch.Generator | None) -> Tensor:
+        _, classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+        large = sizes * (sizes - 1) // 2 > self.pairs_per_class
+        if not large.any():
+            return pairs_of_a_class(labels)
+        self._warn(int(sizes.max()))
+        small = torch.nonzero(~large[classes])[:, 0]
+        pairs = [small[pairs_of_a_class(labels[small])]]
+        random = Random(int(torch.randint(2**63 - 1, (), generator=generator)))
+        for each in torch.nonzero(large)[:, 0]:
+            pairs.append(some_pairs(torch.nonzero(classes == each)[:, 0], self.pairs_per_class, random))
+        return torch.cat(pairs)
+
+    def _warn(self, items: int) -> None:
+        if not self._warned:
+            self._warned.append(True)
+            log.warning(
+                "similarity mixup: a class of %s items gives %s of its %s pairs in every step (pairs_per_class)",
+                items,
+                self.pairs_per_class,
+                math.comb(items, 2),
+            )
 
 
 def pairs_of_a_class(labels: Tensor) -> Tensor:
@@ -49,6 +90,15 @@ def pairs_of_a_class(labels: Tensor) -> Tensor:
     before = torch.cumsum(partners, 0) - partners
     other = one + 1 + torch.arange(len(one), device=labels.device) - before[one]
     return torch.stack([order[one], order[other]], dim=1)
+
+
+def some_pairs(rows: Tensor, count: int, random: Random) -> Tensor:
+    """Draw `count` different unordered pairs `(count, 2)` from the `rows (N,)` of a class, without listing them all."""
+    # pair number v joins the j-th row with an earlier one: the first number of the j-th is 0 + 1 + ... + (j - 1)
+    numbers = sorted(random.sample(range(math.comb(len(rows), 2)), count))
+    later = [(1 + math.isqrt(1 + 8 * number)) // 2 for number in numbers]
+    earlier = [number - math.comb(j, 2) for number, j in zip(numbers, later, strict=True)]
+    return rows[torch.tensor([earlier, later], device=rows.device).T]
 
 
 @dataclass(frozen=True)

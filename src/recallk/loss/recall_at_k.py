@@ -1,41 +1,47 @@
 """The loss as it is called: checks the input, chooses an implementation."""
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from recallk.core.arrays import (
+    INTEGERS,
+    ArrayLike,
+    as_tensor,
+    brief,
+    checked_ks,
+    labelled_embeddings,
+    normalised,
+    type_name,
+)
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.loss import definition, streamed, symmetric, tiled
 from recallk.loss.mixup import Relatives, SimilarityMixup
+from recallk.loss.temperatures import check_range, checked_temperatures
 from recallk.loss.unit import unit_rows
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
 
-_SIGNED = {torch.int8, torch.int16, torch.int32, torch.int64}
-_INTEGERS = _SIGNED | {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
-
 log = logging.getLogger("recallk")
 
 
 def recall_at_k_loss(
-    embeddings: Tensor,
-    labels: Tensor,
-    gallery: Tensor | None = None,
-    gallery_labels: Tensor | None = None,
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
     *,
     ks: Sequence[int] = (1, 2, 4, 8, 16),
     rank_temperature: float = 0.01,
     recall_temperature: float | Sequence[float] = 1.0,
     query_in_database: bool = True,
-    mix_pairs: Tensor | None = None,
-    mix_alpha: Tensor | None = None,
+    mix_pairs: ArrayLike | None = None,
+    mix_alpha: ArrayLike | None = None,
     mix_relatives: Relatives = "keep",
     implementation: Implementation = "auto",
     reduction: Reduction = "mean",
@@ -44,15 +50,17 @@ def recall_at_k_loss(
     """Return the recall@k surrogate loss of a batch, between 0 (all positives first) and 1.
 
     Args:
-        embeddings: `(B, D)`, float16, bfloat16, float32 or float64; the queries. Half precision is computed in
-            float32.
+        embeddings: `(B, D)`, float16, bfloat16, float32 or float64; the queries, of any length. Half precision is
+            computed in float32. A row of zeros has similarity 0 with everything. This and all below may be tensors,
+            arrays or lists.
         labels: `(B,)` integers of any width, in any order; classes of any size. Queries without a positive are left
             out.
         gallery: `(G, D)` items to rank, apart from the queries; by default the embeddings rank each other.
         gallery_labels: `(G,)` integers.
         ks: the k's of recall@k, each at least 1; those above the database's size are allowed.
-        rank_temperature: of the sigmoid that compares two similarities, above 0.
-        recall_temperature: of the sigmoid that compares a rank with k, above 0; one for all k's or one for each.
+        rank_temperature: of the sigmoid that compares two similarities, above 0 (1e-31 in float32).
+        recall_temperature: of the sigmoid that compares a rank with k, above 0 (1e-31 over the rank temperature in
+            float32); one for all k's or one for each.
         query_in_database: whether the query itself is among the ranked items, as in the authors' code. With a
             gallery apart it never is, whatever this says.
         mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items. Integers, but not
@@ -61,8 +69,9 @@ def recall_at_k_loss(
             Labels, pairs and shares are moved to the embeddings' device.
         mix_relatives: "keep", as in the paper, or "exclude": for each query the items that share a parent with it are
             neither positives nor ranked (see `SimilarityMixup`). A query that then has no positive is left out.
-        implementation: "definition" (slow, obvious), "tiled" (exact, streamed, on any device), "fused" (the same
-            with Triton kernels, on CUDA and in float32), or "auto": "tiled", until "fused" has been seen on a GPU.
+        implementation: "definition" (slow, obvious, with second derivatives), "tiled" (exact, streamed, on any
+            device), "fused" (the same with Triton kernels, on CUDA and in float32), or "auto": "tiled", until "fused"
+            has been seen on a GPU.
         reduction: "mean" over queries, or "none": one loss for each query that has a positive, in the order of
             `embeddings`, virtual items after the real ones.
         normalized: the embeddings have unit length already and are not normalised again.
@@ -72,48 +81,52 @@ def recall_at_k_loss(
 
     Raises:
         InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, a batch in which
-            no query has a positive, and "fused" where it cannot run.
+            no query has a positive, and "fused" where it cannot run. From the backward pass where second derivatives
+            are asked for (`create_graph=True`) of any implementation but "definition".
 
     Source: "Recall@k Surrogate Loss with Large Batches and Similarity Mixup" (CVPR 2022), equations 4 to 7.
 
     """
-    ks, recall_temperatures = _checked_ks(ks, rank_temperature, recall_temperature)
+    ks = checked_ks(ks)
+    rank_temperature, recall_temperatures = checked_temperatures(rank_temperature, recall_temperature, len(ks))
     _one_of("implementation", implementation, Implementation)
     _one_of("reduction", reduction, Reduction)
     _one_of("mix_relatives", mix_relatives, Relatives)
-    labels = _checked(embeddings, labels, "embeddings", "labels")
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
-    if gallery is not None and gallery_labels is not None:
-        gallery_labels = _checked(gallery, gallery_labels, "gallery", "gallery_labels").to(labels.device)
-        _checked_gallery(embeddings, gallery)
     if (mix_pairs is None) != (mix_alpha is None):
         raise InputError("mix_pairs and mix_alpha go together: give both or neither")
+    queries, labels = labelled_embeddings(embeddings, labels)
+    database, database_labels, mix = None, None, None
+    if gallery is not None and gallery_labels is not None:
+        database, database_labels = labelled_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
+        _check_gallery(queries, database)
     if mix_pairs is not None and mix_alpha is not None:
         if gallery is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-        mix_pairs, mix_alpha = _checked_mix(mix_pairs, mix_alpha, labels)
-    _check_positives(labels, gallery_labels)
+        mix = _checked_mix(mix_pairs, mix_alpha, labels)
+    _check_positives(labels, database_labels)
+    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
+    check_range(rank_temperature, recall_temperatures, wide)
 
-    with full_precision(embeddings.device):  # ranks at temperature 0.01 need all the digits
-        wide = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-        queries, database = embeddings.to(wide), None if gallery is None else gallery.to(wide)
+    with full_precision(queries.device):  # ranks at temperature 0.01 need all the digits
+        queries, database = queries.to(wide), None if database is None else database.to(wide)
         if not normalized:
-            unit = F.normalize if implementation == "definition" else unit_rows
+            unit = normalised if implementation == "definition" else unit_rows
             queries, database = unit(queries), None if database is None else unit(database)
         settings: dict[str, Any] = {
             "ks": ks,
             "rank_temperature": rank_temperature,
             "recall_temperatures": recall_temperatures,
             "query_in_database": query_in_database,
-            "mix_pairs": mix_pairs,
-            "mix_alpha": None if mix_alpha is None else mix_alpha.to(queries),
+            "mix_pairs": None if mix is None else mix[0],
+            "mix_alpha": None if mix is None else mix[1].to(queries),
             "exclude_relatives": mix_relatives == "exclude",
         }
         if implementation == "definition":
-            losses = definition.losses(queries, labels, database, gallery_labels, **settings)
+            losses = definition.losses(queries, labels, database, database_labels, **settings)
             return losses.mean() if reduction == "mean" else losses
-        problem = streamed.problem_of(queries, labels, gallery_labels, **settings)
+        problem = streamed.problem_of(queries, labels, database_labels, **settings)
         sweep = _choose(implementation, queries, database, problem)
         return streamed.loss(queries, database, problem, sweep, mean=reduction == "mean")
 
@@ -131,19 +144,21 @@ class RecallAtKLoss(nn.Module):
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        self.ks, self.recall_temperature = _checked_ks(ks, rank_temperature, recall_temperature)
+        self.ks = checked_ks(ks)
+        self.rank_temperature, self.recall_temperature = checked_temperatures(
+            rank_temperature, recall_temperature, len(self.ks)
+        )
         _one_of("implementation", implementation, Implementation)
-        self.rank_temperature = rank_temperature
         self.query_in_database = query_in_database
         self.mixup = mixup
         self.implementation: Implementation = implementation
 
     def forward(
         self,
-        embeddings: Tensor,
-        labels: Tensor,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
+        embeddings: ArrayLike,
+        labels: ArrayLike,
+        gallery: ArrayLike | None = None,
+        gallery_labels: ArrayLike | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -155,7 +170,7 @@ class RecallAtKLoss(nn.Module):
         if self.mixup is not None:
             if gallery is not None:
                 raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-            labels = _checked(embeddings, labels, "embeddings", "labels")
+            embeddings, labels = labelled_embeddings(embeddings, labels)
             mix_pairs, mix_alpha = self.mixup.draw(labels, generator)
         return recall_at_k_loss(
             embeddings,
@@ -226,66 +241,25 @@ def _hindrance(queries: Tensor, problem: streamed.Problem) -> str | None:
     return None
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _one_of(name: str, value: str, allowed: object) -> None:
     if value not in get_args(allowed):
-        raise InputError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
+        raise InputError(f"{name}={brief(value)} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
 
 
-def _checked_ks(
-    ks: Sequence[int], rank_temperature: float, recall_temperature: float | Sequence[float]
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    ks = tuple(ks)
-    if not ks or any(k < 1 or k != int(k) for k in ks):
-        raise InputError(f"ks={ks}: give at least one whole number, each 1 or more")
-    if isinstance(recall_temperature, Sequence):
-        temperatures = tuple(recall_temperature)
-    else:
-        temperatures = (recall_temperature,) * len(ks)
-    if len(temperatures) != len(ks):
-        raise InputError(f"recall_temperature has {len(temperatures)} values for {len(ks)} ks: give one, or one per k")
-    for name, values in (("rank_temperature", (rank_temperature,)), ("recall_temperature", temperatures)):
-        if not all(math.isfinite(value) and value > 0 for value in values):
-            raise InputError(f"{name}={values if len(values) > 1 else values[0]}: temperatures are above 0")
-    return ks, temperatures
-
-
-def _checked(embeddings: Tensor, labels: Tensor, name: str, labels_name: str) -> Tensor:
-    if embeddings.ndim != 2 or not embeddings.is_floating_point() or embeddings.numel() == 0:
-        raise InputError(
-            f"{name} are {_name(embeddings.dtype)} of shape {tuple(embeddings.shape)}: "
-            f"floating-point numbers of shape (items, dimensions) are needed"
-        )
-    if labels.dtype not in _INTEGERS:
-        raise InputError(f"{labels_name} are {_name(labels.dtype)}: integers are needed")
-    if labels.shape != (len(embeddings),):
-        raise InputError(
-            f"{labels_name} have shape {tuple(labels.shape)} for {len(embeddings)} {name}: give one label per row"
-        )
-    broken = int((~torch.isfinite(embeddings.detach())).any(1).sum())
-    if broken:
-        raise InputError(
-            f"{broken} of {len(embeddings)} rows of the {name} hold NaN or infinity: "
-            f"lower the learning rate, or look for broken input"
-        )
-    return labels.to(embeddings.device, torch.int64)  # the narrow unsigned ones can neither be sorted nor searched
-
-
-def _checked_gallery(embeddings: Tensor, gallery: Tensor) -> None:
+def _check_gallery(embeddings: Tensor, gallery: Tensor) -> None:
     if gallery.shape[1] != embeddings.shape[1]:
         raise InputError(f"the gallery has {gallery.shape[1]} dimensions, the queries {embeddings.shape[1]}")
     if gallery.device != embeddings.device:
         raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
 
 
-def _checked_mix(mix_pairs: Tensor, mix_alpha: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    if mix_pairs.dtype not in _INTEGERS or mix_pairs.dtype == torch.uint8:
-        raise InputError(f"mix_pairs are {_name(mix_pairs.dtype)}: integers are needed, as int64")
+def _checked_mix(mix_pairs: ArrayLike, mix_alpha: ArrayLike, labels: Tensor) -> tuple[Tensor, Tensor]:
+    mix_pairs = as_tensor(mix_pairs, "mix_pairs", "integers are needed")
+    mix_alpha = as_tensor(mix_alpha, "mix_alpha", "floating-point numbers are needed")
+    if mix_pairs.dtype not in INTEGERS or mix_pairs.dtype == torch.uint8:
+        raise InputError(f"mix_pairs are {type_name(mix_pairs)}: integers are needed, as int64")
     if not mix_alpha.is_floating_point():
-        raise InputError(f"mix_alpha is {_name(mix_alpha.dtype)}: floating-point numbers are needed")
+        raise InputError(f"mix_alpha is {type_name(mix_alpha)}: floating-point numbers are needed")
     if mix_pairs.ndim != 2 or mix_pairs.shape[1] != 2 or mix_alpha.shape != (len(mix_pairs),):
         raise InputError(
             f"mix_pairs {tuple(mix_pairs.shape)}, mix_alpha {tuple(mix_alpha.shape)}: shapes (V, 2) and (V,) are needed"

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.loss.mixup import Mixing, related
+from recallk.loss.pruning import reach_of
 from recallk.loss.relevance import Relevance, relevance
 
 
@@ -25,6 +26,7 @@ class Problem:
     mixing: Mixing | None
     relevance: Relevance
     kept: Tensor  # (Q,) the query has a positive
+    reach: int  # how many of a query's positives can count: see `pruning`
     ks: Tensor
     rank_temperature: float
     recall_temperatures: Tensor
@@ -63,6 +65,7 @@ def problem_of(
         mixing=mixing,
         relevance=relevant,
         kept=count > 0,
+        reach=reach_of(ks, recall_temperatures, len(relevant.order)),
         ks=torch.tensor(ks, dtype=queries.dtype, device=queries.device),
         rank_temperature=rank_temperature,
         recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
@@ -120,8 +123,14 @@ class _Streamed(torch.autograd.Function):
         return losses.mean() if mean else losses
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # PyTorch's `once_differentiable` would not do: it lets constants pass for derivatives where, as here mostly,
+        # what comes from above needs no gradient itself
+        if torch.is_grad_enabled():  # in a backward pass that is what create_graph=True means
+            raise InputError(
+                "second derivatives (create_graph=True) of the loss are known to implementation='definition' alone: "
+                "choose that, or leave out create_graph"
+            )
         if ctx.mean:
             gradients = [None if g is None else g * upstream for g in ctx.saved_tensors]
         else:
@@ -134,6 +143,7 @@ class _Streamed(torch.autograd.Function):
 def recall(ranks: Tensor, exists: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
     """Return the losses `(T,)` of ranks `(T, P)`, and their derivatives by each rank `(T, P)`."""
     k = problem.ks
+    # of pruned positives more than k are left: the smaller of both is the same
     normaliser = torch.minimum(k, exists.sum(1, keepdim=True)) * len(k)  # (T, K)
     hits = torch.sigmoid((k - ranks[:, :, None]) / problem.recall_temperatures)  # (T, P, K)
     hits = hits * exists[:, :, None]

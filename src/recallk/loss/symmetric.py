@@ -26,15 +26,16 @@ COMPARED = 40  # dimensions of a product that take as long as comparing an item 
 def pays(queries: Tensor, gallery: Tensor | None, problem: Problem) -> bool:
     """Say whether this sweep is able to solve the problem, and faster than `tiled` on a CPU.
 
-    `tiled` takes three products for the queries that have a positive; this one two for all items, and compares twice,
-    with as many positives for all items of a part as any of them has.
+    `tiled` takes three products for the queries that have a positive, and compares with the positives that can count;
+    this one takes two for all items, and compares twice, with as many positives for all items of a part as any of them
+    has.
     """
     if gallery is not None or problem.mixing is not None or queries.device.type != "cpu":
         return False
     items, dimensions = queries.shape
     count = problem.relevance.count.sort().values
     padded = sum(len(part) * int(part[-1]) for part in torch.split(count, TILE_ROWS))
-    by_rows = 3 * dimensions * int((count > 0).sum()) + COMPARED * int(count.sum())
+    by_rows = 3 * dimensions * int((count > 0).sum()) + COMPARED * int(count.clamp_max(problem.reach).sum())
     return 2 * dimensions * items + 2 * COMPARED * padded <= by_rows
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recallk.loss.blocks import Block, sweep_blocks
 from recallk.loss.mixup import mixed_columns, mixed_columns_back, related
+from recallk.loss.pruning import most_similar
 from recallk.loss.scratch import Scratch
 from recallk.loss.streamed import Problem, recall
 
@@ -35,7 +36,7 @@ def rank_block(
     gradient = None if weights is None else scratch("gradient", *scaled.shape)
     if gradient is not None and mixing is not None:
         gradient.zero_()
-    for first, last in tiles(block.counts, scaled.shape[1]):
+    for first, last in tiles(block.counts, scaled.shape[1], problem.reach):
         part = slice(first, last)
         if mixing is None:  # the block's rows are the queries
             rows, tile, tile_gradient = part, scaled[part], None if gradient is None else gradient[part]
@@ -91,7 +92,9 @@ def rank_tile(
         exists = exists & ~relatives
         left_out = torch.zeros_like(exists, dtype=scaled.dtype).masked_fill_(relatives, float("-inf"))
         scaled.scatter_add_(1, columns, left_out)  # adds, for a missing positive may be given any column
-    positives = scaled.gather(1, columns).masked_fill_(~exists, float("inf"))  # nothing is above a missing one
+    positives, columns, exists = most_similar(scaled.gather(1, columns), columns, exists, problem.reach)
+    positives = positives.masked_fill_(~exists, float("inf"))  # nothing is above a missing one
+    most = positives.shape[1]
     step = max(1, TILE_ELEMENTS // (tile * database))
     slots = [slice(first, min(first + step, most)) for first in range(0, most, step)]
 
@@ -120,12 +123,15 @@ def rank_tile(
     return losses
 
 
-def tiles(counts: Sequence[int], database: int) -> Iterator[tuple[int, int]]:
-    """Cut a block, its counts of positives in rising order, into tiles of about TILE_ELEMENTS."""
+def tiles(counts: Sequence[int], database: int, reach: int) -> Iterator[tuple[int, int]]:
+    """Cut a block, its counts of positives in rising order, into tiles of about TILE_ELEMENTS.
+
+    Of a query's positives `reach` at most are compared.
+    """
     first = 0
     while first < len(counts):
         last = first + 1
-        while last < len(counts) and (last + 1 - first) * counts[last] * database <= TILE_ELEMENTS:
+        while last < len(counts) and (last + 1 - first) * min(counts[last], reach) * database <= TILE_ELEMENTS:
             last += 1
         yield first, last
         first = last

@@ -8,11 +8,16 @@ from torch.autograd.function import once_differentiable
 
 from recallk.core.precision import full_precision
 
-EPSILON = 1e-12  # PyTorch's: a shorter row is divided by it
+EPSILON = 1e-12  # PyTorch's: a row of zeros is divided by it
+LARGE = 1e18  # float32 holds the squares of lengths from EPSILON to here, with room for their sum
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Return the rows of `x (B, D)`, floating point, each divided by its length."""
+    """Return the rows of `x (B, D)`, floating point, each divided by its length, however large or small.
+
+    A row of zeros stays, and its gradient is as if it had a length of 1e-12. First derivatives only: see
+    `core.arrays.normalised` for more.
+    """
     unit: Tensor = _UnitRows.apply(x)
     return unit
 
@@ -21,17 +26,24 @@ class _UnitRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        scale = None
+        extreme = ~((length >= EPSILON) & (length <= LARGE))
+        if bool(extreme.any()):  # rows whose squares are out of range are first divided by their largest number
+            largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True)
+            scale = torch.where(extreme & (largest > 0), largest, 1)
+            x = x / scale
+            length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         divisor = length.clamp_min(EPSILON)
         unit: Tensor = x / divisor
-        ctx.save_for_backward(unit, divisor, length >= EPSILON)
+        ctx.save_for_backward(unit, divisor, length > 0, scale)
         return unit
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        unit, divisor, scaled = ctx.saved_tensors
+        unit, divisor, directed, scale = ctx.saved_tensors
         with full_precision(unit.device):
-            along = torch.linalg.vecdot(gradient, unit)[:, None] * scaled  # a change along the row changes nothing
+            along = torch.linalg.vecdot(gradient, unit)[:, None] * directed  # a change along the row changes nothing
         across: Tensor = torch.addcmul(gradient, unit, along, value=-1)
         torch.div(across, divisor, out=across)
-        return across
+        return across if scale is None else across.div_(scale)

@@ -2,11 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from recallk.core.precision import full_precision
 from recallk.loss.definition import loss_of_a_query, rankings
+from recallk.loss.pruning import most_similar, reach_of
 from recallk.loss.recall_at_k import RecallAtKLoss
+from recallk.loss.unit import unit_rows
 
 LEAST = 0.01  # of the largest
 QUERIES = 250  # of a batch: enough for a share to within a few percent
@@ -28,7 +29,7 @@ def usable_share(
     queries = len(labels) + (0 if mix_pairs is None else len(mix_pairs))
     lengths, beyond = [], []
     with full_precision(embeddings.device), torch.enable_grad():
-        unit = F.normalize(embeddings.detach().float())
+        unit = unit_rows(embeddings.detach().float())
         for similarity, positive, ranked in rankings(
             unit,
             labels,
@@ -40,8 +41,14 @@ def usable_share(
             loss.mixup is not None and loss.mixup.relatives == "exclude",
             every=max(1, queries // QUERIES),
         ):
+            columns = positive.nonzero().T
+            reach = reach_of(loss.ks, loss.recall_temperature, len(similarity))
+            _, columns, _ = most_similar(
+                similarity[columns], columns, torch.ones_like(columns, dtype=torch.bool), reach
+            )
+            nearest = torch.zeros_like(positive).index_fill_(0, columns[0], True)
             similarity.requires_grad_()
-            own = loss_of_a_query(similarity, positive, ranked, loss.ks, loss.rank_temperature, loss.recall_temperature)
+            own = loss_of_a_query(similarity, nearest, ranked, loss.ks, loss.rank_temperature, loss.recall_temperature)
             lengths.append(torch.autograd.grad(own, similarity)[0].norm())
             above = (similarity > similarity[positive].max()) & ranked
             beyond.append(above.sum() >= max(loss.ks))
