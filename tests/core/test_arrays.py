@@ -174,7 +174,7 @@ def test_mistakes_get_one_line(take: Taker, mistake: str) -> None:
 
 @pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="has no floats beyond float64")
 def test_extended_precision() -> None:
-    with pytest.raises(InputError, match="embeddings are .*, which PyTorch does not know"):
+    with pytest.raises(InputError, match=r"embeddings are .*, which PyTorch does not know"):
         loss(ROWS.astype(np.longdouble), LABELS)
 
 
