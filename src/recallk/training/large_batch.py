@@ -1,25 +1,32 @@
 """Batches of any size in the memory of one chunk: embed twice, back-propagate chunk by chunk."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from numbers import Integral
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from lightning_fabric.utilities import move_data_to_device
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from recallk.core.errors import InputError
+from recallk.core.text import one_line
+from recallk.training.readings import Passes, Readings
+from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, leaves, undone_on_failure
 
 BatchNorm = Literal["frozen", "per-chunk"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+_END = object()
 
 
 def large_batch_backward(
     model: nn.Module,
-    images: Tensor | Iterable[Any],
-    labels: Tensor,
+    inputs: Tensor | NDArray[Any] | Iterable[Any],
+    labels: Tensor | NDArray[Any] | Sequence[Any],
     loss_fn: LossFunction,
     chunk_size: int = 128,
     *,
@@ -29,136 +36,253 @@ def large_batch_backward(
     """Leave in the model's parameters the gradients of the loss of one whole batch; return the detached loss.
 
     First every chunk is embedded without keeping activations; then the loss of all embeddings is taken and
-    differentiated; then every chunk is embedded again, under the same random state, and its part of the gradient
-    is back-propagated. Peak memory depends on the chunk, not on the batch. A batch of a single chunk is embedded once.
-    Gradients add to those already there.
+    differentiated; then every chunk is embedded again, and its part of the gradient is back-propagated. Peak memory
+    depends on the chunk, not on the batch. A batch of a single chunk is embedded once. Gradients add to those already
+    there.
+
+    The second pass goes as the first: each chunk is read and embedded under the global random states (Python's,
+    NumPy's, and PyTorch's on every device of the model) and with the buffers of the first time. In the end states and
+    buffers are as if each chunk had been embedded once. Both readings are compared by a checksum, and both
+    passes by their embeddings, with room for rounding. After an error the gradients of the model and of the loss, and
+    the model's buffers, are what they were before the call.
 
     Args:
-        model: turns a chunk into embeddings `(n, D)`.
-        images: the batch as a tensor `(B, ...)`, or something that can be iterated twice and gives the same chunks
-            both times. Tensors, also inside lists and dictionaries, are moved to the model's device.
-        labels: `(B,)`, in the order of the chunks.
-        loss_fn: takes embeddings `(B, D)` and labels, returns a scalar; called once.
-        chunk_size: rows of a chunk where `images` is a tensor; need not divide the batch.
+        model: turns a chunk into embeddings `(n, D)`, floating-point; some of its parameters require a gradient.
+        inputs: the batch as a tensor or array `(B, ...)`, or something that can be iterated twice and gives the same
+            chunks both times: a list, a data loader. Tensors, also inside lists and dictionaries, are moved to the
+            model's device.
+        labels: `(B,)`, in the order of the chunks: a tensor, an array or a list.
+        loss_fn: takes embeddings `(B, D)` and labels (a tensor, on the embeddings' device), returns a scalar; called
+            once.
+        chunk_size: rows of a chunk where `inputs` is a tensor or array; need not divide the batch.
         batch_norm: "frozen" (the paper's way): batch normalisation uses its running statistics, which stay as they
             are; scale and shift are trained. "per-chunk": each chunk is normalised by itself (in training
             mode) and the running statistics move once for each chunk. Nothing is ever normalised over the whole batch.
-        backward: called with the loss instead of `loss.backward()`; for gradient scaling (`fabric.backward`).
+            Of batch normalisation alone: instance normalisation, in training mode, normalises each row by itself
+            under either policy, and its running statistics, if it tracks any, move once for each chunk.
+        backward: called with the loss instead of `loss.backward()`; for gradient scaling (`fabric.backward`, or
+            `lambda loss: scaler.scale(loss).backward()`). The chunks' gradients are then scaled already.
+
+    Returns:
+        The loss, not scaled.
 
     Raises:
-        InputError: where chunks and labels do not fit together, the two readings of the chunks differ, or no
+        InputError: where arguments are of the wrong type, the batch is empty, chunks and labels do not fit together,
+            the model returns no embeddings or the loss no scalar, the two readings or the two passes differ, or no
             gradient reaches the embeddings or the parameters.
 
-    Source: the paper, section 3.4, made safe for random layers, batch normalisation and autocast.
+    Source: the paper, section 3.4, made safe for random layers, layers with a memory and autocast.
 
     """
-    if chunk_size < 1:
-        raise InputError(f"chunk_size={chunk_size}: a chunk holds at least 1 row")
-    if batch_norm not in get_args(BatchNorm):
-        raise InputError(f"batch_norm={batch_norm!r} is unknown: choose 'frozen' or 'per-chunk'")
-    if isinstance(images, Iterator):
-        raise InputError("images can be iterated only once: give a tensor, a list, or an object that starts anew")
-    chunks = torch.split(images, chunk_size) if isinstance(images, Tensor) else images
-    device = next(model.parameters()).device
+    _check_arguments(model, loss_fn, chunk_size, batch_norm, backward)
+    chunks, labels = _as_chunks(inputs, chunk_size), _as_labels(labels)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError("no parameter of the model is trained: it has none, or all are frozen")
+    device = trained[0].device
 
-    with _batch_norm_policy(model, batch_norm) as keep_statistics:
-        states, parts, alone = [], [], False
-        for chunk, alone in _told_whether_alone(chunks):
+    random, readings = RandomStates(model), Readings()
+    with _batch_norm_policy(model, batch_norm), undone_on_failure() as kept:
+        before = Buffers(model)
+        kept += [before, Gradients(trained)]
+        start, read_under, embedded_under, parts = random.now(), list[RandomState](), list[RandomState](), []
+        reading = _recorded(iter(chunks), random, read_under)
+        begin = list(islice(reading, 2))
+        alone = len(begin) == 1
+        for number, chunk in enumerate(_released(begin, reading)):
             chunk = move_data_to_device(chunk, device)
-            states.append(_random_state(device))
+            if not alone:
+                readings.remember(chunk)
+            embedded_under.append(random.now())
             with torch.set_grad_enabled(alone):
-                parts.append(model(chunk))
-        if sum(map(len, parts)) != len(labels):
-            raise InputError(f"{sum(map(len, parts))} embeddings and {len(labels)} labels: give one label per image")
+                parts.append(_embedded(model, chunk, number))
+        rows = sum(map(len, parts))
+        if not rows:
+            raise InputError("the batch is empty: there is nothing to embed")
+        if rows != len(labels):
+            raise InputError(f"{rows} embeddings and {len(labels)} labels: give one label for each row")
+        if len({part.shape[1] for part in parts}) > 1:
+            raise InputError(f"embeddings of {' and '.join(sorted({str(p.shape[1]) for p in parts}))} dimensions")
         # autocast keeps the weights it has cast, here without a way back to their gradients
         torch.clear_autocast_cache()
 
         embeddings = torch.cat(parts).detach().requires_grad_()
-        loss = loss_fn(embeddings, labels.to(device))
-        if not loss.requires_grad:
-            raise InputError("the loss does not depend on the embeddings: nothing to learn from")
-        if backward is None:
-            torch.autograd.backward(loss)
-        else:
-            backward(loss)
-        if embeddings.grad is None:
-            raise InputError("the loss gave no gradient to the embeddings: nothing to learn from")
-
-        after = _random_state(device)
-        gradients = torch.split(embeddings.grad, [len(part) for part in parts])
+        loss = _differentiated(loss_fn, embeddings, labels.to(embeddings.device), backward, kept)
+        assert embeddings.grad is not None
+        sizes = [len(part) for part in parts]
+        gradients = torch.split(embeddings.grad, sizes)
         if alone:
             _backward(parts[0], gradients[0])
-            return loss.detach()
-        with keep_statistics():
-            repeated = 0
-            for chunk in chunks:
-                if repeated == len(parts):
-                    raise InputError("the second reading of the images gave more chunks than the first")
+            return loss
+        parts = list(torch.split(embeddings.detach(), sizes))
+
+        passes = Passes(embeddings)
+        with _ending_as_now(random, model):
+            before.restore()
+            random.restore(start)
+            reading = iter(chunks)
+            for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
+                random.restore(read_under[number])
+                chunk = next(reading, _END)
+                if chunk is _END:
+                    raise InputError(f"the second reading of the inputs gave {number} chunks after {len(parts)}")
                 chunk = move_data_to_device(chunk, device)
-                _restore_random_state(states[repeated], device)
-                again = model(chunk)
-                if again.shape != parts[repeated].shape:
+                readings.compare(chunk)
+                random.restore(embedded_under[number])
+                again = _embedded(model, chunk, number)
+                if again.shape != part.shape:
                     raise InputError(
-                        f"chunk {repeated + 1} gave embeddings {tuple(again.shape)} after "
-                        f"{tuple(parts[repeated].shape)}: both readings must give the same chunks"
+                        f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the model "
+                        f"must turn the same chunk into as many"
                     )
-                _backward(again, gradients[repeated])
-                repeated += 1
-            if repeated < len(parts):
-                raise InputError(f"the second reading of the images gave {repeated} chunks after {len(parts)}")
-        _restore_random_state(after, device)
-    return loss.detach()
+                passes.compare(part, again)
+                _backward(again, gradient)
+            if next(reading, _END) is not _END:
+                raise InputError("the second reading of the inputs gave more chunks than the first")
+            readings.check()
+            passes.check()
+    return loss
 
 
-def _told_whether_alone(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Yield every chunk, and whether there is no other."""
-    reading = iter(chunks)
-    begin = list(islice(reading, 2))
-    alone = len(begin) == 1
+def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_norm: object, backward: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is of type {type(model).__name__}: an nn.Module is needed")
+    if not callable(loss_fn):
+        raise InputError(f"loss_fn is of type {type(loss_fn).__name__}: a function of embeddings and labels is needed")
+    if backward is not None and not callable(backward):
+        raise InputError(f"backward is of type {type(backward).__name__}: a function of the loss is needed")
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, Integral) or chunk_size < 1:
+        raise InputError(f"chunk_size={chunk_size!r}: a whole number is needed, a chunk holds at least 1 row")
+    if batch_norm not in get_args(BatchNorm):
+        raise InputError(f"batch_norm={batch_norm!r} is unknown: choose 'frozen' or 'per-chunk'")
+    if not torch.is_grad_enabled():
+        raise InputError("gradients are switched off here: call it outside of torch.no_grad() and inference_mode()")
+
+
+def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
+    if isinstance(inputs, np.ndarray):
+        inputs = _as_tensor(inputs, "inputs")
+    if isinstance(inputs, Tensor):
+        if not inputs.ndim or not len(inputs):
+            raise InputError(f"inputs are of shape {tuple(inputs.shape)}: rows are needed, (B, ...)")
+        return torch.split(inputs, int(chunk_size))
+    if isinstance(inputs, Iterator):
+        raise InputError("inputs can be iterated only once: give a tensor, a list, or an object that starts anew")
+    if isinstance(inputs, str | bytes | Mapping):
+        raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks")
+    try:
+        iter(inputs)
+    except TypeError:
+        raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks") from None
+    chunks: Iterable[Any] = inputs
+    return chunks
+
+
+def _as_labels(labels: Any) -> Tensor:
+    found = labels if isinstance(labels, Tensor) else _as_tensor(labels, "labels")
+    if not found.ndim:
+        raise InputError(f"labels={labels!r}: one label for each row is needed")
+    return found
+
+
+def _as_tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, np.ndarray):  # PyTorch takes no backward strides, and warns of what cannot be written to
+        values = np.require(values, requirements=["C", "W"])
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"type {type(values).__name__}"
+        raise InputError(f"{name} of {what} cannot be made a tensor ({one_line(error)}): give numbers") from None
+
+
+def _recorded(reading: Iterator[Any], random: RandomStates, states: list[RandomState]) -> Iterator[Any]:
+    """Yield every chunk; write down under which random states it was read."""
+    while True:
+        state = random.now()
+        chunk = next(reading, _END)
+        if chunk is _END:
+            return
+        states.append(state)
+        yield chunk
+
+
+def _released(begin: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """Yield all, and keep none."""
     while begin:
-        yield begin.pop(0), alone
-    for chunk in reading:
-        yield chunk, False
+        yield begin.pop(0)
+    yield from rest
+
+
+def _embedded(model: nn.Module, chunk: Any, number: int) -> Tensor:
+    try:
+        embeddings = model(chunk)
+    except (TypeError, AttributeError) as error:
+        if isinstance(chunk, Tensor | Mapping):
+            raise
+        raise InputError(
+            f"the model does not take chunk {number + 1}, of type {type(chunk).__name__} ({one_line(error)}): give "
+            f"rows as one tensor or array, or a list of such chunks as the model takes"
+        ) from error
+    if not isinstance(embeddings, Tensor):
+        raise InputError(f"the model returns a {type(embeddings).__name__}: one tensor of embeddings (n, D) is needed")
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise InputError(
+            f"the model returns {tuple(embeddings.shape)} of {embeddings.dtype}: floating-point embeddings (n, D) are "
+            f"needed"
+        )
+    return embeddings
+
+
+def _differentiated(
+    loss_fn: LossFunction,
+    embeddings: Tensor,
+    labels: Tensor,
+    backward: Callable[[Tensor], None] | None,
+    kept: list[Buffers | Gradients],
+) -> Tensor:
+    """Return the loss, detached; leave its gradient in the embeddings, and in what else it depends on."""
+    loss = loss_fn(embeddings, labels)
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"type {type(loss).__name__}"
+        raise InputError(f"the loss is of {what}: a scalar is needed, for the whole batch")
+    if not loss.requires_grad:
+        raise InputError("the loss does not depend on the embeddings: nothing to learn from")
+    kept.append(Gradients(leaf for leaf in leaves(loss) if leaf is not embeddings))
+    if backward is None:
+        torch.autograd.backward(loss)
+    else:
+        backward(loss)
+    if embeddings.grad is None:
+        raise InputError("the loss gave no gradient to the embeddings: nothing to learn from")
+    return loss.detach()
 
 
 def _backward(embeddings: Tensor, gradient: Tensor) -> None:
     if not embeddings.requires_grad:
-        raise InputError("no parameter of the model is trained: all are frozen or detached")
+        raise InputError("no parameter of the model is trained: the embeddings are detached from them")
     torch.autograd.backward(embeddings, gradient)
 
 
-def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    on_device = torch.get_device_module(device).get_rng_state(device) if device.type != "cpu" else None
-    return torch.get_rng_state(), on_device
-
-
-def _restore_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.get_device_module(device).set_rng_state(state[1], device)
+@contextmanager
+def _ending_as_now(random: RandomStates, model: nn.Module) -> Iterator[None]:
+    """Go back to the present random states and buffers in the end."""
+    state, buffers = random.now(), Buffers(model)
+    try:
+        yield
+    finally:
+        buffers.restore()
+        random.restore(state)
 
 
 @contextmanager
-def _batch_norm_policy(model: nn.Module, policy: BatchNorm) -> Iterator[Callable[[], Any]]:
-    """Apply the policy for both passes; the given context keeps the second from moving the statistics again."""
+def _batch_norm_policy(model: nn.Module, policy: BatchNorm) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     modes = [layer.training for layer in layers]
-
-    @contextmanager
-    def keep_statistics() -> Iterator[None]:
-        before = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in before:
-                    buffer.copy_(value)
-
     if policy == "frozen":
         for layer in layers:
             layer.eval()
     try:
-        yield keep_statistics
+        yield
     finally:
         for layer, mode in zip(layers, modes, strict=True):
             layer.train(mode)
