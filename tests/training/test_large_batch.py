@@ -1,12 +1,15 @@
 """Two passes over chunks against one graph over the same chunks, and against one big pass."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from recallk import InputError, RecallAtKLoss, large_batch_backward
 
@@ -218,3 +221,440 @@ def test_only_one_chunk_of_activations_is_alive() -> None:
 
     large_batch_backward(Watched(), images(), LABELS, loss_fn, chunk_size=4)
     assert most == 4
+
+
+def in_one_graph(model: nn.Module, chunks: Any, labels: Tensor = LABELS) -> tuple[list[Tensor], Tensor]:
+    """Return the gradients of the same chunks, each embedded once, and what random numbers come next."""
+    torch.autograd.backward(loss_fn(torch.cat([model(chunk) for chunk in chunks]), labels))
+    return gradients(model), next_draws()
+
+
+def seed_everything() -> None:
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+
+
+def next_draws() -> Tensor:
+    return torch.tensor([random.random(), np.random.random(), float(torch.rand(()))])
+
+
+class Drawn:
+    """Chunks with noise from a global random state, drawn as they are read."""
+
+    def __init__(self, noise: Callable[[tuple[int, ...]], Tensor]) -> None:
+        self.noise = noise
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for chunk in torch.split(images(), 6):
+            yield chunk + self.noise(tuple(chunk.shape))
+
+
+class Noisy(nn.Module):
+    """Adds noise to what the network makes of the images, in full or in proportion."""
+
+    def __init__(self, noise: Callable[[tuple[int, ...]], Tensor], proportion: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.noise, self.proportion = network(dropout=0.3), noise, proportion
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.network(x)
+        return features + self.proportion * self.noise(tuple(features.shape)) * features.detach().std()
+
+
+def with_python(shape: tuple[int, ...]) -> Tensor:
+    return torch.tensor([random.gauss(0, 1) for _ in range(int(np.prod(shape)))]).double().reshape(shape)
+
+
+def with_numpy(shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(np.random.normal(size=shape))
+
+
+def with_torch(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+GLOBAL = [with_python, with_numpy, with_torch]
+
+
+def of_its_own() -> Callable[[tuple[int, ...]], Tensor]:
+    """Return noise from a generator that nobody else knows of."""
+    generator = np.random.default_rng(0)
+    return lambda shape: torch.from_numpy(generator.normal(size=shape))
+
+
+@pytest.mark.parametrize("noise", GLOBAL)
+def test_data_that_draws_as_it_is_read_is_read_alike_twice(noise: Callable[..., Tensor]) -> None:
+    model, twin = network(dropout=0.3), network(dropout=0.3)
+    model[1].eval(), twin[1].eval()  # type: ignore[index]
+    seed_everything()
+    expected, drawn = in_one_graph(twin, Drawn(noise) if noise is not with_torch else read_two_ahead(Drawn(noise)))
+    seed_everything()
+    large_batch_backward(model, Drawn(noise), LABELS, loss_fn)
+    assert torch.equal(next_draws(), drawn)
+    assert_same(gradients(model), expected, 1e-10)
+
+
+def read_two_ahead(chunks: Any) -> Iterator[Any]:
+    """Read in the order of `large_batch_backward`, which looks whether there is a second chunk."""
+    reading = iter(chunks)
+    begin = [next(reading), next(reading)]
+    yield from begin
+    yield from reading
+
+
+@pytest.mark.parametrize("noise", GLOBAL)
+def test_a_model_that_draws_embeds_alike_twice(noise: Callable[..., Tensor]) -> None:
+    model, twin = Noisy(noise), Noisy(noise)
+    seed_everything()
+    expected, drawn = in_one_graph(twin, torch.split(images(), 6))
+    seed_everything()
+    large_batch_backward(model, images(), LABELS, loss_fn, chunk_size=6, batch_norm="per-chunk")
+    assert torch.equal(next_draws(), drawn)
+    assert_same(gradients(model), expected, 1e-10)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shuffling_loader_gives_one_order_twice(workers: int) -> None:
+    loader: DataLoader[Tensor] = DataLoader(images(), batch_size=6, shuffle=True, num_workers=workers)  # type: ignore[arg-type]
+    model, twin = network(), network()
+    model[1].eval(), twin[1].eval()  # type: ignore[index]
+    seed_everything()
+    expected, drawn = in_one_graph(twin, loader)
+    seed_everything()
+    large_batch_backward(model, loader, LABELS, loss_fn)
+    assert torch.equal(next_draws(), drawn)
+    assert_same(gradients(model), expected, 1e-10)
+
+
+def one_value(chunks: list[Tensor]) -> None:
+    chunks[2][1, 2, 3, 4] += 1e-12
+
+
+def two_rows(chunks: list[Tensor]) -> None:
+    chunks[1][[0, 1]] = chunks[1][[1, 0]]
+
+
+def two_chunks(chunks: list[Tensor]) -> None:
+    chunks[0], chunks[3] = chunks[3], chunks[0]
+
+
+def as_dictionary(change: Any = None) -> Any:
+    return lambda chunk, second: {"name": ["x", "y" if second and change else "x"], "pixels": [(chunk,)]}
+
+
+class Otherwise:
+    """Gives other values when it is read for the second time, of the same shapes."""
+
+    def __init__(self, change: Callable[[list[Tensor]], None] | None, wrap: Any = lambda chunk, _: chunk) -> None:
+        self.change, self.wrap, self.readings = change, wrap, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.readings += 1
+        chunks = [chunk.clone() for chunk in torch.split(images(), 6)]
+        if self.readings == 2 and self.change is not None:
+            self.change(chunks)
+        for chunk in chunks:
+            yield self.wrap(chunk, self.readings == 2)
+
+
+class Unwrapping(nn.Module):
+    """Takes a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, chunk: dict[str, Any]) -> Tensor:
+        return self.network(chunk["pixels"][0][0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("change", [one_value, two_rows, two_chunks])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_second_reading_of_other_values_is_refused(change: Callable[[list[Tensor]], None], nested: bool) -> None:
+    model = Unwrapping() if nested else network()
+    chunks = Otherwise(change, as_dictionary()) if nested else Otherwise(change)
+    with pytest.raises(InputError, match="another in the second reading"):
+        large_batch_backward(model, chunks, LABELS, loss_fn)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_is_no_tensor_is_compared_too() -> None:
+    large_batch_backward(Unwrapping(), Otherwise(None, as_dictionary()), LABELS, loss_fn)
+    with pytest.raises(InputError, match="chunk 1 of the inputs is another"):
+        large_batch_backward(Unwrapping(), Otherwise(None, as_dictionary("name")), LABELS, loss_fn)
+
+
+def test_a_loader_that_shuffles_by_a_generator_of_its_own_is_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loader: DataLoader[Tensor] = DataLoader(images(), batch_size=6, shuffle=True, generator=generator)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the same chunks"):
+        large_batch_backward(network(), loader, LABELS, loss_fn)
+
+
+def test_a_model_that_draws_by_a_generator_of_its_own_is_refused() -> None:
+    with pytest.raises(InputError, match="embedded 24 of 24 rows differently"):
+        large_batch_backward(Noisy(of_its_own()), images(), LABELS, loss_fn, chunk_size=6)
+
+
+def test_passes_that_differ_by_rounding_are_accepted() -> None:
+    rounding = 2**-8  # of bfloat16
+    large_batch_backward(Noisy(of_its_own(), rounding), images(), LABELS, loss_fn, chunk_size=6)
+
+
+def test_a_model_that_writes_into_its_input_is_refused() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.mul_(0.5))  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match="must not write into them"):
+        large_batch_backward(InPlace(), images(), LABELS, loss_fn, chunk_size=6)
+
+
+class Remembering(nn.Module):
+    """A network whose embeddings depend on what it remembers of earlier chunks: in place, and by another tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+        self.mean: Tensor
+        self.chunks: Tensor
+        self.register_buffer("mean", torch.zeros(5, dtype=torch.float64))
+        self.register_buffer("chunks", torch.zeros((), dtype=torch.long), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.inner(x)
+        self.mean.data.mul_(0.5).add_(features.detach().mean(0))
+        self.chunks = self.chunks + 1
+        return features + self.mean.clone() * self.chunks
+
+
+def instance_norm() -> nn.Module:
+    model = network()
+    model.register_module("1", nn.InstanceNorm2d(6, track_running_stats=True, affine=True, dtype=torch.float64))
+    return model
+
+
+def spectral_norm() -> nn.Module:
+    model = network()
+    nn.utils.parametrizations.spectral_norm(model.get_submodule("5"), n_power_iterations=1)
+    return model
+
+
+@pytest.mark.parametrize("make", [instance_norm, spectral_norm, Remembering])
+@pytest.mark.parametrize("policy", ["frozen", "per-chunk"])
+def test_whatever_a_model_remembers_moves_once_for_each_chunk(make: Callable[[], nn.Module], policy: Any) -> None:
+    torch.manual_seed(0)
+    model, twin = make(), make()
+    twin.load_state_dict(model.state_dict())
+    if policy == "frozen":
+        for module in twin.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    expected, _ = in_one_graph(twin, torch.split(images(), 6))
+    large_batch_backward(model, images(), LABELS, loss_fn, chunk_size=6, batch_norm=policy)
+    assert_same(gradients(model), expected, 1e-10)
+    moved = [not torch.equal(new, old) for new, old in zip(model.buffers(), make().buffers(), strict=True)]
+    assert any(moved)
+    for (name, buffer), other in zip(model.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(buffer, other, msg=name)
+
+
+def test_what_the_loss_writes_into_the_models_buffers_stays() -> None:
+    model = network()
+    model.register_buffer("queue", torch.zeros(BATCH, 5, dtype=torch.float64))
+
+    def remembering(embeddings: Tensor, labels: Tensor) -> Tensor:
+        model.queue.copy_(embeddings.detach())  # type: ignore[operator]
+        return loss_fn(embeddings, labels)
+
+    large_batch_backward(model, images(), LABELS, remembering, chunk_size=6)
+    assert model.queue.norm() > 0  # type: ignore[operator]
+
+
+class StopError(Exception):
+    """What a model may raise."""
+
+
+class Stopping(nn.Module):
+    """Fails in the second pass over the second of two chunks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = network(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == 4:
+            raise StopError
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize(
+    ("make", "batch", "error"),
+    [
+        (network, lambda: Otherwise(one_value), InputError),
+        (network, lambda: Changing([12, 12], [12, 6, 6]), InputError),
+        (Stopping, lambda: torch.split(images(), 12), StopError),
+        (lambda: Noisy(of_its_own()), lambda: torch.split(images(), 6), InputError),
+    ],
+)
+def test_a_failure_leaves_the_gradients_as_they_were(
+    make: Callable[[], nn.Module], batch: Callable[[], Any], error: type[Exception], earlier: bool
+) -> None:
+    model = make().train()
+    proxies = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    parameters = [*model.parameters(), proxies]
+    if earlier:
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+    before = [parameter.grad for parameter in parameters]
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    with pytest.raises(error):
+        large_batch_backward(
+            model,
+            batch(),
+            LABELS,
+            lambda embeddings, labels: nn.functional.cross_entropy(embeddings @ proxies.T, labels),
+            batch_norm="per-chunk",
+        )
+    for parameter, gradient in zip(parameters, before, strict=True):
+        assert parameter.grad is gradient
+        assert gradient is None or torch.equal(gradient, torch.ones_like(gradient))
+    for buffer, old in zip(model.buffers(), buffers, strict=True):
+        assert torch.equal(buffer, old)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_loss_that_forgets_the_embeddings_leaves_no_gradient_in_its_own_parameters() -> None:
+    proxies = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(InputError, match="no gradient to the embeddings"):
+        large_batch_backward(network(), images(), LABELS, lambda e, _: proxies.sum(), chunk_size=6)
+    assert proxies.grad is None
+
+
+@pytest.mark.parametrize("model", [nn.Flatten(), network().requires_grad_(False)])
+def test_a_model_without_a_parameter_to_train(model: nn.Module) -> None:
+    with pytest.raises(InputError, match="no parameter of the model is trained"):
+        large_batch_backward(model, images(), LABELS, loss_fn)
+
+
+@pytest.mark.parametrize("labels", [LABELS.tolist(), LABELS.numpy(), LABELS.numpy().astype(np.int16)[::-1]])
+def test_labels_and_inputs_that_are_no_tensors(labels: Any) -> None:
+    model, twin = network(), network()
+    model[1].eval(), twin[1].eval()  # type: ignore[index]
+    as_tensor = torch.tensor(np.array(labels))
+    expected, _ = in_one_graph(twin, torch.split(images(), 6), as_tensor)
+    large_batch_backward(model, images(), labels, loss_fn, chunk_size=6)
+    assert_same(gradients(model), expected, 1e-10)
+    model.zero_grad()
+    array = images().numpy()
+    array.setflags(write=False)
+    loss = large_batch_backward(model, inputs=array, labels=labels, loss_fn=loss_fn, chunk_size=np.int64(6))  # type: ignore[arg-type]
+    assert not loss.requires_grad
+    assert_same(gradients(model), expected, 1e-10)
+
+
+class Returning(nn.Module):
+    """Returns whatever a function makes of the embeddings."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.inner, self.change = network(), change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": lambda x: x}, "an nn.Module is needed"),
+        ({"model": Returning(lambda e: {"embeddings": e})}, "the model returns a dict"),
+        ({"model": Returning(lambda e: (e, e))}, "the model returns a tuple"),
+        ({"model": Returning(lambda e: e.sum(1))}, r"the model returns \(6,\)"),
+        ({"model": Returning(lambda e: e.long())}, "floating-point"),
+        ({"inputs": None}, "inputs are of type NoneType"),
+        ({"inputs": 3}, "inputs are of type int"),
+        ({"inputs": "images"}, "inputs are of type str"),
+        ({"inputs": {"pixels": images()}}, "inputs are of type dict"),
+        ({"inputs": torch.tensor(3.0)}, "rows are needed"),
+        ({"inputs": images()[:0], "labels": LABELS[:0]}, "rows are needed"),
+        ({"inputs": [], "labels": []}, "the batch is empty"),
+        ({"inputs": np.array(["a", "b"])}, "inputs of type ndarray cannot be made a tensor"),
+        ({"inputs": [[0.5] * 9] * BATCH}, "the model does not take chunk 1, of type list"),
+        ({"inputs": [images().numpy()]}, "the model does not take chunk 1, of type ndarray"),
+        ({"labels": None}, "labels of type NoneType"),
+        ({"labels": ["cat"] * BATCH}, "labels of type list"),
+        ({"labels": 3}, "one label for each row"),
+        ({"labels": LABELS[:5]}, "24 embeddings and 5 labels"),
+        ({"loss_fn": None}, "loss_fn is of type NoneType"),
+        ({"loss_fn": lambda e, _: e.sum(1)}, r"the loss is of shape \(24,\)"),
+        ({"loss_fn": lambda e, _: float(e.detach().sum())}, "the loss is of type float"),
+        ({"backward": 2.0}, "backward is of type float"),
+        ({"chunk_size": "8"}, "chunk_size='8'"),
+        ({"chunk_size": 2.5}, r"chunk_size=2\.5"),
+        ({"chunk_size": None}, "chunk_size=None"),
+        ({"batch_norm": ["frozen"]}, "'frozen' or 'per-chunk'"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_one_line(changes: dict[str, Any], message: str) -> None:
+    usual = {"model": network(), "inputs": images(), "labels": LABELS, "loss_fn": loss_fn, "chunk_size": 6}
+    given: dict[str, Any] = usual | changes
+    first = [given.pop(name) for name in ("model", "inputs", "labels", "loss_fn")]
+    with pytest.raises(InputError, match=message) as caught:
+        large_batch_backward(*first, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_gradients_it_cannot_work() -> None:
+    with torch.no_grad(), pytest.raises(InputError, match="gradients are switched off"):
+        large_batch_backward(network(), images(), LABELS, loss_fn)
+
+
+@pytest.mark.parametrize("chunk_size", [6, BATCH])
+def test_float16_with_a_scaler_gives_the_gradients_of_float32(chunk_size: int) -> None:
+    """The embeddings' gradient is scaled once, by the loss; small ones survive, and unscaled they are the true ones."""
+    single = images(torch.float32)
+
+    def small_loss(embeddings: Tensor, labels: Tensor) -> Tensor:
+        return 1e-6 * loss_fn(embeddings.float(), labels)  # below what float16 can hold, without a scale
+
+    expected, model = network(dtype=torch.float32), network(dtype=torch.float32)
+    large_batch_backward(expected, single, LABELS, small_loss, chunk_size=chunk_size)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e4)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = large_batch_backward(
+            model,
+            single,
+            LABELS,
+            small_loss,
+            chunk_size=chunk_size,
+            backward=lambda loss: torch.autograd.backward(scaler.scale(loss)),
+        )
+    assert loss.item() < 1e-6  # not the scaled one
+    scaler.unscale_(optimizer)
+    assert_same(gradients(model), gradients(expected), 3e-2)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    scaler.step(optimizer)
+    scaler.update()
+    assert any(not torch.equal(new, old) for new, old in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_random_states_of_a_gpu_are_replayed_and_go_on() -> None:
+    model, twin = network(dropout=0.4).cuda(), network(dropout=0.4).cuda()
+    seed_everything()
+    expected, drawn = in_one_graph(twin, torch.split(images().cuda(), 6), LABELS.cuda())
+    continued = torch.rand(3, device="cuda")
+    seed_everything()
+    large_batch_backward(model, images(), LABELS, loss_fn, chunk_size=6, batch_norm="per-chunk")
+    assert torch.equal(next_draws(), drawn)
+    assert torch.equal(torch.rand(3, device="cuda"), continued)
+    assert_same(gradients(model), expected, 1e-10)

@@ -168,12 +168,10 @@ def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
         return torch.split(inputs, int(chunk_size))
     if isinstance(inputs, Iterator):
         raise InputError("inputs can be iterated only once: give a tensor, a list, or an object that starts anew")
-    if isinstance(inputs, str | bytes | Mapping):
+    # not by trying: a data loader draws, and starts its workers, when it is asked for an iterator
+    able = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+    if not able or isinstance(inputs, str | bytes | Mapping):
         raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks")
-    try:
-        iter(inputs)
-    except TypeError:
-        raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks") from None
     chunks: Iterable[Any] = inputs
     return chunks
 
