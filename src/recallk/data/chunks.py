@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recallk.core.errors import InputError
+from recallk.core.text import one_line
+from recallk.data.readers import deaths_in_one_line, ignore_interrupts, lost_reader
 
 View = Callable[[int], Tensor]  # the number of an item -> (3, S, S) uint8
 
@@ -26,10 +28,15 @@ class _Chunks(Dataset[Tensor | InputError]):
             return torch.stack([self.view(int(item)) for item in items])
         except InputError as error:  # as a value: raised in a worker, it would come back as a traceback
             return error
+        except Exception as error:
+            return InputError(f"images cannot be read ({type(error).__name__}: {one_line(error)})")
 
 
 def read_chunks(view: View, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Tensor]:
-    """Yield each chunk `(n, 3, S, S)` uint8, in order, read ahead by `workers` processes (0: by this one)."""
+    """Yield each chunk `(n, 3, S, S)` uint8, in order, read ahead by `workers` processes (0: by this one).
+
+    Raises InputError, one line, for an image that cannot be read, and where a process that reads is killed or fails.
+    """
     loader: DataLoader[Tensor | InputError] = DataLoader(
         _Chunks(view),
         batch_size=None,
@@ -37,11 +44,31 @@ def read_chunks(view: View, chunks: Sequence[NDArray[np.int64]], workers: int) -
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=ignore_interrupts if workers else None,
     )
-    for chunk in loader:
-        if isinstance(chunk, InputError):
-            raise chunk
-        yield chunk
+    if not workers:
+        for chunk in loader:
+            yield _whole(chunk)
+        return
+    try:
+        stream = iter(loader)
+    except (RuntimeError, OSError) as error:
+        raise lost_reader(error, workers) from None
+    with deaths_in_one_line(workers):
+        while True:
+            try:
+                chunk = next(stream)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                raise lost_reader(error, workers) from None
+            yield _whole(chunk)
+
+
+def _whole(chunk: Tensor | InputError) -> Tensor:
+    if isinstance(chunk, InputError):
+        raise chunk
+    return chunk
 
 
 class TwiceReadBatch:
