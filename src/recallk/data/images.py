@@ -5,54 +5,100 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
 from recallk.core.errors import InputError
+from recallk.data.colour import HALVED_FROM, rgb
+from recallk.data.formats import opened
 from recallk.data.record import Interpolation
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-_TRAILERS = {"JPEG": (b"\xff\xd9",), "PNG": (b"IEND\xaeB`\x82",), "GIF": (b";",)}
+_TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LONG = 32  # times as long as wide: resized as a whole, 1 x 60,000 pixels would take gigabytes
 
 
 def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
-    """Return the RGB image of a file, or of pixels `(H, W)` grey or `(H, W, 3)`; turned upright, alpha on white.
+    """Return the RGB image of a file, or of uint8 pixels `(H, W)` grey or `(H, W, 3)`.
 
-    Raises InputError, with the path, where the file is missing, truncated, or no image.
+    Files are turned upright and laid on white; `colour.rgb` says what becomes of other kinds of pixels, and that more
+    than 50 megapixels are read at half the width and height. Raises InputError, with the path, where the file is
+    missing, truncated, no image or too large (`formats.MOST_PIXELS`), and for pixels of another type or shape.
     """
     if not isinstance(source, Path):
-        return Image.fromarray(source).convert("RGB")
+        return _of_pixels(source)
+    with opened(source) as image:
+        if image.width * image.height > HALVED_FROM:
+            image.draft(None, (image.width // 2, image.height // 2))  # a JPEG file comes out at half its size already
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        upright = rgb(image)
+        return upright if turn is None else upright.transpose(turn)
+
+
+def _of_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
+    if not isinstance(pixels, np.ndarray):
+        raise InputError(f"an image is a {type(pixels).__name__}; give a path, or pixels as a uint8 array")
+    grey, colour = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
+    if pixels.dtype != np.uint8 or not (grey or colour) or pixels.size == 0:
+        raise InputError(f"pixels are {pixels.dtype} of shape {pixels.shape}; give uint8 of shape (H, W) or (H, W, 3)")
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how the camera was held; 1, upright, where the EXIF data is corrupt: the pixels may be whole."""
     try:
-        with Image.open(source) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(source, error) from None
+        orientation: int = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # struct.error, SyntaxError and others
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def check_image(path: Path) -> None:
     """Raise InputError where the file cannot be an image: by its header and its end, without decoding it."""
-    try:
-        with Image.open(path) as image:
-            trailers = _TRAILERS.get(image.format or "")
-        if trailers is not None:
+    with opened(path) as image:
+        trailer = _TRAILERS.get(image.format or "")
+        if trailer is not None:
             with path.open("rb") as file:
                 size = file.seek(0, 2)
                 file.seek(max(0, size - _TRAILER_SPAN))
-                end = file.read()
-            if not any(trailer in end for trailer in trailers):
-                raise OSError("the end is missing")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from None
+                if trailer not in file.read():
+                    raise OSError("the end is missing")
 
 
 def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Tensor:
     """Return `(3, size, size)` uint8: the shorter side resized to `resize`, the centre cropped."""
-    resized = functional.resize(image, [resize], InterpolationMode(interpolation))
+    if max(image.size) > _LONG * min(image.size):
+        resized = _middle(image, resize, size, interpolation)
+    else:
+        resized = functional.resize(image, [resize], InterpolationMode(interpolation))
     return _pixels(functional.center_crop(resized, [size, size]))
+
+
+def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Image.Image:
+    """Return the shorter side resized to `resize`, and of the longer one no more than the middle `size` pixels.
+
+    To within a grey level what cropping the resized whole gives, whose longer side may be millions of pixels.
+    """
+    short, long = min(image.size), max(image.size)
+    resized = int(resize * long / short)
+    first = round((resized - size) / 2)
+    start, end = (place * long / resized for place in (first, first + size))
+    wide = image.width > image.height
+    box = (start, 0, end, short) if wide else (0, start, short, end)
+    shape = (size, resize) if wide else (resize, size)
+    return image.resize(shape, Image.Resampling[interpolation.upper()], box=box)
 
 
 test_view.__test__ = False  # type: ignore[attr-defined]
@@ -88,23 +134,3 @@ def _pixels(image: Image.Image) -> Tensor:
 def mixed_seed(*numbers: int) -> int:
     """Return a seed below 2**63 that depends on all the numbers and their order."""
     return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more a channel: to the range of 8
-        pixels = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(pixels.max()))
-        return Image.fromarray((pixels / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such image")
-    if isinstance(error, UnidentifiedImageError):
-        return InputError(f"{path}: not an image, or of a format that cannot be read; remove or replace it")
-    return InputError(f"{path}: truncated or broken image ({error}); remove or replace it")

@@ -1,0 +1,89 @@
+"""Which image files are read, and how one is opened: whatever goes wrong is one line."""
+
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from recallk.core.errors import InputError, RecallkError
+from recallk.core.files import require_file, why
+from recallk.core.text import one_line
+
+_SAFE = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI")
+"""Formats that begin with a mark of their own and are decoded inside the process, from one file.
+
+Not EPS, which is a program that Ghostscript would run, nor WMF, nor what only other programs' plugins decode.
+"""
+
+Image.init()
+FORMATS = tuple(name for name in _SAFE if name in Image.OPEN)
+"""Those of them that this Pillow reads."""
+
+SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in {*FORMATS, "MPO"}
+)  # an .mpo is a JPEG with a second one after it
+"""How the names of such files end, in small letters."""
+
+MOST_PIXELS = 175_000_000
+"""Larger images are refused; Pillow itself refuses those from 179 megapixels on."""
+
+_MEMORY = 800_000_000
+_BYTES = {"WEBP": 16, "AVIF": 10, "JPEG2000": 25, "TIFF": 8}  # for a pixel while it is decoded; measured
+_USUAL_BYTES, _PROGRESSIVE_BYTES = 4, 8
+
+# Pillow warns from half its own limit on, in two lines of its source; ours is stated. Whoever filters it, still does.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file whose pixels are not decoded yet.
+
+    Raises InputError, one line with the path, where there is none, where it is no regular file, too large, or no image,
+    and for whatever is raised inside: each of Pillow's formats raises errors of its own.
+    """
+    require_image(path)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(path, image)
+            yield image
+    except RecallkError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: not an image, or of a format that is not read ({', '.join(FORMATS)} are); remove or replace it"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: too large ({one_line(error)}); scale it down, or remove it") from None
+    except MemoryError:
+        raise InputError(f"{path}: needs more memory than there is; scale it down, or lower --workers") from None
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({why(error)})") from None
+    except Exception as error:
+        raise InputError(f"{path}: truncated or broken image ({why(error)}); remove or replace it") from None
+
+
+def require_image(path: Path) -> None:
+    """Raise InputError where there is no file, or no regular one: reading a pipe would never end."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such image") from None
+    except (OSError, ValueError):
+        regular = False
+    if not regular:
+        require_file(path)  # says what is there instead
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    # a progressive JPEG is held as coefficients before it becomes pixels
+    usual = _PROGRESSIVE_BYTES if image.info.get("progressive") else _USUAL_BYTES
+    most = min(MOST_PIXELS, _MEMORY // _BYTES.get(image.format or "", usual))
+    if image.width * image.height > most:
+        raise InputError(
+            f"{path}: {image.width:,} x {image.height:,} pixels; at most {most / 1e6:.0f} megapixels of a "
+            f"{image.format} file are read; scale it down, or remove it"
+        )
