@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from recallk.core.errors import InputError
+from recallk.core.files import require_file, why
 from recallk.data.benchmark import ALL_AGAINST_ALL, Findings, Kind, TestSet
 from recallk.data.record import Record
 
@@ -99,10 +101,13 @@ class Reading:
     def lines(self, path: Path) -> Iterator[tuple[Place, str]]:
         """Yield the lines of a list that are not blank."""
         try:
+            if path.exists():
+                require_file(path)
             data = path.read_bytes()
-        except OSError as error:
+        except (InputError, OSError) as error:
+            reason = why(error) if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
             there = f"in {path.parent} there is {_entries(path.parent)}"
-            self.report("missing file", path, f"cannot be read ({error.strerror}); {there}; unpack the data set again")
+            self.report("missing file", path, f"cannot be read ({reason}); {there}; unpack the data set again")
             return
         if b"\r\n" in data:
             self.report("Windows line ends", path, "has Windows line ends; read all the same, nothing to be done")
@@ -212,10 +217,10 @@ class Reading:
 
 
 def _names(folder: str) -> frozenset[str]:
-    """One reading of the folder, instead of asking for every file."""
+    """Return the files in a folder, by one reading of it instead of asking for each; a pipe is none."""
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
+            return frozenset(entry.name for entry in entries if entry.is_file())
     except (OSError, ValueError):  # the latter for a zero byte in its name
         return frozenset()
 

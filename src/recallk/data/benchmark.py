@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from recallk.core.text import shown
 from recallk.data.record import Record
 
 Kind = Literal[
@@ -21,8 +22,9 @@ Kind = Literal[
     "class with one image",
     "Windows line ends",
     "other counts",
+    "skipped files",
 ]
-NOTES: frozenset[Kind] = frozenset({"class with one image", "Windows line ends", "other counts"})
+NOTES: frozenset[Kind] = frozenset({"class with one image", "Windows line ends", "other counts", "skipped files"})
 """Kinds that are worth knowing, and no reason not to train."""
 
 KEPT = 20
@@ -50,12 +52,12 @@ class Findings:
     _rest: dict[Kind, int] = field(default_factory=dict)  # where the problem that stands for the others is
 
     def add(self, kind: Kind, where: Path | str, message: str) -> None:
-        """Note a problem of a file, or of a place in one."""
+        """Note a problem of a file, or of a place in one; both may be in the words of those who wrote the data."""
         self.met[kind] += 1
         more = self.met[kind] - KEPT
         if more <= 1:  # one more takes no more room than a line that says so
             self._rest[kind] = len(self.problems)
-            self.problems.append(Problem(kind, str(where), message))
+            self.problems.append(Problem(kind, shown(where), shown(message)))
         else:
             rest = self.problems[self._rest[kind]]
             self.problems[self._rest[kind]] = Problem(kind, rest.where, f"from here on {more:,} more of this kind")

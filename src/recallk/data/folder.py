@@ -1,43 +1,186 @@
 """A person's own images: one folder per class, folders within folders too."""
 
 import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recallk.core.errors import InputError
-from recallk.data.images import SUFFIXES
+from recallk.core.files import why
+from recallk.core.text import shown
+from recallk.data.benchmark import Problem
+from recallk.data.formats import SUFFIXES
+from recallk.data.identity import Identities
 from recallk.data.record import Record
 
+_NAMED = 5  # suffixes of what was passed over
 
-def folder(root: Path) -> list[Record]:
-    """Return a record for every image below `root`; its class is the path of the folder that holds it.
 
-    Files without an image's suffix and hidden files are passed over. Raises InputError where there is no folder,
-    no image, or images outside any class folder.
+@dataclass
+class Found:
+    """The image files below a folder, each once, and what was passed over, by suffix or kind."""
+
+    root: Path
+    images: list[Path] = field(default_factory=list)
+    again: list[tuple[Path, Path]] = field(default_factory=list)  # another name of an image, and that image
+    skipped: Counter[str] = field(default_factory=Counter)
+    linked: int = 0  # folders that are there under another name
+
+    @property
+    def notes(self) -> list[Problem]:
+        """Say in words what was passed over."""
+        told = []
+        if count := self.skipped.total():
+            kinds = self.skipped.most_common()
+            named = ", ".join(f"{n:,} {shown(kind)}" for kind, n in kinds[:_NAMED])
+            more = f" and {sum(n for _, n in kinds[_NAMED:]):,} others" if len(kinds) > _NAMED else ""
+            told.append(f"passed over {_counted(count, 'file that is', 'files that are')} no images: {named}{more}")
+        if self.again:
+            names = _counted(len(self.again), "image", "images")
+            told.append(f"passed over {names} that stand here under another name: the first is {self.again[0][0]}")
+        if self.linked:
+            told.append(f"passed over {_counted(self.linked, 'link', 'links')} to folders that are read already")
+        return [Problem("skipped files", shown(self.root), shown(message)) for message in told]
+
+
+def folder(root: Path) -> tuple[list[Record], list[Problem]]:
+    """Return a record for every image below `root`, and what was passed over.
+
+    An image's class is the path of the folder that holds it. Raises InputError where there is no folder, no image,
+    images outside any class folder, one image in two classes, or a class whose name is no UTF-8.
     """
+    found = find(root)
     records = []
-    for path in find_images(root):
-        label = path.parent.relative_to(root).as_posix()
-        if label == ".":
-            raise InputError(f"{path}: an image outside any class; put each class in a folder of its own")
-        records.append(Record(path, label))
-    return records
+    labels: dict[Path, str] = {}
+    for path in found.images:
+        parent = path.parent
+        if parent not in labels:
+            labels[parent] = _label(root, parent, path)
+        records.append(Record(path, labels[parent]))
+    for path, kept in found.again:
+        if path.parent != kept.parent:
+            raise InputError(
+                f"{path}: the same file as {kept}, so that one image is in two classes; remove one of the two"
+            )
+    return records, found.notes
 
 
 def find_images(root: Path) -> list[Path]:
-    """Return the image files below `root`, in the order of their folders' and own names.
+    """Return the image files below `root`, as `find`."""
+    return find(root).images
 
-    Raises InputError where there is no folder, or no image in it.
+
+def find(root: Path) -> Found:
+    """Find the image files below `root`, in the order of their folders' and own names.
+
+    Hidden files and folders are passed over, and what is no regular file. Links are followed; every file and folder
+    counts once, by its own name rather than a link's. Raises InputError where there is no folder, one that cannot be
+    read, or no image in it.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder")
-    images = []
-    for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images += [
-            Path(place) / name
-            for name in sorted(files)
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    if not images:
-        raise InputError(f"{root}: no images below this folder (looked for {', '.join(sorted(SUFFIXES))})")
-    return images
+    found = Found(root)
+    candidates = sorted(_walk(found), key=lambda entry: entry.order)
+    identities = Identities()
+    for number, entry in enumerate(candidates):
+        if entry.inode is not None:
+            identities.add(number, entry.device, entry.inode)
+    dropped = set()
+    for group in identities.repeated():
+        kept = min(group, key=lambda number: (candidates[number].link, number))
+        for number in group:
+            if number == kept:
+                continue
+            path, first = Path(candidates[number].path), Path(candidates[kept].path)
+            if path.samefile(first):  # on a file system made of several, a folder's list may give one number twice
+                dropped.add(number)
+                found.again.append((path, first))
+    found.images = [Path(entry.path) for number, entry in enumerate(candidates) if number not in dropped]
+    if not found.images:
+        seen = f"; {found.notes[0].message}" if found.skipped else ""
+        raise InputError(f"{root}: no images below this folder (looked for {', '.join(sorted(SUFFIXES))}){seen}")
+    return found
+
+
+_Place = tuple[Path, tuple[str, ...]]  # a folder, and its path from the root
+
+
+@dataclass(slots=True)
+class _Candidate:
+    path: str
+    order: tuple[tuple[str, ...], str]
+    link: bool
+    device: int
+    inode: int | None  # None for a link to nothing
+
+
+def _walk(found: Found) -> Iterator[_Candidate]:
+    """Yield the image files of every folder that is reached, each folder once; links wait until the others are done."""
+    folders, links = deque[_Place]([(found.root, ())]), deque[_Place]()
+    visited = set[tuple[int, int]]()
+    while folders or links:
+        linked = not folders
+        place, parts = (links if linked else folders).popleft()
+        try:
+            status = place.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in visited:
+                found.linked += linked
+                continue
+            visited.add(identity)
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is(entry.is_dir):
+                        (links if entry.is_symlink() else folders).append((Path(entry.path), (*parts, entry.name)))
+                    elif (candidate := _candidate(entry, parts, status.st_dev, found.skipped)) is not None:
+                        yield candidate
+        except (OSError, ValueError) as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError) and not parts
+            raise InputError(
+                f"{place}: {'no such folder' if missing else f'cannot be read as a folder ({why(error)})'}"
+            ) from None
+
+
+def _candidate(
+    entry: os.DirEntry[str], parts: tuple[str, ...], device: int, skipped: Counter[str]
+) -> _Candidate | None:
+    suffix = Path(entry.name).suffix.lower()
+    link = entry.is_symlink()
+    if suffix not in SUFFIXES:
+        skipped[suffix or "without a suffix"] += 1
+    elif not link and _is(entry.is_file):
+        return _Candidate(entry.path, (parts, entry.name), False, device, entry.inode())
+    elif link and _is(entry.is_file):
+        status = entry.stat()
+        return _Candidate(entry.path, (parts, entry.name), True, status.st_dev, status.st_ino)
+    elif link and not Path(entry.path).exists():  # an image is missing: it will be said which
+        return _Candidate(entry.path, (parts, entry.name), True, device, None)
+    else:
+        skipped["that are pipes or devices"] += 1
+    return None
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Ask what an entry is; a link to itself is nothing."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def _label(root: Path, parent: Path, path: Path) -> str:
+    label = parent.relative_to(root).as_posix()
+    if label == ".":
+        raise InputError(f"{path}: an image outside any class; put each class in a folder of its own")
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{shown(parent)}: the name of this folder is no UTF-8, and cannot be written into a run; rename it"
+        ) from None
+    return label
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,8 +1,10 @@
 """From what a person types after --data to records with a split."""
 
+import hashlib
 import os
+import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.text import shown
 from recallk.data import table
 from recallk.data.benchmark import Findings, Problem
 from recallk.data.catalogue import benchmark_named
 from recallk.data.folder import folder
+from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
 from recallk.data.record import Record
@@ -41,16 +45,21 @@ class Part:
 def read_data(data: str) -> tuple[list[Record], list[Problem]]:
     """Return the records of "glyphs", of a folder with a folder per class, or of a CSV or Parquet table.
 
-    And what is worth knowing about them.
+    And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
+    whatever cannot be read, and for a file that is there twice.
     """
     if data == "glyphs":
         return glyphs(), []
     path = user_path(data)
     if path.suffix.lower() in table.SUFFIXES:
         return table.table(path), []
-    if path.is_file():
+    try:
+        other = not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        other = False  # the reader of folders says what is wrong
+    if other:
         raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
-    return folder(path), []
+    return folder(path)
 
 
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Problem]]:
@@ -73,16 +82,18 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Problem]]:
 def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> list[Record]:
     """Split the classes into disjoint train and test sets, unless the records are split already.
 
-    Of C classes `round(test_fraction * C)` go to the test set, at least one to each. Raises InputError for fewer than
-    two classes, and for a given split that leaves a side empty or has a class on both.
+    The side of a class is a function of the seed and its name: both are hashed to a number from 0 to 1, and those below
+    `test_fraction` are for testing. So other classes that come or go do not move it. Only where a side would have
+    fewer than two classes (one, of two or three classes in all) do the nearest to the threshold change sides.
+
+    Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on both.
     """
-    classes = sorted({record.label for record in records})
+    classes = {record.label for record in records}
     if len(classes) < 2:
-        raise InputError(f"only one class ({classes[0]}): retrieval is trained and tested on different classes")
+        only = f"only one class ({shown(*classes)})" if classes else "no images"
+        raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if records[0].split is None:
-        shuffled = np.random.default_rng(seed).permutation(len(classes))
-        count = min(max(1, round(test_fraction * len(classes))), len(classes) - 1)
-        test = {classes[i] for i in shuffled[:count]}
+        test = _test_classes(classes, test_fraction, seed)
         return [replace(record, split="test" if record.label in test else "train") for record in records]
     sides = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
     for side, labels in sides.items():
@@ -91,9 +102,23 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
     both = sides["train"] & sides["test"]
     if both:
         raise InputError(
-            f"class {min(both)} is in the train and in the test split: retrieval is tested on unseen classes"
+            f"class {shown(min(both))} is in the train and in the test split: retrieval is tested on unseen classes"
         )
     return list(records)
+
+
+def _test_classes(classes: Set[str], test_fraction: float, seed: int) -> Set[str]:
+    hashed = {name: _hashed(seed, name) for name in classes}
+    in_order = sorted(classes, key=lambda name: (hashed[name], name))
+    below = sum(number < test_fraction for number in hashed.values())
+    fewest = min(2, len(classes) // 2)
+    return set(in_order[: min(max(below, fewest), len(classes) - fewest)])
+
+
+def _hashed(seed: int, name: str) -> float:
+    """Return a number from 0 to below 1, the same in every process and version."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6]) / 2**48
 
 
 def part(records: Sequence[Record], split: str | None) -> Part:
@@ -127,8 +152,7 @@ def check_images(records: Sequence[Record], opened: int = OPENED) -> int:
     """
     paths = [record.image for record in records if isinstance(record.image, Path)]
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such image")
+        require_image(path)
     if len(paths) > opened:
         paths = [paths[i] for i in np.random.default_rng(0).choice(len(paths), opened, replace=False)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
