@@ -1,32 +1,40 @@
 """Backbone + pooling + head: from 8-bit images to embeddings of unit length."""
 
-import warnings
-from collections.abc import Callable, Sequence
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
-import timm
 import torch
-import yaml
-from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recallk.core.errors import InputError
+from recallk.core.text import one_line
 from recallk.data.chunks import read_chunks
 from recallk.data.views import TestView
+from recallk.models.backbone import make_backbone, own_size
+from recallk.models.pictures import Picture, Pictures, converted
 from recallk.models.pooling import Pool
-from recallk.models.settings import EmbedderSettings
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every backbone as in the paper
+from recallk.models.settings import EmbedderSettings, read_settings
+from recallk.models.weights import fill, read_weights
 
 
 class Embedder(nn.Module):
-    """Embeds images: normalise -> timm backbone -> pooling -> LayerNorm -> Linear -> unit length."""
+    """Embeds images: normalise -> timm backbone -> pooling -> LayerNorm -> Linear -> unit length.
+
+    `embed` takes images as they come. Called as a module, in a training loop for example, it takes what `transform`
+    gives: the test-time view of an image as it was in training.
+
+    >>> embedder = recallk.load("runs/NAME")                                    # doctest: +SKIP
+    >>> embeddings = embedder.embed(["a.jpg", "b.jpg"])                         # doctest: +SKIP
+    >>> images = torch.stack([embedder.transform(path) for path in ("a.jpg", "b.jpg")])   # doctest: +SKIP
+    >>> torch.allclose(embedder(images), embeddings, atol=1e-5)                 # doctest: +SKIP
+    True
+    """
 
     def __init__(self, settings: EmbedderSettings, backbone: nn.Module) -> None:
         super().__init__()
@@ -38,119 +46,158 @@ class Embedder(nn.Module):
         self.head = nn.Linear(channels, settings.embedding_size)
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None] * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(STD)[:, None, None] * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(settings.mean)[:, None, None] * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(settings.std)[:, None, None] * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images `(B, 3, S, S)` uint8 into embeddings `(B, D)` float32 of unit length."""
-        features = self.backbone.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+        """Turn images `(B, 3, S, S)` uint8, as `transform` gives them, into embeddings `(B, D)` float32 of unit length.
+
+        Raises InputError for anything else, such as floats that were normalised elsewhere.
+        """
+        self._check(images)
+        try:
+            features = self.backbone.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+        except (AssertionError, RuntimeError) as error:
+            if images.shape[-1] == self.settings.image_size:
+                raise
+            raise InputError(
+                f"{self.settings.backbone} was built for images of {self.settings.image_size} pixels, these have "
+                f"{images.shape[-1]} ({one_line(error)}); use embedder.transform"
+            ) from None
         embeddings: Tensor = self.head(self.norm(self.pool(features)))
         return F.normalize(embeddings.float(), dim=1)
 
-    @torch.inference_mode()
+    def transform(self, image: Picture) -> Tensor:
+        """Return the test-time view of one image as the network takes it, `(3, S, S)` uint8.
+
+        `image` is a path, a PIL image, or pixels, as for `embed`. Raises InputError for what is no image.
+        """
+        return self._view([converted(image)])(0)
+
+    @torch.no_grad()
     def embed(
         self,
-        images: Sequence[str | Path | NDArray[np.uint8]],
+        images: Iterable[Picture],
         *,
         chunk_size: int = 128,
         workers: int = 0,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Tensor:
-        """Return `(N, D)` float32 embeddings of unit length, on the CPU, of image files (or pixels) in the order given.
+        """Return `(N, D)` float32 embeddings of unit length, on the CPU, of images in the order given.
 
-        `workers` processes read the images (0: this one); `advance` is told how many are done after each chunk.
-        Raises InputError, with the path, for a file that is missing, broken, or no image.
+        Each image is a path, a PIL image, or pixels as an array or a tensor: `(H, W)` or `(H, W, C)`, with 1 (grey), 3
+        (RGB) or 4 (RGB and alpha, laid on white) channels; uint8, bool, floats from 0 to 1, or uint16. A tensor whose
+        first dimension is 1, 3 or 4 has its channels there. All kinds may be mixed.
+
+        `workers` processes read the images (0: this one), `chunk_size` at a time; `advance` is told how many are done
+        after each chunk. Dropout and batch norm are as at test, whatever mode the model is in, which stays as it is.
+        Raises InputError, with the path or position, for what is missing, broken, or no image.
         """
-        sources = [Path(image) if isinstance(image, str) else image for image in images]
-        view = TestView(sources, self.settings.resize, self.settings.image_size, self.settings.interpolation)
-        chunks = np.array_split(np.arange(len(sources)), range(chunk_size, len(sources), chunk_size))
-        training, device = self.training, self.mean.device
-        self.eval()
+        chunk_size = _whole_number("chunk_size", chunk_size, 1)
+        workers = _whole_number("workers", workers, 0)
+        pictures = Pictures(images)
+        chunks = np.array_split(np.arange(len(pictures)), range(chunk_size, len(pictures), chunk_size))
         parts = []
-        for chunk in read_chunks(view, chunks if sources else [], workers):
-            parts.append(self(chunk.to(device)).cpu())
-            advance(len(chunk))
-        self.train(training)
+        with _evaluating(self):
+            for chunk in read_chunks(self._view(pictures), chunks if len(pictures) else [], workers):
+                parts.append(self(chunk.to(self.mean.device)).cpu())
+                advance(len(chunk))
         return torch.cat(parts) if parts else torch.empty(0, self.settings.embedding_size)
+
+    def _view(self, images: Any) -> TestView:
+        settings = self.settings
+        return TestView(images, settings.resize, settings.image_size, settings.interpolation)
+
+    def _check(self, images: Tensor) -> None:
+        use = "use embedder.transform, or embedder.embed for whole files"
+        if not isinstance(images, Tensor):
+            raise InputError(f"images are {type(images).__name__}, a tensor (B, 3, S, S) uint8 is needed; {use}")
+        square = images.ndim == 4 and images.shape[1] == 3 and images.shape[2] == images.shape[3]
+        if images.dtype != torch.uint8 or not square:
+            kind = str(images.dtype).removeprefix("torch.")
+            raise InputError(f"images are {kind} {tuple(images.shape)}, uint8 (B, 3, S, S) is needed; {use}")
 
 
 def build(settings: EmbedderSettings, weights: str) -> Embedder:
     """Build an embedder with `weights`: "pretrained" (timm's, from the model hub), "none", or a file for the backbone.
 
-    Raises InputError for an unknown backbone, weights that cannot be fetched, or a file of another architecture.
+    Raises InputError for an unknown backbone, one that cannot embed images of this size, weights that cannot be
+    fetched, or a file of another architecture.
     """
-    if not timm.is_model(settings.backbone):
-        near = timm.list_models(f"*{settings.backbone.split('.')[0].split('_')[0]}*")[:5]
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise InputError(f"backbone={settings.backbone}: timm has no model of this name{hint}")
-    backbone = _backbone(settings, pretrained=weights == "pretrained")
-    if weights not in ("pretrained", "none"):
-        _load_backbone(backbone, Path(weights).expanduser(), settings.backbone)
-    return Embedder(settings, backbone)
+    backbone = make_backbone(settings, weights)
+    if not hasattr(backbone, "num_features") or not hasattr(backbone, "forward_features"):
+        raise InputError(f"backbone={settings.backbone}: gives no features of an image; choose another network")
+    embedder = Embedder(settings, backbone)
+    _try_out(embedder)
+    return embedder
 
 
-def load(run: str | Path) -> Embedder:
+def load(run: str | os.PathLike[str]) -> Embedder:
     """Return the trained embedder of a run's folder, with its preprocessing, ready to embed.
 
-    Raises InputError where the folder holds no finished model.
+    Raises InputError where the folder holds no finished model, or a damaged one.
     """
-    run = Path(run)
-    if not run.is_dir():
-        raise InputError(f"{run}: no such run folder")
-    config, weights = run / "config.yaml", run / "model.safetensors"
+    if not isinstance(run, str | os.PathLike):
+        raise InputError(f"load: the path of a run's folder is needed, not {type(run).__name__}")
+    folder = Path(run)
+    try:
+        there = folder.is_dir()
+    except OSError:
+        there = False
+    if not there:
+        raise InputError(f"{folder}: no such run folder")
+    config, weights = folder / "config.yaml", folder / "model.safetensors"
     for file in (config, weights):
-        if not file.is_file():
-            raise InputError(f"{run}: no {file.name} in this folder; is it the folder of a finished run?")
-    try:
-        written: dict[str, Any] = yaml.safe_load(config.read_text())
-        settings = EmbedderSettings(**{key: written[key] for key in EmbedderSettings.model_fields})
-    except (yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
-        raise InputError(f"{config}: not the configuration of a run ({type(error).__name__})") from None
+        if not file.exists():
+            raise InputError(f"{folder}: no {file.name} in this folder; is it the folder of a finished run?")
+    settings = read_settings(config)
+    state = read_weights(weights, "it is damaged: copy the run's folder again")
     embedder = build(settings, "none")
-    try:
-        embedder.load_state_dict(load_file(weights))
-    except (RuntimeError, SafetensorError):
-        raise InputError(f"{weights}: damaged, or of another architecture than {settings.backbone}") from None
+    fill(embedder, state, weights, settings.backbone, exact=True)
     return embedder.eval()
 
 
-def _backbone(settings: EmbedderSettings, pretrained: bool) -> nn.Module:
-    options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Have every part of a module as at test inside; each has its own mode back after, whatever happens."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        yield
+    finally:
+        for part, training in modes:  # from the outside in; by `train`, where some networks drop what they remembered
+            if part.training != training:
+                part.train(training)
+
+
+def _try_out(embedder: Embedder) -> None:
+    """Raise InputError where the network cannot embed images of the size that is set.
+
+    On the meta device, shapes alone, which costs next to nothing; networks that it cannot run are given one image.
+    """
+    images = torch.zeros(1, 3, embedder.settings.image_size, embedder.settings.image_size, dtype=torch.uint8)
+    tensors = dict(embedder.named_parameters()) | dict(embedder.named_buffers())
+    meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    with _evaluating(embedder), torch.no_grad(), torch.random.fork_rng([]):
+        try:
+            torch.func.functional_call(embedder, meta, (images.to("meta"),))
+        except Exception:
             try:
-                model = timm.create_model(
-                    settings.backbone, pretrained=pretrained, img_size=settings.image_size, **options
-                )
-            except TypeError:  # the fully convolutional ones take any size without being told
-                model = timm.create_model(settings.backbone, pretrained=pretrained, **options)
-    except Exception as error:
-        if not pretrained:
-            raise InputError(f"backbone={settings.backbone}: timm cannot build it ({_first_line(error)})") from None
-        raise InputError(
-            f"the weights of {settings.backbone} could not be fetched ({_first_line(error)}); without a network, "
-            f"give a file (--weights PATH) or start from random ones (--weights none)"
-        ) from None
-    module: nn.Module = model
-    return module
+                embedder(images)
+            except Exception as error:
+                own = own_size(embedder.settings.backbone)
+                hint = f"; its own size is {own}" if own and own != images.shape[-1] else ""
+                raise InputError(
+                    f"backbone={embedder.settings.backbone} cannot embed images of image_size={images.shape[-1]} "
+                    f"({one_line(error)}){hint}; choose another of the two"
+                ) from None
 
 
-def _load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise InputError(f"weights={path}: no such file; give a file, 'pretrained' or 'none'")
+def _whole_number(name: str, value: SupportsIndex, least: int) -> int:
     try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path}: not a file of weights ({_first_line(error)})") from None
-    own = backbone.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    other = [key for key in own if key in state and state[key].shape != own[key].shape]
-    if missing or other:
-        what = f"{len(missing)} of {len(own)} tensors are missing" if missing else f"{len(other)} have other shapes"
-        raise InputError(f"{path}: weights of another architecture than {name} ({what}, first {(missing + other)[0]})")
-    backbone.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise InputError(f"{name}={value!r}: a whole number from {least}")
+    return number

@@ -1,16 +1,43 @@
 """What is needed to build an embedder, as a person writes it."""
 
-from typing import Annotated, Literal
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recallk.core.files import load
 from recallk.data.record import Interpolation
+from recallk.models.preprocessing import preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+
+LARGEST_EMBEDDING = 65_536
+LARGEST_IMAGE = 4_096
+_LONGEST_CONFIG = 1_000_000  # bytes; one is of 2,000
+
+IMAGENET: dict[str, Any] = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "interpolation": "bilinear",
+}
+"""What every run was trained with before these were keys: to be laid under a run's `config.yaml` that lacks them."""
+
+
+def _resize(given: dict[str, Any]) -> int:
+    size: int = given["image_size"]
+    return max(size, min(round(size / preprocessing_of(given["backbone"]).crop), LARGEST_IMAGE))
 
 
 class EmbedderSettings(BaseModel):
-    """The network and the size of the images that it sees."""
+    """The network and what it sees of an image.
+
+    Mean, deviation, interpolation and resize are by default those that the backbone's weights were made with, as timm
+    lists them; an unknown backbone then raises InputError.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,20 +45,64 @@ class EmbedderSettings(BaseModel):
     pooling: Annotated[Pooling, Field(description="over the last features: average, gem or token (class token)")] = (
         "gem"
     )
-    embedding_size: Annotated[int, Field(ge=1, description="dimensions of an embedding")] = 512
-    image_size: Annotated[int, Field(ge=8, description="pixels of the square that the network sees")] = 224
-    resize: Annotated[
-        int,
-        Field(
-            ge=8,
-            default_factory=lambda given: round(given["image_size"] * 256 / 224),
-            description="shorter side before the centre crop at test; by default 8/7 of image_size",
-        ),
-    ]
-    interpolation: Annotated[Interpolation, Field(description="how images are scaled")] = "bilinear"
+    embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
+    image_size: Annotated[
+        int, Field(ge=8, le=LARGEST_IMAGE, description="pixels of the square that the network sees")
+    ] = 224
+    resize: int = Field(
+        ge=8,
+        le=LARGEST_IMAGE,
+        default_factory=_resize,
+        description="shorter side before the centre crop at test; by default image_size / the backbone's crop_pct",
+    )
+    interpolation: Interpolation = Field(
+        default_factory=lambda given: preprocessing_of(given["backbone"]).interpolation,
+        description="how images are scaled; by default as for the backbone's weights",
+    )
+    mean: tuple[Mean, Mean, Mean] = Field(
+        default_factory=lambda given: preprocessing_of(given["backbone"]).mean,
+        description="of red, green and blue, 0 to 1; by default as for the backbone's weights",
+    )
+    std: tuple[Deviation, Deviation, Deviation] = Field(
+        default_factory=lambda given: preprocessing_of(given["backbone"]).std,
+        description="deviation of red, green and blue; by default as for the backbone's weights",
+    )
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "EmbedderSettings":
         if self.resize < self.image_size:
             raise ValueError(f"resize={self.resize} is smaller than image_size={self.image_size}")
         return self
+
+
+def read_settings(path: Path) -> EmbedderSettings:
+    """Return what a run's `config.yaml` says of its embedder. Raises InputError, one line, where it does not."""
+    return load(path, _parse, "the configuration of a run", "it is damaged: copy the run's folder again")
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases, which a few lines can make grow without end, and which no configuration needs."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*)")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+def _parse(path: Path) -> EmbedderSettings:
+    if path.stat().st_size > _LONGEST_CONFIG:
+        raise ValueError(f"{path.stat().st_size:,} bytes long")
+    written = yaml.load(path.read_text(encoding="utf-8"), _Plain)
+    if not isinstance(written, dict):
+        raise ValueError("no table of keys and values")
+    values = IMAGENET | written
+    missing = [key for key in EmbedderSettings.model_fields if key not in values]
+    if missing:
+        raise ValueError(f"no {missing[0]}")
+    try:
+        return EmbedderSettings(**{key: values[key] for key in EmbedderSettings.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{first['loc'][0]}={reprlib.repr(first['input'])}: " if first["loc"] else ""
+        raise ValueError(where + first["msg"]) from None

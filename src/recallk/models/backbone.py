@@ -1,0 +1,57 @@
+"""A network of timm by name, with weights or without."""
+
+import warnings
+from typing import Any
+
+import timm
+from torch import nn
+
+from recallk.core.errors import InputError
+from recallk.core.files import require_file, user_path
+from recallk.core.text import one_line
+from recallk.models.fetching import not_fetched, quiet, where_weights_are
+from recallk.models.preprocessing import require_known
+from recallk.models.settings import EmbedderSettings
+from recallk.models.weights import fill, read_weights
+
+
+def make_backbone(settings: EmbedderSettings, weights: str) -> nn.Module:
+    """Return the network that gives the features; `weights` as in `build`. Raises InputError, one line."""
+    require_known(settings.backbone)
+    if weights == "pretrained":
+        overlay = where_weights_are(settings.backbone)
+        try:
+            return _create(settings, pretrained=True, pretrained_cfg_overlay=overlay or None)
+        except Exception as error:
+            raise not_fetched(settings.backbone, one_line(error)) from None
+    try:
+        backbone = _create(settings)
+    except Exception as error:
+        raise InputError(f"backbone={settings.backbone}: timm cannot build it ({one_line(error)})") from None
+    if weights != "none":
+        path = user_path(weights)
+        try:
+            require_file(path)
+        except InputError as error:
+            raise InputError(f"weights={error}; give a file, 'pretrained' or 'none'") from None
+        state = read_weights(path, "give another, 'pretrained' or 'none'")
+        fill(backbone, state, path, settings.backbone, exact=False)
+    return backbone
+
+
+def own_size(backbone: str) -> int | None:
+    """Return the side of the square images that timm lists for a network; None where it lists none."""
+    config = timm.get_pretrained_cfg(backbone)
+    return None if config is None else int(config.input_size[1])
+
+
+def _create(settings: EmbedderSettings, **options: Any) -> nn.Module:
+    options |= {"num_classes": 0, "global_pool": ""}
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        try:
+            model = timm.create_model(settings.backbone, img_size=settings.image_size, **options)
+        except TypeError:  # the fully convolutional ones take any size without being told
+            model = timm.create_model(settings.backbone, **options)
+    module: nn.Module = model
+    return module

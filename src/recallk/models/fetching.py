@@ -1,0 +1,92 @@
+"""Pretrained weights: from the caches where they are in one, else from where timm has them, if that answers at all."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recallk.core.errors import InputError
+from recallk.core.text import one_line
+
+CONNECT_SECONDS = 5.0
+_SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+
+
+def where_weights_are(backbone: str) -> dict[str, Any]:
+    """Return what to lay over timm's configuration of a network so that its weights are read from a cache.
+
+    Empty where they must be fetched, and the place answers. Raises InputError, one line, where it does not:
+    the hub's own client would try for a minute.
+    """
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or config.file:  # a name of former days, or a file already
+        return {}
+    if not config.has_weights:
+        raise InputError(f"timm has no weights for {backbone}; start from random ones (--weights none)")
+    if config.hf_hub_id:
+        cached = _in_hub_cache(config.hf_hub_id, config.hf_hub_filename or "pytorch_model.bin")
+        if cached:
+            return {"file": cached, "custom_load": False}
+    if config.url:
+        cached = _in_torch_cache(config.url)
+        if cached:
+            return {"file": cached}
+    _require_answer(backbone, None if config.hf_hub_id else config.url)
+    return {}
+
+
+def not_fetched(backbone: str, why: str) -> InputError:
+    """Return the error that says what to do without the pretrained weights."""
+    return InputError(
+        f"the weights of {backbone} could not be fetched ({why}); without a network, "
+        f"give a file (--weights PATH) or start from random ones (--weights none)"
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep timm and the hub's client from logging what an error says once."""
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _in_hub_cache(repository: str, name: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    identifier, _, revision = repository.partition("@")
+    for candidate in (_SAFE.get(name, str(Path(name).with_suffix(".safetensors"))), name):
+        cached = try_to_load_from_cache(identifier, candidate, revision=revision or None)
+        if isinstance(cached, str):
+            return cached
+    return None
+
+
+def _in_torch_cache(url: str | tuple[str, str]) -> str | None:
+    from torch.hub import get_dir
+
+    name = url.rsplit("/", 1)[-1] if isinstance(url, str) else url[1]
+    path = Path(get_dir()) / "checkpoints" / name
+    return str(path) if path.is_file() else None
+
+
+def _require_answer(backbone: str, url: str | tuple[str, str] | None) -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    place = constants.ENDPOINT if url is None else url if isinstance(url, str) else url[0]
+    try:
+        with quiet():
+            get_session().head(place, timeout=CONNECT_SECONDS)
+    except Exception as error:  # of whichever client the hub's package is built on
+        if type(error).__name__ != "ReadTimeout":  # it is there, if slow
+            raise not_fetched(backbone, f"{one_line(error)}: {place}") from None

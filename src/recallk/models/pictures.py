@@ -1,0 +1,150 @@
+"""Whatever holds an image (a file, PIL's, an array, a tensor) becomes a path or 8-bit RGB, or one line says why not."""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from recallk.core.errors import InputError
+from recallk.core.text import one_line
+
+Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+"""A path; an image of PIL in any mode; or pixels: `(H, W)`, or `(H, W, C)` with 1 (grey), 3 (RGB) or 4 (RGB and alpha)
+channels. Pixels are uint8, bool, floats from 0 to 1, or uint16 from 0 to 65,535. A tensor may have its channels first,
+and has where its first dimension is 1, 3 or 4."""
+
+_KINDS = frozenset({"bool", "uint8", "uint16", "float16", "bfloat16", "float32", "float64"})
+_CHANNELS = (1, 3, 4)
+_PATHS = "a path, a PIL image, or pixels as an array or a tensor"
+
+
+class Pictures(Sequence[Path | NDArray[np.uint8]]):
+    """A list of images as the views take them: each is converted when it is read, by the process that reads it.
+
+    Raises InputError, naming the position, for what is no image: by type and shape at once, by value when it is read.
+    """
+
+    def __init__(self, images: Iterable[Picture]) -> None:
+        self._images = [_checked(image, f"image {position}") for position, image in enumerate(_listed(images))]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, position: Any) -> Any:  # one number at a time; Sequence asks for slices too
+        return converted(self._images[position], f"image {position}")
+
+
+def converted(image: Picture, name: str = "the image") -> Path | NDArray[np.uint8]:
+    """Return a path as it is, and anything else as pixels `(H, W, 3)` or `(H, W)` uint8; alpha is laid on white.
+
+    Raises InputError, beginning with `name`, for what is no image.
+    """
+    image = _checked(image, name)
+    try:
+        if isinstance(image, Path):
+            return image
+        return _of_pil(image, name) if isinstance(image, Image.Image) else _of_pixels(_array(image), name)
+    except InputError:
+        raise
+    except Exception as error:  # PIL's and NumPy's own
+        raise InputError(f"{name}: cannot be read ({one_line(error)}); give {_PATHS}") from None
+
+
+def _listed(images: Iterable[Picture]) -> list[Picture]:
+    one = isinstance(images, str | bytes | os.PathLike | Image.Image)
+    if isinstance(images, np.ndarray | Tensor):  # a batch of pixels, or a NumPy array of paths
+        one = images.ndim != 4 and not (
+            isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "UO"
+        )
+    if one:
+        raise InputError(f"images: one {type(images).__name__} where a list is needed; write [image] for a single one")
+    if not isinstance(images, Iterable) or isinstance(images, dict | set):
+        raise InputError(f"images: {type(images).__name__} where a list is needed, with {_PATHS} for each image")
+    return list(images)
+
+
+def _checked(image: object, name: str) -> Path | Image.Image | NDArray[Any] | Tensor:
+    """Return an image whose type and shape are right, fit to be handed to another process."""
+    if isinstance(image, str | os.PathLike):
+        return Path(image)
+    if isinstance(image, Image.Image):
+        try:
+            image.load()  # processes that share an open file would move each other's place in it
+        except Exception as error:
+            raise InputError(f"{name}: truncated or broken PIL image ({one_line(error)})") from None
+        return image
+    if not isinstance(image, np.ndarray | Tensor):
+        raise InputError(f"{name}: {type(image).__name__}; give {_PATHS}")
+    kind = image.dtype.name if isinstance(image, np.ndarray) else str(image.dtype).removeprefix("torch.")
+    if kind not in _KINDS:
+        raise InputError(f"{name}: pixels are {kind}; give uint8, bool, uint16, or floats from 0 to 1")
+    shape = tuple(image.shape)
+    channels = 1 if len(shape) == 2 else shape[0] if _channels_first(image) else shape[-1] if len(shape) == 3 else 0
+    if channels not in _CHANNELS or 0 in shape:
+        also = "; (3, H, W) too" if isinstance(image, Tensor) else ""
+        raise InputError(f"{name}: pixels of shape {shape}; give (H, W), or (H, W, C) with C = 1, 3 or 4{also}")
+    if isinstance(image, Tensor):
+        if image.layout != torch.strided or image.is_meta:
+            raise InputError(f"{name}: a tensor without plain values; give a dense one")
+        return image.detach().cpu()
+    return image
+
+
+def _channels_first(image: NDArray[Any] | Tensor) -> bool:
+    return isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in _CHANNELS
+
+
+def _array(image: NDArray[Any] | Tensor) -> NDArray[Any]:
+    if not isinstance(image, Tensor):
+        return image
+    array: NDArray[Any] = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    return array.transpose(1, 2, 0) if _channels_first(image) else array
+
+
+def _of_pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    pixels = _eight_bits(array, name)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        return pixels[:, :, 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        return _on_white(Image.fromarray(np.ascontiguousarray(pixels)))
+    return pixels
+
+
+def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "u":  # 16 bits: 65,535 is white
+        return ((array.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
+    if not ((array >= 0) & (array <= 1)).all():  # NaN is neither
+        found = f"from {array.min():g} to {array.max():g}" if np.isfinite(array).all() else "with NaN or infinity"
+        raise InputError(f"{name}: floats {found}; give floats from 0 to 1, or uint8 from 0 to 255")
+    return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _of_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    with suppress(Exception):  # a broken EXIF says nothing of how it stands
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        return _eight_bits(np.asarray(image), name)
+    if image.mode.startswith("I"):  # 16 bits, in 32 where PIL has them so
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65_535:
+            raise InputError(f"{name}: values from {wide.min()} to {wide.max()}; give 8 or 16 bits, without a sign")
+        return _eight_bits(wide.astype(np.uint16), name)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        return _on_white(image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _on_white(image: Image.Image) -> NDArray[np.uint8]:
+    white = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))

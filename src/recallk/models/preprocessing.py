@@ -1,0 +1,60 @@
+"""How a network of timm was shown its images when its weights were made."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from recallk.core.errors import InputError
+from recallk.core.text import shown
+from recallk.data.record import Interpolation
+
+Channels = tuple[float, float, float]
+_NAMES_SHOWN = 5
+_BILINEAR = frozenset({"bilinear", "nearest"})  # the others, "lanczos" among them, are nearer to bicubic
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Mean and deviation of the channels (0 to 1), how images are scaled, and the side's share that is cropped out."""
+
+    mean: Channels
+    std: Channels
+    interpolation: Interpolation
+    crop: float
+
+
+@lru_cache
+def preprocessing_of(backbone: str) -> Preprocessing:
+    """Return what timm says of a network, without building it.
+
+    Raises InputError, one line, for a name that timm does not know, and for images of other than three channels.
+    """
+    import timm  # takes seconds, and `recallk --help` has no need of it
+
+    require_known(backbone)
+    name = timm.models.get_deprecated_models().get(backbone) or backbone
+    try:
+        config = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    except RuntimeError:  # the network is known, its tag is not
+        network, _, tag = name.partition(".")
+        known = ", ".join(timm.list_models(f"{network}.*", include_tags=True))
+        raise InputError(
+            f"backbone={shown(name)}: timm has no weights {shown(tag)!r} of it; there are {known}"
+        ) from None
+    if config.input_size[0] != 3 or len(config.mean) != 3 or len(config.std) != 3:
+        raise InputError(
+            f"backbone={backbone}: this network takes images of {config.input_size[0]} channels; "
+            f"choose one for three, red, green and blue"
+        )
+    interpolation: Interpolation = "bilinear" if config.interpolation in _BILINEAR else "bicubic"
+    mean, std = ((float(a), float(b), float(c)) for a, b, c in (config.mean, config.std))
+    return Preprocessing(mean, std, interpolation, float(config.crop_pct))
+
+
+def require_known(backbone: str) -> None:
+    """Raise InputError, with names near to it, for a network that timm does not know."""
+    import timm
+
+    if not timm.is_model(backbone):
+        near = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:_NAMES_SHOWN]
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise InputError(f"backbone={shown(backbone)}: timm has no model of this name{hint}")
