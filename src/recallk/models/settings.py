@@ -24,7 +24,7 @@ IMAGENET: dict[str, Any] = {
     "std": (0.229, 0.224, 0.225),
     "interpolation": "bilinear",
 }
-"""What every run was trained with before these were keys: to be laid under a run's `config.yaml` that lacks them."""
+"""What every run was trained with before these were keys of its `config.yaml`."""
 
 
 def _resize(given: dict[str, Any]) -> int:
@@ -75,6 +75,11 @@ class EmbedderSettings(BaseModel):
         return self
 
 
+def with_earlier_meaning(written: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a run's `config.yaml`, with `IMAGENET` where it is from before there were such keys."""
+    return written if any(key in written for key in IMAGENET) else IMAGENET | written
+
+
 def read_settings(path: Path) -> EmbedderSettings:
     """Return what a run's `config.yaml` says of its embedder. Raises InputError, one line, where it does not."""
     return load(path, _parse, "the configuration of a run", "it is damaged: copy the run's folder again")
@@ -96,7 +101,7 @@ def _parse(path: Path) -> EmbedderSettings:
     written = yaml.load(path.read_text(encoding="utf-8"), _Plain)
     if not isinstance(written, dict):
         raise ValueError("no table of keys and values")
-    values = IMAGENET | written
+    values = with_earlier_meaning(written)
     missing = [key for key in EmbedderSettings.model_fields if key not in values]
     if missing:
         raise ValueError(f"no {missing[0]}")

@@ -49,8 +49,8 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path, name: str, *,
     broken = [key for key in shared if not torch.isfinite(state[key]).all()]
     if broken:
         raise InputError(
-            f"{path}: NaN or infinity in {len(broken)} of {len(own)} tensors, first {broken[0]}: the training that "
-            f"wrote it diverged; take other weights"
+            f"{path}: NaN or infinity in {len(broken)} of {len(own)} tensors, first {broken[0]}; "
+            f"it is damaged, or its training diverged: take other weights"
         )
     network.load_state_dict({key: state[key] for key in shared}, strict=False)
 
