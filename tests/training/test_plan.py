@@ -12,6 +12,7 @@ from recallk.data.benchmark import TestSet
 from recallk.data.catalogue import BENCHMARKS
 from recallk.data.record import Record
 from recallk.training import plan as plans
+from recallk.training import selection
 from recallk.training.config import TrainConfig, make_config
 from recallk.training.plan import Plan, prepare
 
@@ -28,10 +29,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight validation queries are taken for enough."""
+    monkeypatch.setattr(selection, "FEWEST_QUERIES", 8)
+
+
 def plan_of(pictures: Path, **changes: Any) -> Plan:
     return prepare(make_config(SMALL, {"data": str(pictures)}, changes))
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> None:
     plan, without = plan_of(pictures), plan_of(pictures, select="test")
     assert plan.validation is not None
@@ -45,6 +53,7 @@ def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> No
     assert plan.sampler.labels is plan.train.labels
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_more_classes_can_be_set_aside_but_never_nearly_all(pictures: Path) -> None:
     most = plan_of(pictures, validation_fraction=0.99, items_per_class=2)
     assert most.validation is not None
@@ -92,6 +101,7 @@ def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
         plan_of(tmp_path / "t.csv")
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
     with pytest.raises(InputError, match="choose 8 to 52"):
         plan_of(pictures, batch_size=400, select="test")
@@ -99,7 +109,12 @@ def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
     plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50")
     assert plan.validation is not None
     assert plan.images_per_step < 400
-    assert f"batches of {plan.images_per_step} images, for only so many classes are left" in plan.differences
+    assert plan.cut == (
+        f"batches of {plan.images_per_step} images, and not of the 400 asked for: "
+        f"only {plan.images_per_step // 4} training classes have 4 images"
+    )
+    assert plan.cut in plan.differences
+    assert plan_of(pictures, batch_size=plan.images_per_step).cut is None
 
 
 def test_every_benchmark_can_be_configured() -> None:

@@ -1,28 +1,46 @@
 """A run's folder: what is in it, and how it is written so that an interruption leaves nothing half-done."""
 
-import json
-import shutil
+import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recallk.core.errors import InputError
-from recallk.core.files import write_file
+from recallk.core.files import UNFINISHED, make_folder, write_text, writing
+from recallk.core.lock import locked
+from recallk.core.text import shown
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.training.history import Row as Row
+from recallk.training.history import append_row, read_rows, write_rows
+from recallk.training.split import Split, load_split, save_split
 
-Row = dict[str, Any]
+EARLIER = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bilinear"}
+"""What keys meant before there were such keys: laid under the configuration of a run of an earlier version."""
+_LOCK, _CHECKPOINTS = ".lock", "checkpoint"
+_FILES = r"config\.yaml|split\.json|metrics\.jsonl|model\.safetensors|report\.html|failure\.txt|cost\.json"
+_STATES = r"latest\.ckpt|best-\d+\.safetensors"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`config.yaml`, `metrics.jsonl`, `checkpoint/`, `model.safetensors`, `report.html`."""
+    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model.safetensors`, `report.html`.
+
+    Every file is there as a whole or not at all, but for `metrics.jsonl`, whose reader passes over a line that was
+    cut. Whatever cannot be read or written is InputError, one line.
+    """
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """Everything needed to repeat the run."""
+        """Everything needed to repeat the run; where it is, a run has begun."""
         return self.path / "config.yaml"
+
+    @property
+    def split(self) -> Path:
+        """Which images are trained on, set aside and tested on."""
+        return self.path / "split.json"
 
     @property
     def metrics(self) -> Path:
@@ -32,11 +50,11 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """The state after the latest finished epoch."""
-        return self.path / "checkpoint" / "latest.ckpt"
+        return self.path / _CHECKPOINTS / "latest.ckpt"
 
     def best(self, epoch: int) -> Path:
         """Return where the weights of a chosen epoch are kept."""
-        return self.path / "checkpoint" / f"best-{epoch}.safetensors"
+        return self.path / _CHECKPOINTS / f"best-{epoch}.safetensors"
 
     def forget_best_but(self, epoch: int) -> None:
         """Remove the weights of epochs that were chosen before, once the checkpoint knows of a better one."""
@@ -54,35 +72,115 @@ class RunFolder:
         """The page that shows the run."""
         return self.path / "report.html"
 
-    def create(self, config: TrainConfig) -> None:
+    @property
+    def taken(self) -> bool:
+        """Whether anything is in the folder, or in its place, beside what a run leaves that was killed as it began."""
+        if not os.path.isdir(self.path):  # noqa: PTH112 (pathlib's raises where a name is too long)
+            return os.path.lexists(self.path)
+        own, others = self._sorted()
+        return bool(others) or any(not path.name.endswith(UNFINISHED) for path in own)
+
+    def create(self, config: TrainConfig, split: Split) -> None:
         """Begin a new run. Raises InputError where the folder is taken."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.taken:
             raise InputError(f"{self.path}: exists already; continue it with --resume, or choose another --run")
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(to_yaml(config))
-        self.metrics.touch()
+        self.begin(config, split)
+
+    def begin(self, config: TrainConfig, split: Split) -> None:
+        """Write what a run begins with, over that of a run without a checkpoint; its rows are forgotten."""
+        make_folder(self.checkpoint.parent)
+        self.write_config(config)  # the first: from here on there is a run that can be continued
+        save_split(split, self.split)
+        write_rows(self.metrics, [])
+
+    def clear(self, recipe: str | None = None) -> None:
+        """Remove a run, and its folder: the files that a run writes, and never what a link leads to.
+
+        Raises InputError, with nothing removed, where the folder holds anything else, is in use, or, with `recipe`, is
+        not of a run that began from this recipe.
+        """
+        if not os.path.lexists(self.path):
+            return
+        if self.path.is_symlink() or not self.path.is_dir():
+            raise InputError(f"{self.path}: not the folder of a run, and left as it is; choose another --run")
+        with locked(self.path):
+            own, others = self._sorted()
+            if others:
+                raise InputError(
+                    f"{self.path}: holds {shown(others[0].name)}, which is no run's; move it, or choose another --run"
+                )
+            if recipe is not None and own and self.read_config().recipe != recipe:
+                raise InputError(f"{self.path}: holds a run of another recipe than {recipe}; choose another --run")
+            self._remove(own)
+        self.remove_if_empty()
 
     def remove_unless_started(self) -> None:
-        """Remove a run that failed before its first checkpoint: there is nothing in it to come back to."""
+        """Remove the files of a run that failed before its first checkpoint: there is nothing to come back to."""
         if not self.checkpoint.exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(InputError):  # what went wrong before is what is told
+                self._remove(self._sorted()[0])
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder where nothing is in it."""
+        with suppress(OSError):
+            self.path.rmdir()
 
     def read_config(self) -> TrainConfig:
         """Return the run's configuration. Raises InputError where there is none."""
-        if not self.config.is_file():
+        if not os.path.lexists(self.config):
             raise InputError(f"{self.path}: no config.yaml in this folder; is it the folder of a run?")
-        return make_config(read_config(self.config))
+        values = read_config(self.config)
+        earlier = {key: value for key, value in EARLIER.items() if key in TrainConfig.model_fields}
+        try:
+            return make_config(earlier, values)
+        except InputError as error:
+            raise InputError(f"{self.config}: {error}") from None
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write the run's configuration."""
+        write_text(self.config, to_yaml(config))
+
+    def read_split(self) -> Split | None:
+        """Return the split that the run was made with; None for a run of an earlier version, which kept none.
+
+        Raises InputError where it is damaged.
+        """
+        return load_split(self.split) if os.path.lexists(self.split) else None
 
     def history(self) -> list[Row]:
-        """Return the rows of metrics.jsonl."""
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """Return the rows of metrics.jsonl; lines that were cut or damaged are passed over."""
+        return read_rows(self.metrics)
 
     def append(self, row: Row) -> None:
         """Add a row to metrics.jsonl."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(self.metrics, row)
 
     def forget_after(self, epoch: int) -> None:
         """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
-        rows = [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"]
-        write_file(self.metrics, lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in rows)))
+        write_rows(self.metrics, [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"])
+
+    def _sorted(self) -> tuple[list[Path], list[Path]]:
+        """Return what is in the folder: a run's own files (its checkpoints among them), and everything else."""
+        own, others = list[Path](), list[Path]()
+
+        def sort(folder: Path, names: str) -> None:
+            for entry in os.scandir(folder):
+                mine = re.fullmatch(f"({names})({re.escape(UNFINISHED)})?", entry.name)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder and folder == self.path and entry.name == _CHECKPOINTS:
+                    sort(Path(entry.path), _STATES)
+                elif entry.name != _LOCK:
+                    (own if mine and not is_folder else others).append(Path(entry.path))
+
+        with writing(self.path):
+            sort(self.path, _FILES)
+        return own, others
+
+    def _remove(self, files: list[Path]) -> None:
+        for path in files:
+            with writing(path):
+                path.unlink(missing_ok=True)
+        checkpoints = self.path / _CHECKPOINTS
+        if not checkpoints.is_symlink():
+            with suppress(OSError):
+                checkpoints.rmdir()

@@ -8,10 +8,17 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from recallk.core.errors import InputError
+from recallk.core.files import load
+from recallk.core.text import shown
 from recallk.models.settings import EmbedderSettings
 from recallk.training.loss_catalogue import CATALOGUE, OURS, Loss, checked, entry_of
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# bounds within which float32 and the machine can follow; what lies beyond is a slip of the finger
+Positive = Annotated[float, Field(ge=1e-12, le=1e6, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+K = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Epoch = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class TrainConfig(EmbedderSettings):
@@ -20,21 +27,25 @@ class TrainConfig(EmbedderSettings):
     recipe: Annotated[str | None, Field(description="the shipped recipe that the run began from")] = None
 
     # data
-    data: Annotated[str, Field(description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")]
+    data: Annotated[
+        str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
+    ]
     dataset: Annotated[
         Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
         Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
     ] = "own"
     limit_classes: Annotated[
-        int | None, Field(ge=2, description="only so many classes of each split, for a quick look")
+        int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
     ] = None
-    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the classes kept for testing")] = 0.5
-    split_seed: Annotated[int, Field(ge=0, description="of the split into train and test classes")] = 0
+    test_fraction: Annotated[Share, Field(description="share of the classes kept for testing")] = 0.5
+    split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
     crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
     horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
 
     # model
-    weights: Annotated[str, Field(description="pretrained, none, or a file with the backbone's weights")] = "pretrained"
+    weights: Annotated[
+        str, Field(min_length=1, description="pretrained, none, or a file of the backbone's weights")
+    ] = "pretrained"
     batch_norm: Annotated[
         Literal["frozen", "per-chunk"],
         Field(
@@ -50,7 +61,7 @@ class TrainConfig(EmbedderSettings):
     loss_rate_factor: Annotated[
         Positive, Field(description="learning rate of a loss's own parameters (proxies, centres), times the network's")
     ] = 10.0
-    ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="the k's of recall@k")] = (
+    ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100, description="the k's of recall@k")] = (
         1,
         2,
         4,
@@ -71,24 +82,27 @@ class TrainConfig(EmbedderSettings):
 
     # batches
     batch_size: Annotated[
-        int | None, Field(ge=2, description="images of a batch; by default all classes, 4,000 images at most")
+        int | None,
+        Field(ge=2, le=10_000_000, description="images of a batch; by default all classes, 4,000 images at most"),
     ] = None
-    items_per_class: Annotated[int, Field(ge=2, description="images of a class in a batch")] = 4
-    chunk_size: Annotated[int, Field(ge=1, description="images on the device at a time")] = 128
-    host_memory_gb: Annotated[float, Field(ge=0, description="for decoded images between the two passes")] = 4.0
-    workers: Annotated[int | None, Field(ge=0, description="processes that read images; by default one per core")] = (
-        None
-    )
+    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="images of a class in a batch")] = 4
+    chunk_size: Annotated[int, Field(ge=1, le=1_000_000, description="images on the device at a time")] = 128
+    host_memory_gb: Annotated[
+        float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded images between the two passes")
+    ] = 4.0
+    workers: Annotated[
+        int | None, Field(ge=0, le=512, description="processes that read images; by default one per core")
+    ] = None
 
     # optimisation
-    epochs: Annotated[int, Field(ge=1)] = 30
+    epochs: Epoch = 30
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 4e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 4e-4
     schedule: Annotated[Literal["milestones", "cosine"], Field(description="of the learning rate")] = "milestones"
-    milestones: Annotated[tuple[int, ...], Field(description="epochs after which the rate is multiplied")] = ()
+    milestones: Annotated[tuple[Epoch, ...], Field(description="epochs after which the rate is multiplied")] = ()
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
-    warmup_steps: Annotated[int, Field(ge=0, description="steps in which the rate rises from zero")] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="steps in which the rate rises from zero")] = 0
 
     # selection
     select: Annotated[
@@ -96,14 +110,14 @@ class TrainConfig(EmbedderSettings):
         Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
     ] = "validation"
     validation_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share of the training classes set aside for select=validation")
+        Share, Field(description="share of the training classes set aside for select=validation")
     ] = 0.1
 
     # run
-    seed: Annotated[int, Field(ge=0, description="of weights, batches, crops and mixup")] = 1
-    evaluate_every: Annotated[int, Field(ge=1, description="epochs between evaluations")] = 1
-    evaluate_ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8)
-    accelerator: Annotated[str, Field(description="auto, cpu, cuda or mps")] = "auto"
+    seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
+    evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
+    evaluate_ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100)] = (1, 2, 4, 8)
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
     @field_validator("loss", mode="before")
@@ -122,7 +136,7 @@ class TrainConfig(EmbedderSettings):
         temperatures = self.recall_temperature
         if isinstance(temperatures, tuple) and len(temperatures) != len(self.ks):
             raise ValueError(f"recall_temperature has {len(temperatures)} values for {len(self.ks)} ks")
-        if list(self.milestones) != sorted(set(self.milestones)) or any(epoch < 1 for epoch in self.milestones):
+        if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones={self.milestones}: rising epoch numbers, each 1 or more")
         if self.schedule == "cosine" and self.milestones:
             raise ValueError("milestones are given, and schedule=cosine: choose one")
@@ -143,6 +157,7 @@ class TrainConfig(EmbedderSettings):
         return all(getattr(self, key) == getattr(other, key) for key in OF_THE_DATA)
 
 
+LARGEST_FILE, DEEPEST = 1_000_000, 20
 OF_THE_DATA = ("data", "dataset", "limit_classes", "test_fraction", "split_seed")
 
 
@@ -159,30 +174,69 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-            raise InputError(f"unknown key {key!r}: {hint}")
+            raise InputError(f"unknown key {_in_short(key)}: {hint}")
     if "data" not in values:
         raise InputError("no data: give --data PATH (a folder with a folder per class, or a CSV or Parquet table)")
     try:
         return TrainConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
+        message = shown(first["msg"].removeprefix("Value error, "))
         if first["loc"]:
-            message = f"{first['loc'][0]}={first['input']!r}: {message[0].lower()}{message[1:]}"
+            message = f"{first['loc'][0]}={_in_short(first['input'])}: {message[0].lower()}{message[1:]}"
         raise InputError(message) from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the keys of a YAML file as they stand. Raises InputError where it is no table of keys and values."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    """Return the keys of a YAML file as they stand.
+
+    Raises InputError, one line, where it is no table of keys and values, a key is there twice, or it refers to parts of
+    itself (a few lines of that can stand for more than any memory).
+    """
+    values = load(path, _parse, "YAML", "mend it, or write it anew")
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a table of keys and values")
     return values
+
+
+def _parse(path: Path) -> Any:
+    if path.stat().st_size > LARGEST_FILE:
+        raise InputError(f"{path}: not a configuration: larger than a megabyte")
+    return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain tables: each key once, and text; no anchors, no towers of brackets."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise self._error("a reference (*name) is not allowed here: write it out", self.peek_event())  # type: ignore[no-untyped-call]
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self._error(f"more than {DEEPEST} tables in one another", self.peek_event())  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise self._error("a key is no text", key)
+            if key.value in seen:
+                raise self._error(f"the key {key.value!r} is there twice", key)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def _error(self, problem: str, where: Any) -> yaml.YAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+def _in_short(value: object) -> str:
+    text = shown(repr(value))
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def to_yaml(config: TrainConfig) -> str:

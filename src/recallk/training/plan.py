@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.core.errors import InputError
 from recallk.data.benchmark import Problem, TestSet
 from recallk.data.catalogue import BENCHMARKS
 from recallk.data.check import other_counts
@@ -23,14 +24,13 @@ from recallk.data.source import (
     split_classes,
 )
 from recallk.evaluation.protocols import Search
+from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig
 from recallk.training.loss_catalogue import check_batch
 from recallk.training.recipes import differences
-from recallk.training.sampler import LeftOut, Sampler, make_sampler
-
-FEWEST_TO_VALIDATE = 10
-"""Training classes of two images or more: where there are fewer, those set aside would tell nothing, and the last
-epoch's model is kept."""
+from recallk.training.sampler import LeftOut, Lengths, Sampler, make_sampler
+from recallk.training.selection import Aside, set_aside
+from recallk.training.split import VALIDATION, Split, find_records, root_of, split_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class Data:
     test: TestImages
     split_by_us: bool  # not given with the data
     notes: Sequence[Problem]
+    records: Sequence[Record] = ()  # of both, each with its split; an image of several test sets has one for each
+    recorded: Split | None = None  # that of the run, where it has begun before
+    gone: int = 0  # images of the recorded split that are no longer there
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Plan:
     validation: Part | None  # training classes set aside to choose the best epoch
     sampler: Sampler
     left_out: LeftOut
-    batches: tuple[int, ...]  # of each epoch
+    lengths: Lengths  # of the epochs, in batches
+    why_last: str = ""  # why no training classes were set aside, where they should have been
     opened: int = 0  # images that were opened to see whether they are whole
 
     @property
@@ -80,9 +84,9 @@ class Plan:
     def how_chosen(self) -> str:
         """Say in words how the kept epoch is chosen."""
         if self.selection == "validation":
-            return "the best on training classes set aside; the test classes had no say"
+            return "the best by MAP@R on training classes set aside; the test classes had no say"
         if self.selection == "last":
-            return "the last"
+            return f"the last: {self.why_last}" if self.why_last else "the last"
         return "the best on the test classes, as in the paper: an optimistic number"
 
     @property
@@ -93,15 +97,43 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
-        return sum(self.batches)
+        """Steps of the whole run; expected from the first epochs, where there are very many."""
+        return self.lengths.total
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """Return the fewest and the most batches of an epoch."""
+        return self.lengths.fewest_and_most
+
+    @property
+    def cut(self) -> str | None:
+        """Say in words where the batches are smaller than asked for; None where they are not."""
+        asked, classes = self.config.batch_size, self.sampler.classes_per_batch
+        if asked in (None, self.images_per_step):
+            return None
+        return (
+            f"batches of {self.images_per_step:,} images, and not of the {asked:,} asked for: "
+            f"only {classes:,} training classes have {self.config.items_per_class} images"
+        )
+
+    @property
+    def split(self) -> Split:
+        """The split as the run's folder keeps it."""
+        if self.data.recorded is not None:
+            return self.data.recorded
+        aside = frozenset(self.validation.classes) if self.validation is not None else frozenset()
+        splits: dict[str, list[Record]] = {}
+        for record in self.data.records:
+            own = VALIDATION if record.split == "train" and record.label in aside else str(record.split)
+            splits.setdefault(own, []).append(record)
+        return split_of(splits, root_of(self.config.data))
 
     @property
     def differences(self) -> list[str]:
         """Say in words where the run is not as its recipe, or its data not as published."""
         told = differences(self.config)
-        if self.config.batch_size not in (None, self.images_per_step):
-            told.append(f"batches of {self.images_per_step:,} images, for only so many classes are left")
+        if self.cut is not None:
+            told.append(self.cut)
         if self.selection == "test" and len(self.test.searches) > 1:
             first = self.test.searches[0].name
             told.append(f"one epoch is kept, the best on the {first} test set, and not one for each test set")
@@ -109,7 +141,7 @@ class Plan:
 
     def steps_until(self, epoch: int) -> int:
         """Return the steps of all epochs up to and with `epoch`, counted from 1."""
-        return sum(self.batches[:epoch])
+        return self.lengths.until(epoch)
 
     @property
     def images(self) -> int:
@@ -122,24 +154,50 @@ class Plan:
         return self.sampler.classes_per_batch * self.sampler.items_per_class
 
 
-def read(config: TrainConfig) -> Data:
-    """Read and split the data. Raises InputError for whatever is wrong with it."""
-    notes: Sequence[Problem] = ()
+def read(config: TrainConfig, recorded: Split | None = None) -> Data:
+    """Read and split the data; with a `recorded` split (`RunFolder.read_split`), as the run had it.
+
+    What is new since then is left out, and what is gone is missing: the notes say so.
+    Raises InputError for whatever is wrong with the data.
+    """
+    notes: Sequence[Problem]
     tests: Sequence[TestSet]
-    if config.dataset == "own":
-        given, notes = read_data(config.data)
-        records = split_classes(given, config.test_fraction, config.split_seed)
-        tests, split_by_us = (TestSet("", "test"),), given[0].split is None
+    own = config.dataset == "own"
+    if own:
+        (records, notes), tests = read_data(config.data), (TestSet("", "test"),)
+        split_by_us = records[0].split is None
+        if recorded is None:
+            records = split_classes(records, config.test_fraction, config.split_seed)
     else:
         benchmark = BENCHMARKS[config.dataset]
         records, notes = read_benchmark(config.dataset, config.data)
         notes = [*notes, *other_counts(benchmark, records)]
         tests, split_by_us = benchmark.tests, False
-    if config.limit_classes is not None:
+    gone = 0
+    if recorded is not None:
+        all_classes = config.limit_classes is None
+        found = find_records(recorded, records, root_of(config.data), by_split=not own, of_all=all_classes)
+        records, gone = list(found.records), found.gone.total()
+        notes = [*notes, *(Problem("other counts", config.data, told) for told in found.told)]
+        _check_sides(config, records, tests)
+    elif config.limit_classes is not None:
         records = limit_classes(records, config.limit_classes)
     test = _test_images(records, tests)
     check_test_positives(test.part)
-    return Data(part(records, "train"), test, split_by_us, notes)
+    return Data(part(records, "train"), test, split_by_us, notes, records, recorded, gone)
+
+
+def read_run(folder: RunFolder) -> Data:
+    """Read the data of a run that has begun, split as it was then; a note says where the run kept no split.
+
+    `.test` are the images that it was kept away from. Raises InputError as `read`.
+    """
+    recorded = folder.read_split()
+    data = read(folder.read_config(), recorded)
+    if recorded is not None or not data.split_by_us:
+        return data
+    told = "of an earlier version, which kept no split: split anew, so it may have been trained on classes tested here"
+    return replace(data, notes=[*data.notes, Problem("other counts", str(folder.path), told)])
 
 
 def all_of(data: str) -> TestImages:
@@ -149,23 +207,41 @@ def all_of(data: str) -> TestImages:
     return TestImages(images, [Search("", np.arange(len(images.labels)))])
 
 
-def prepare(config: TrainConfig) -> Plan:
-    """Read and split the data, open images, lay out the batches. Raises InputError for whatever would not train."""
-    data = read(config)
+def prepare(config: TrainConfig, recorded: Split | None = None) -> Plan:
+    """Read and split the data, open images, lay out the batches; with a `recorded` split, as the run began.
+
+    Raises InputError for whatever would not train, and where images of the recorded split are gone.
+    """
+    data = read(config, recorded)
+    if data.gone:
+        raise InputError(
+            f"{config.data}: {data.gone:,} of the run's images are gone, it cannot be repeated: "
+            "put them back, or start a new run"
+        )
     plan = lay_out(config, data)
     return replace(plan, opened=check_images([*data.train.records, *data.test.part.records]))
 
 
 def lay_out(config: TrainConfig, data: Data) -> Plan:
     """Lay out the batches for data that has been read. Raises InputError for a batch that it does not allow."""
-    train, validation = data.train, None
+    aside = Aside(data.train, None)
     if config.select == "validation":
-        train, validation = _set_aside(train, config.validation_fraction, config.split_seed)
-    fewer = validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
-    sampler, left_out = make_sampler(train.labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
+        chosen = None if data.recorded is None else data.recorded.validation
+        aside = set_aside(data.train, config.validation_fraction, config.split_seed, chosen)
+    fewer = aside.validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
+    labels = aside.train.labels
+    sampler, left_out = make_sampler(labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
     check_batch(config.loss, sampler.classes_per_batch * sampler.items_per_class, sampler.items_per_class)
-    batches = tuple(sampler.batches(epoch) for epoch in range(1, config.epochs + 1))
-    return Plan(config, data, train, validation, sampler, left_out, batches)
+    lengths = Lengths(sampler, config.epochs)
+    return Plan(config, data, aside.train, aside.validation, sampler, left_out, lengths, aside.why_not)
+
+
+def _check_sides(config: TrainConfig, records: Sequence[Record], tests: Sequence[TestSet]) -> None:
+    """Raise InputError where a split that was recorded has nothing left on one side."""
+    there = {record.split for record in records}
+    for side in ("train", *(test.queries for test in tests), *(test.gallery for test in tests)):
+        if side is not None and side not in there:
+            raise InputError(f"{config.data}: none of the run's {side} images is there: give the data that it had")
 
 
 def _test_images(records: Sequence[Record], tests: Sequence[TestSet]) -> TestImages:
@@ -183,17 +259,3 @@ def _test_images(records: Sequence[Record], tests: Sequence[TestSet]) -> TestIma
 
 def _key(record: Record) -> object:
     return record.image if isinstance(record.image, Path) else id(record)
-
-
-def _set_aside(train: Part, fraction: float, seed: int) -> tuple[Part, Part | None]:
-    """Set a share of the training classes aside, at least two; classes of one image have nothing to find."""
-    able = np.flatnonzero(np.bincount(train.labels) > 1)
-    if len(able) < FEWEST_TO_VALIDATE:
-        return train, None
-    count = min(max(2, round(fraction * len(able))), len(able) - 2)
-    aside = np.isin(train.labels, np.random.default_rng(seed).permutation(able)[:count])
-
-    def side(validation: bool) -> Part:
-        return part([train.records[i] for i in np.flatnonzero(aside == validation).tolist()], None)
-
-    return side(False), side(True)

@@ -1,10 +1,12 @@
 """The recipes that come with recallk: configurations with the numbers that were published for them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.training.config import TrainConfig, make_config, read_config
 from recallk.training.loss_catalogue import describe
 
@@ -33,18 +35,21 @@ def shipped() -> list[Recipe]:
     return [_read(path) for path in sorted(FOLDER.glob("*.yaml"))]
 
 
-def find(name: str) -> Recipe:
-    """Return a shipped recipe by its name, or one in a YAML file. Raises InputError where there is none."""
-    path = Path(name)
+def find(name: str, follow: bool = True) -> Recipe:
+    """Return a shipped recipe by its name, or one in a YAML file. Raises InputError where there is none.
+
+    And where the one that it began from is not there either; with `follow` off, that one is not looked for.
+    """
+    path = user_path(name)
     if path.suffix in (".yaml", ".yml"):
-        return _read(path)
+        return _read(path, follow)
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         if Path(name).exists():
             raise InputError(f"{name} is no recipe; if it is the data, give --data {name}")
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise InputError(f"no recipe {name!r}: give a YAML file, or one of {names}")
-    return _read(path)
+    return _read(path, follow)
 
 
 def origin(config: TrainConfig) -> Recipe | None:
@@ -55,7 +60,7 @@ def origin(config: TrainConfig) -> Recipe | None:
         return None
 
 
-def _read(path: Path) -> Recipe:
+def _read(path: Path, follow: bool = True) -> Recipe:
     values = read_config(path)
     about = values.pop("about", None) or {}
     published = about.get("published") or {} if isinstance(about, dict) else None
@@ -64,8 +69,9 @@ def _read(path: Path) -> Recipe:
     # the run keeps where it came from, so that its report finds the published numbers; a copy says it itself
     if path.parent == FOLDER:
         values["recipe"] = path.stem
-    elif "recipe" in values:
-        find(str(values["recipe"]))
+    elif values.get("recipe") is not None:
+        if follow:
+            find(str(values["recipe"]), follow=False)
     elif published:
         values["recipe"] = str(path.resolve())
     return Recipe(
@@ -74,7 +80,7 @@ def _read(path: Path) -> Recipe:
         published,
         str(about.get("source", "")),
         values,
-        path.read_text(),
+        path.read_text(encoding="utf-8-sig"),
     )
 
 
@@ -83,12 +89,16 @@ def differences(config: TrainConfig) -> list[str]:
     began = origin(config)
     if began is None:
         return []
-    recipe = make_config({"data": config.data}, began.values)
-    ignored = WITHOUT_EFFECT - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
+    return unlike(config, make_config({"data": config.data}, began.values))
+
+
+def unlike(config: TrainConfig, other: TrainConfig, besides: Collection[str] = ()) -> list[str]:
+    """Say in words where a configuration would measure something else than another; `besides` are keys left out."""
+    ignored = WITHOUT_EFFECT.union(besides) - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
     return [
-        f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(recipe, key))}"
+        f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(other, key))}"
         for key in TrainConfig.model_fields
-        if key not in ignored and getattr(config, key) != getattr(recipe, key)
+        if key not in ignored and getattr(config, key) != getattr(other, key)
     ]
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,12 @@ class Sampler:
         """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
         return sum(1 for _ in self._classes(self._shuffled(number)[2]))
 
+    @property
+    def regular(self) -> bool:
+        """Whether every epoch has as many batches: all classes that are drawn give as many groups of images."""
+        groups = np.bincount(self.labels) // self.items_per_class
+        return len(np.unique(groups[groups > 0])) == 1
+
     def _shuffled(self, number: int) -> tuple[NDArray[np.int64], list[int], list[int]]:
         """Return the images class by class, where each class starts, and how many groups of images it gives."""
         random = np.random.default_rng([self.seed, number])
@@ -54,6 +61,58 @@ class Sampler:
             chosen = [waiting.popleft() for _ in range(self.classes_per_batch)]
             yield chosen
             waiting.extend((i, g + 1) for i, g in chosen if g + 1 < groups[i])
+
+
+COUNTED_IMAGES, COUNTED_EPOCHS, ALWAYS_COUNTED = 30_000_000, 10_000, 100
+"""Before a run starts, batches are counted one by one for its first epochs: until so many images have been shuffled,
+and for so many epochs at most; the length of all the others is taken from the mean. That takes a few seconds."""
+
+
+class Lengths:
+    """How many batches the epochs of a run have, counted when asked for, and no further than needed."""
+
+    def __init__(self, sampler: Sampler, epochs: int) -> None:
+        self._sampler, self._epochs = sampler, epochs
+        self._regular = sampler.regular
+        self._until = [0]  # batches of all epochs up to and with each
+
+    def of(self, epoch: int) -> int:
+        """Return the batches of an epoch, counted from 1."""
+        return self.until(epoch) - self.until(epoch - 1)
+
+    def until(self, epoch: int) -> int:
+        """Return the batches of all epochs up to and with this one."""
+        if self._regular:
+            return epoch * self._of_first
+        while len(self._until) <= epoch:
+            self._until.append(self._until[-1] + self._sampler.batches(len(self._until)))
+        return self._until[epoch]
+
+    @cached_property
+    def total(self) -> int:
+        """Batches of the whole run; in a very long one, as many as the epochs that were counted let expect."""
+        return self.until(self._epochs) if self._regular else round(self.until(self._counted) * self._share)
+
+    @cached_property
+    def fewest_and_most(self) -> tuple[int, int]:
+        """The batches of the shortest epoch and of the longest, of those that were counted."""
+        counts = np.diff([self.until(epoch) for epoch in range(self._counted + 1)])
+        return int(counts.min()), int(counts.max())
+
+    @cached_property
+    def _of_first(self) -> int:
+        return self._sampler.batches(1)
+
+    @property
+    def _counted(self) -> int:
+        if self._regular:
+            return 1
+        quick = min(COUNTED_EPOCHS, COUNTED_IMAGES // len(self._sampler.labels))
+        return min(self._epochs, max(ALWAYS_COUNTED, quick))
+
+    @property
+    def _share(self) -> float:
+        return self._epochs / self._counted
 
 
 @dataclass(frozen=True)

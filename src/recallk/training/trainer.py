@@ -4,16 +4,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import write_file
+from recallk.core.lock import locked
 from recallk.data.chunks import read_batches
 from recallk.data.images import mixed_seed
 from recallk.data.source import Part
@@ -21,13 +18,26 @@ from recallk.data.views import TrainView
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
 from recallk.loss.recall_at_k import RecallAtKLoss
-from recallk.loss.usable import usable_share
 from recallk.models.embedder import Embedder, build
-from recallk.training.checkpoint import Row, RunFolder
+from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig
+from recallk.training.history import Row
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.losses import build_loss
 from recallk.training.plan import Plan
+from recallk.training.precision import InPrecision, check_scale, fabric_of
+from recallk.training.recipes import unlike
+from recallk.training.state import (
+    State,
+    load_state,
+    read_weights,
+    restore_module,
+    restore_optimizer,
+    restore_scaler,
+    save_state,
+    write_weights,
+)
+from recallk.training.step_loss import StepLoss
 
 
 def workers_of(config: TrainConfig) -> int:
@@ -44,44 +54,27 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
     """
     warmup = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "cosine":
-        return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+        passed_share = min(1.0, (step - 1) / steps)  # in a very long run, `steps` is what was to be expected
+        return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * passed_share))
     passed = sum(epoch > milestone for milestone in config.milestones)
     return config.learning_rate * warmup * float(config.milestone_factor**passed)
 
 
-class _Watched:
-    """The loss of one step; draws the same whenever it is asked, and keeps what it was asked."""
-
-    def __init__(self, loss: nn.Module, seed: int) -> None:
-        self._loss, self._seed = loss, seed
-
-    def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        self._asked = embeddings.detach(), labels
-        loss: Tensor = self._loss(embeddings, labels, generator=self._drawing())
-        return loss
-
-    def usable_share(self, loss: RecallAtKLoss) -> float:
-        """Return how many of the step's queries had a usable gradient."""
-        return usable_share(loss, *self._asked, self._drawing())
-
-    def _drawing(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self._seed)
-
-
 class Trainer:
-    """Trains a plan into a run's folder; `rows()` does the work and tells how it goes."""
+    """Trains a plan into a run's folder; `rows()` does the work and tells how it goes.
+
+    Where the folder holds a checkpoint already, the network is built without its pretrained weights: they are in it.
+    """
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
         config = plan.config
-        try:
-            self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"accelerator={config.accelerator}: {str(error).splitlines()[0]}") from None
+        self.fabric, self.scaler = fabric_of(config)
         self.plan = plan
         self.config = config
         self.folder = folder
-        torch.manual_seed(mixed_seed(config.seed))
-        self.embedder: Embedder = build(config, config.weights)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(mixed_seed(config.seed))
+            self.embedder: Embedder = build(config, "none" if folder.checkpoint.is_file() else config.weights)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         self.loss = build_loss(config, len(plan.train.classes)).to(self.fabric.device)
         groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
@@ -90,9 +83,11 @@ class Trainer:
             groups.append({"params": own, "weight_decay": 0.0})  # it would draw a margin's boundary to zero
             self.rate_factors.append(config.loss_rate_factor)
         optimizer = kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.model, self.optimizer = self.fabric.setup(self.embedder, optimizer)
+        _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
+        self._network = InPrecision(self.embedder, self.fabric)
         self.test_embeddings: Tensor | None = None  # (N, D) of the latest evaluation, at last of the chosen model
         self._latest: Row = {}
+        self._best: tuple[int, float] | None = None  # the chosen epoch so far, and what it was chosen by
 
     def rows(self, resume: bool = False) -> Iterator[Row]:
         """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
@@ -100,59 +95,69 @@ class Trainer:
         Rows of kind "step", the first of an epoch with the share of queries that had a usable gradient (recall@k
         only); "validation" (of the classes set aside) and "evaluation" (of the test classes) after
         epochs; and one "result": the test metrics of the chosen epoch's model.
+
+        With `resume`, the run in the folder goes on from its checkpoint, or begins anew where it has none yet. It may
+        have been finished, and be lengthened by a plan of more epochs: the learning rate then follows the longer plan.
+
+        One process at a time is in the folder. Raises InputError, one line, for a folder that is taken or in use, for
+        a plan that is not that of the run, where a checkpoint is damaged, where the training diverges, and for whatever
+        cannot be read or written. An error before the first checkpoint leaves no folder behind, if this call made it.
+        PyTorch's random state is at the end as it was at the beginning.
         """
-        if resume:
-            first = self._restore() + 1
-        else:
-            self.folder.create(self.config)
-            first = 1
+        made, devices = False, [self.fabric.device] if self.fabric.device.type == "cuda" else []
         try:
-            if first == 1:
-                yield self._evaluate(0)
-                if self.plan.validation is not None:
-                    yield self._validate(0)
-            for epoch in range(first, self.config.epochs + 1):
-                yield from self._epoch(epoch)
-                if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                    yield self._evaluate(epoch) if self.plan.validation is None else self._validate(epoch)
-                    self._keep_if_best(epoch)
-                self._save(epoch)
-                self._forget_others()
+            with locked(self.folder.path), torch.random.fork_rng(devices):
+                if not resume:
+                    self.folder.create(self.config, self.plan.split)
+                    made = True
+                done = self._restore() if resume else 0
+                try:
+                    yield from self._rows(done)
+                except (InputError, KeyboardInterrupt):
+                    if made:
+                        self.folder.remove_unless_started()
+                    raise
         except (InputError, KeyboardInterrupt):
-            self.folder.remove_unless_started()
+            if made:
+                self.folder.remove_if_empty()
             raise
+
+    def _rows(self, done: int) -> Iterator[Row]:
+        if done == 0:
+            yield self._evaluate(0)
+            if self.plan.validation is not None:
+                yield self._validate(0)
+        for epoch in range(done + 1, self.config.epochs + 1):
+            yield from self._epoch(epoch)
+            if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
+                row = self._evaluate(epoch) if self.plan.validation is None else self._validate(epoch)
+                yield row
+                self._keep_if_best(epoch, row)
+            self._save(epoch)
+            self._forget_others()
         yield self._finish()
 
-    def _keep_if_best(self, epoch: int) -> None:
-        """Keep the model of the best epoch so far beside the checkpoint."""
-        if self.chosen_epoch() == epoch:
-            write_file(self.folder.best(epoch), self._write_weights)
+    def _keep_if_best(self, epoch: int, row: Row) -> None:
+        """Keep the model of the best epoch so far beside the checkpoint: the first of equals, by `selection`."""
+        by = "map@r" if self.plan.selection == "validation" else f"recall@{self.config.evaluate_ks[0]}"
+        if self.plan.selection == "last" or self._best is None or row[by] > self._best[1]:
+            self._best = epoch, float(row[by])
+            write_weights(self.embedder, self.folder.best(epoch))
 
     def _forget_others(self) -> None:
         """Only now: an interruption before the checkpoint goes back to an earlier choice."""
-        if any(self.folder.checkpoint.parent.glob("best-*")):
-            self.folder.forget_best_but(self.chosen_epoch())
-
-    def chosen_epoch(self) -> int:
-        """Return the epoch whose model is kept, of those evaluated so far: the first with the highest recall."""
-        kind = "evaluation" if self.plan.validation is None else "validation"
-        rows = [row for row in self.folder.history() if row["kind"] == kind and row["epoch"] > 0]
-        if self.plan.selection == "last":
-            return int(rows[-1]["epoch"])
-        return int(max(rows, key=lambda row: row[f"recall@{self.config.evaluate_ks[0]}"])["epoch"])
+        if self._best is not None:
+            self.folder.forget_best_but(self._best[0])
 
     def _finish(self) -> Row:
         """Measure the chosen model and save it."""
-        epoch = self.chosen_epoch()
-        self.embedder.load_state_dict(load_file(self.folder.best(epoch)))
-        write_file(self.folder.model, self._write_weights)
+        assert self._best is not None
+        epoch = self._best[0]
+        read_weights(self.embedder, self.folder.best(epoch))
+        write_weights(self.embedder, self.folder.model)
         if self._latest.get("epoch") == epoch:  # just measured
             return self._log(**self._latest | {"kind": "result"})
         return self._evaluate(epoch, kind="result")
-
-    def _write_weights(self, path: Path) -> None:
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.embedder.state_dict().items()}
-        save_file(weights, path)
 
     def _epoch(self, epoch: int) -> Iterator[Row]:
         config, plan = self.config, self.plan
@@ -176,7 +181,7 @@ class Trainer:
             workers=workers_of(config),
         )
         labels = torch.from_numpy(plan.train.labels)
-        self.model.train()
+        self.embedder.train()
         started = time.perf_counter()
         for number, (items, images) in enumerate(zip(batches, stream, strict=True)):
             step = plan.steps_until(epoch - 1) + number + 1
@@ -184,9 +189,10 @@ class Trainer:
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
                 group["lr"] = rate * factor
             self.optimizer.zero_grad()
-            loss_fn = _Watched(self.loss, mixed_seed(config.seed, epoch, number))
+            too_high = f"lower the learning rate ({rate:g})"
+            loss_fn = StepLoss(self.loss, mixed_seed(config.seed, epoch, number), f"step {step}", too_high)
             loss = large_batch_backward(
-                self.model,
+                self._network,
                 images,
                 labels[items],
                 loss_fn,
@@ -194,8 +200,9 @@ class Trainer:
                 backward=self.fabric.backward,
             )
             if not math.isfinite(loss):
-                raise InputError(f"step {step}: the loss is {float(loss)}; lower the learning rate ({rate:g})")
+                raise InputError(f"step {step}: the loss is {float(loss)}; {too_high}")
             self.optimizer.step()
+            check_scale(self.scaler)
             row: Row = {"loss": float(loss), "learning_rate": rate, "images": len(items)}
             row["seconds"] = time.perf_counter() - started
             if number == 0 and isinstance(self.loss, RecallAtKLoss):
@@ -206,7 +213,7 @@ class Trainer:
     def _evaluate(self, epoch: int, kind: str = "evaluation") -> Row:
         """Rate the model on the test images."""
         test, started = self.plan.test, time.perf_counter()
-        self.test_embeddings = self._embed(test.part)
+        self.test_embeddings = self._embed(test.part, epoch)
         metrics = rate(self.test_embeddings, test.part.labels, test.searches, self.config.evaluate_ks)
         self._latest = self._log_metrics(kind, epoch, metrics, started)
         return self._latest
@@ -215,11 +222,18 @@ class Trainer:
         """Rate the model on the training classes set aside."""
         validation, started = self.plan.validation, time.perf_counter()
         assert validation is not None
-        metrics = retrieval_metrics(self._embed(validation), validation.labels, ks=self.config.evaluate_ks)
+        metrics = retrieval_metrics(self._embed(validation, epoch), validation.labels, ks=self.config.evaluate_ks)
         return self._log_metrics("validation", epoch, metrics, started)
 
-    def _embed(self, images: Part) -> Tensor:
-        return self.embedder.embed(images.images, chunk_size=self.config.chunk_size, workers=workers_of(self.config))
+    def _embed(self, images: Part, epoch: int) -> Tensor:
+        workers = workers_of(self.config)
+        embeddings = self.embedder.embed(images.images, chunk_size=self.config.chunk_size, workers=workers)
+        if bool(torch.isfinite(embeddings).all()):
+            return embeddings
+        if epoch == 0:
+            raise InputError(f"weights={self.config.weights}: the network gives NaN or infinity; start from others")
+        lower = f"lower the learning rate ({self.config.learning_rate:g})"
+        raise InputError(f"epoch {epoch}: the embeddings hold NaN or infinity; {lower}")
 
     def _log_metrics(self, kind: str, epoch: int, metrics: dict[str, float], started: float) -> Row:
         step, seconds = self.plan.steps_until(epoch), time.perf_counter() - started
@@ -230,17 +244,46 @@ class Trainer:
         return row
 
     def _save(self, epoch: int) -> None:
-        state = self._state() | {"epoch": epoch}
-        write_file(self.folder.checkpoint, lambda path: self.fabric.save(path, state))
+        """Write the checkpoint: of the loss, what it learns or remembers; of the precision, the scale of the loss."""
+        state: State = {name: module.state_dict() for name, module in self._modules().items()}
+        state |= {
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "scaler": self.scaler and self.scaler.state_dict(),
+        }
+        save_state(state | {"epoch": epoch, "best": self._best}, self.folder.checkpoint)
 
     def _restore(self) -> int:
-        if not self.folder.checkpoint.is_file():
-            raise InputError(f"{self.folder.path}: no checkpoint to resume from; start the run anew")
-        epoch = int(self.fabric.load(self.folder.checkpoint, self._state())["epoch"])
-        self.folder.forget_after(epoch)
+        """Go back to the latest checkpoint, and return its epoch; where there is none, begin the run anew: epoch 0."""
+        folder, config = self.folder, self.config
+        if not folder.config.is_file():
+            raise InputError(f"{folder.path}: no checkpoint and no config.yaml to resume from; is it a run's folder?")
+        there, recorded = folder.read_config(), folder.read_split()
+        if changed := unlike(config, there, besides=["epochs"]):
+            raise InputError(f"{folder.path}: resumed with {'; '.join(changed)}: leave it as it was")
+        if recorded is not None and recorded != self.plan.split:
+            raise InputError(f"{folder.path}: the data has changed since the run began: it must be read as split then")
+        if not folder.checkpoint.is_file():
+            folder.begin(config, self.plan.split)
+            return 0
+        if recorded is None:
+            raise InputError(f"{folder.path}: no split.json, and so no telling what to train on; start the run anew")
+        epoch = self._load()
+        if epoch > config.epochs:
+            raise InputError(f"epochs={config.epochs}: {epoch} are done already; give {epoch} or more")
+        if config.epochs != there.epochs:
+            folder.write_config(config)
+        folder.forget_after(epoch)
         return epoch
 
-    def _state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the epoch; of the loss, what it learns or remembers."""
-        state: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
-        return state | ({"loss": self.loss} if self.loss.state_dict() else {})
+    def _load(self) -> int:
+        path = self.folder.checkpoint
+        state = load_state(path)
+        for name, module in self._modules().items():
+            restore_module(module, state.get(name), name, path)
+        restore_optimizer(self.optimizer.optimizer, state["optimizer"], path)
+        restore_scaler(self.scaler, state.get("scaler"), path)
+        self._best = state["best"]
+        return int(state["epoch"])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.embedder} | ({"loss": self.loss} if self.loss.state_dict() else {})

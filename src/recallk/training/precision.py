@@ -1,0 +1,52 @@
+"""The device, and the numbers that the network computes with there: float32, or in part float16 or bfloat16."""
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from recallk.core.errors import InputError
+from recallk.core.text import one_line
+from recallk.training.config import TrainConfig
+
+SMALLEST_SCALE = 2.0**-14
+"""A scale of the loss below this has been halved thirty times: the gradients are not finite at any scale."""
+
+
+def fabric_of(config: TrainConfig) -> tuple[Fabric, GradScaler | None]:
+    """Return Fabric on the configured device with the configured precision, and what scales the loss, if anything does.
+
+    "16-mixed" is float16 with a scaled loss on a CPU too, where Fabric by itself would take bfloat16. Raises InputError
+    where the device is not there.
+    """
+    try:
+        fabric = Fabric(accelerator=config.accelerator, devices=1)
+        if config.precision == "32-true":
+            return fabric, None
+        device = fabric.device.type
+        scaler = GradScaler(device) if config.precision == "16-mixed" else None
+        plugin = MixedPrecision(config.precision, device, scaler=scaler)
+        return Fabric(accelerator=config.accelerator, devices=1, plugins=[plugin]), scaler
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"accelerator={config.accelerator}: {one_line(error)}") from None
+
+
+class InPrecision(nn.Module):
+    """A network that computes in Fabric's precision; what comes after it, the loss above all, in float32."""
+
+    def __init__(self, network: nn.Module, fabric: Fabric) -> None:
+        super().__init__()
+        self.network = network
+        self._fabric = fabric
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the network's embeddings `(B, D)`."""
+        with self._fabric.autocast():
+            embeddings: Tensor = self.network(inputs)
+        return embeddings
+
+
+def check_scale(scaler: GradScaler | None) -> None:
+    """Raise InputError where the loss's scale has fallen so far that no step will be taken any more."""
+    if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
+        raise InputError("precision=16-mixed: the gradients are not finite at any scale; take --precision bf16-mixed")

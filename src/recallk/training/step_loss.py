@@ -1,0 +1,33 @@
+"""The loss of one step, told what it draws and asked what it met."""
+
+import torch
+from torch import Tensor, nn
+
+from recallk.core.errors import InputError
+from recallk.loss.recall_at_k import RecallAtKLoss
+from recallk.loss.usable import usable_share
+
+
+class StepLoss:
+    """The loss of one step: called once; draws the same for what is asked afterwards.
+
+    `step` and `remedy` are what a divergence is told with: when, and what to do.
+    """
+
+    def __init__(self, loss: nn.Module, seed: int, step: str, remedy: str) -> None:
+        self._loss, self._seed, self._step, self._remedy = loss, seed, step, remedy
+
+    def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss. Raises InputError where the embeddings are no numbers any more."""
+        if not bool(torch.isfinite(embeddings.detach()).all()):
+            raise InputError(f"{self._step}: the embeddings hold NaN or infinity; {self._remedy}")
+        self._asked = embeddings.detach(), labels
+        loss: Tensor = self._loss(embeddings, labels, generator=self._drawing())
+        return loss
+
+    def usable_share(self, loss: RecallAtKLoss) -> float:
+        """Return how many of the step's queries had a usable gradient."""
+        return usable_share(loss, *self._asked, self._drawing())
+
+    def _drawing(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed)
