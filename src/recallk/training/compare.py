@@ -5,46 +5,28 @@ Everything is in the folders of the runs: what is finished is not run again, and
 
 import json
 import math
-import multiprocessing
 import re
-import resource
-import shutil
 import statistics
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from recallk.core.errors import InputError, RecallkError
+from recallk.core.errors import InputError
+from recallk.core.files import write_text
+from recallk.core.lock import locked
+from recallk.core.text import shown
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.training.contenders import SET_BY_COMPARISONS, Contender
-from recallk.training.outcomes import best_validation, cost_of, fail, failure_of, forget_failure, result_of
-from recallk.training.plan import Plan, lay_out, prepare, read
-from recallk.training.trainer import Trainer, workers_of  # here, and not in each process again
+from recallk.training.jobs import Job, end_all, remove, start, wait_for_one
+from recallk.training.outcomes import REMEDY, best_validation, fail, result_of, run_config, seconds_of
+from recallk.training.plan import Data, Plan, lay_out, read
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
 DIGITS = 6
 WITHOUT_EFFECT = {"recipe", "workers", "host_memory_gb", "accelerator"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a comparison."""
-
-    contender: Contender
-    values: dict[str, Any]
-    folder: RunFolder
-
-    @property
-    def name(self) -> str:
-        """Return "rate-0.001-1" of the search, "seed-1" of the measurement, or "pace"."""
-        return self.folder.path.name
+MOST_MINUTES = 366 * 24 * 60
 
 
 def minutes_of(budget: str) -> float | None:
@@ -52,7 +34,7 @@ def minutes_of(budget: str) -> float | None:
     if budget == "images":
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:m|min|minutes?)", budget.strip())
-    if found is None or not float(found[1]):
+    if found is None or not 0 < float(found[1]) <= MOST_MINUTES:
         raise InputError(f"--budget {budget}: images (the same for each), or minutes of training such as 5min")
     return float(found[1])
 
@@ -82,21 +64,40 @@ class Comparison:
         self.searches, self.minutes, self.at_once = searches, minutes, at_once
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
             raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
-        for what, names in (("rate", [f"{f:g}" for f in factors]), ("contender", [c.folder for c in contenders])):
+        # some file systems take upper and lower case for the same
+        folders = [contender.folder.casefold() for contender in contenders]
+        for what, names in (("rate", [f"{f:g}" for f in factors]), ("contender", folders)):
             if len(set(names)) < len(names):
-                raise InputError(f"the {what} {max(names, key=names.count)} is there twice: name each once")
+                twice = max(names, key=names.count)
+                called = [shown(c.name) for c in contenders if what == "contender" and c.folder.casefold() == twice]
+                meant = f" (one folder for {' and '.join(map(repr, called))})" if len(set(called)) > 1 else ""
+                raise InputError(f"the {what} {twice} is there twice{meant}: name each once")
         for contender in contenders:
             for key in SET_BY_COMPARISONS.keys() & contender.changes.keys():
-                raise InputError(f"{contender.name}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
+                raise InputError(f"{shown(contender.name)}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
             make_config(self._values(contender))
+        self.refused: list[str] = []
+        """Contenders whose batches the data does not allow, and why; complete before the first job is yielded."""
 
     def run(self) -> Iterator[Job]:
         """Run every job that is not finished; each is yielded when it is about to start. What failed is tried again.
 
+        Whatever ends this process, or leaves this iterator before its end, ends the runs under way.
         Raises InputError for data that the common configuration could not train on, and where the folder holds
-        another comparison.
+        another comparison, or another process runs one in it.
         """
-        plans = self._plans()
+        common = make_config(self.common, {"select": "validation"})
+        data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
+        self._planned = lay_out(common, data)
+        if self._planned.validation is None and len(self.factors) > 1:
+            raise InputError(
+                "too few training classes to choose a rate on validation classes: give a single one (--rates 1)"
+            )
+        with locked(self.folder):
+            self._claim(common)
+            yield from self._run_all(self._plans(common, data))
+
+    def _run_all(self, plans: list[tuple[Contender, Plan]]) -> Iterator[Job]:
         if self.minutes is not None:
             yield from self._run(self._job(plan, c, "pace", 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
             plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, "pace")) is not None]
@@ -116,25 +117,19 @@ class Comparison:
             for seed in range(1, self.seeds + 1)
         )
 
-    def _plans(self) -> list[tuple[Contender, Plan]]:
+    def _plans(self, common: TrainConfig, data: Data) -> list[tuple[Contender, Plan]]:
         """Return the contenders whose batches the data allows; the others fail here."""
-        common = make_config(self.common, {"select": "validation"})
-        data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
-        self._planned = lay_out(common, data)
-        if self._planned.validation is None and len(self.factors) > 1:
-            raise InputError(
-                "too few training classes to choose a rate on validation classes: give a single one (--rates 1)"
-            )
-        self._claim(common)
         able = []
+        self.refused.clear()
         for contender in self.contenders:
             config, folder = make_config(self._values(contender)), self._folder(contender, "plan")
             try:
                 able.append((contender, lay_out(config, data if config.same_data(common) else read(config))))
             except InputError as error:
+                self.refused.append(f"{shown(contender.name)}: {error}")
                 fail(folder, str(error))
             else:
-                shutil.rmtree(folder.path, ignore_errors=True)
+                remove(folder)
         return able
 
     def _claim(self, common: TrainConfig) -> None:
@@ -143,18 +138,24 @@ class Comparison:
         budget = {"minutes": self.minutes}
         if path.is_file():
             there = read_config(path)
-            if there.pop("budget") != budget:
+            if there.pop("budget", None) != budget:
                 raise InputError(f"{self.folder}: holds a comparison of another budget; choose another --run")
-            _check_same(self.folder, common, make_config(there))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
+            try:
+                before = make_config(there)
+            except InputError as error:
+                raise InputError(f"{path}: not a comparison of this version ({error}); choose another --run") from None
+            _check_same(self.folder, common, before)
+        write_text(path, f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
 
     def _epochs(self, contender: Contender, plan: Plan) -> int:
         """Return how many epochs the budget is for a contender."""
         if self.minutes is None:
             return max(1, round(self._planned.images * plan.config.epochs / plan.images))
-        steps = [row for row in self._folder(contender, "pace").history() if row["kind"] == "step"]
-        return max(1, round(60 * self.minutes / float(sum(row["seconds"] for row in steps))))
+        pace = self._folder(contender, "pace")
+        seconds = seconds_of(pace)
+        if not seconds:
+            raise InputError(f"{pace.metrics}: says nothing of time; {REMEDY}")
+        return max(1, round(60 * self.minutes / seconds))
 
     def _folder(self, contender: Contender, name: str) -> RunFolder:
         return RunFolder(self.folder / contender.folder / name)
@@ -200,21 +201,19 @@ class Comparison:
                 if not _is_missing(job):
                     continue
                 yield job
-                process = _start(job, self.at_once)
+                process = start(job, self.at_once)
                 running[process.sentinel] = process, job
                 if len(running) == self.at_once:
-                    _end_one(running)
+                    wait_for_one(running)
             while running:
-                _end_one(running)
-        except KeyboardInterrupt:
-            for process, _ in running.values():
-                process.join()
-            raise
+                wait_for_one(running)
+        finally:
+            end_all([process for process, _ in running.values()])
 
 
 def _is_missing(job: Job) -> bool:
     if job.folder.config.is_file():
-        _check_same(job.folder.path, make_config(job.values), job.folder.read_config())
+        _check_same(job.folder.path, make_config(job.values), run_config(job.folder))
     return result_of(job.folder) is None
 
 
@@ -224,50 +223,3 @@ def _check_same(folder: Path, config: TrainConfig, there: TrainConfig) -> None:
         now, before = getattr(config, key), getattr(there, key)
         if key not in WITHOUT_EFFECT and now != before:
             raise InputError(f"{folder}: was run with {key}={before}, now it is {now}: choose another --run")
-
-
-def _start(job: Job, at_once: int) -> BaseProcess:
-    """Start a job by itself: what it breaks, and the memory that it takes, are its own."""
-    # a fork need not import everything again
-    context = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
-    process = context.Process(target=_work, args=(job, at_once))
-    process.start()
-    return process
-
-
-def _end_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
-    """Wait until a process ends."""
-    for sentinel in running.keys() & set(wait(list(running))):
-        process, job = running.pop(sentinel)
-        process.join()
-        if process.exitcode and failure_of(job.folder) is None:
-            fail(job.folder, f"the process ended with {process.exitcode}; it may have run out of memory")
-
-
-def _work(job: Job, at_once: int) -> None:
-    try:
-        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
-        config = make_config(job.values)
-        config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
-        begun = job.folder.checkpoint.is_file()
-        forget_failure(job.folder)
-        if not begun:  # killed before its first checkpoint
-            shutil.rmtree(job.folder.path, ignore_errors=True)
-        trainer = Trainer(prepare(config), job.folder)
-        for _ in trainer.rows(resume=begun):
-            pass
-        cost_of(job.folder).write_text(json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
-    except KeyboardInterrupt:
-        return
-    except RecallkError as error:
-        fail(job.folder, str(error))
-    except Exception as error:  # one contender's failure is a row of the table, and the others go on
-        fail(job.folder, f"{type(error).__name__}: {error}")
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Return the most memory that was taken: of a GPU, or by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

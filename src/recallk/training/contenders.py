@@ -1,5 +1,7 @@
 """What a comparison sets side by side: losses, the values of a setting, or an ablation that comes with recallk."""
 
+import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +10,17 @@ from typing import Any
 import yaml
 
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.text import shown
 from recallk.training.config import TrainConfig, read_config
 
 FOLDER = Path(__file__).parents[1] / "ablations"
 MIXUP = "+mixup"
 SET_BY_COMPARISONS = {"epochs": "--budget", "seed": "--seeds", "select": "the comparison"}
 """Keys that no contender may change, and who sets them."""
+LONGEST_FOLDER = 100  # bytes: far below what file systems take, with room for what is written beside a name
+OURS_IN_THE_FOLDER = "comparison."
+"""What the names of a comparison's own files begin with; a contender's folder lies beside them."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,20 @@ class Contender:
 
     @property
     def folder(self) -> str:
-        """The name as one of a folder."""
-        return self.name.replace("/", "_")
+        """The name as one of a folder inside the comparison's, whatever it is. Raises InputError for an empty one.
+
+        Separators, and whatever a terminal would act on, become "_"; a name that is too long ends in its checksum.
+        """
+        name = unicodedata.normalize("NFC", " ".join(self.name.split()))
+        if not name:
+            raise InputError("a contender without a name: give it one, for it names a folder and a row of the table")
+        safe = "".join("_" if c in "/\\" or shown(c) != c else c for c in name)
+        if safe.startswith((".", OURS_IN_THE_FOLDER)):  # ".", "..", hidden ones, and the comparison's own files
+            safe = f"_{safe}"
+        if len(safe.encode()) > LONGEST_FOLDER:
+            checksum = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+            safe = f"{safe.encode()[: LONGEST_FOLDER - 9].decode('utf-8', 'ignore')}-{checksum}"
+        return safe
 
 
 def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
@@ -47,12 +66,12 @@ def sweep_as_contenders(sweep: str) -> list[Contender]:
         raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
     contenders = []
     for value in _split(values):
-        try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--sweep {sweep}: {value!r} is no value; lists stand in brackets, as in [1,2]") from None
         if not value:
             raise InputError(f"--sweep {sweep}: a value is missing between two commas, or after the last")
+        try:
+            read = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError(f"--sweep {sweep}: {value!r} is no value; lists stand in brackets, as in [1,2]") from None
         contenders.append(Contender(f"{key}={value}", {key: read}))
     return contenders
 
@@ -76,14 +95,25 @@ def ablations() -> list[str]:
 
 def ablation_as_contenders(name: str) -> list[Contender]:
     """Return the contenders of an ablation by name, or of a YAML file: a table of names, each with its settings."""
-    path = Path(name)
+    path = user_path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{name}.yaml"
-        if not path.is_file():
+        if name not in ablations():
             raise InputError(f"no ablation {name!r}: give a YAML file, or one of {', '.join(ablations())}")
+        path = FOLDER / f"{name}.yaml"
     table = read_config(path)
-    if not table or not all(isinstance(changes, dict) for changes in table.values()):
+    if not table or not all(_is_settings(changes) for changes in table.values()):
         raise InputError(
             f"{path}: a table of contenders is needed, each with its settings, such as 'large: {{batch_size: 4000}}'"
         )
-    return [Contender(str(contender), changes) for contender, changes in table.items()]
+    return [Contender(_as_name(contender, path), changes) for contender, changes in table.items()]
+
+
+def _is_settings(changes: object) -> bool:
+    return isinstance(changes, dict) and all(isinstance(key, str) for key in changes)
+
+
+def _as_name(key: object, path: Path) -> str:
+    """Return a key of YAML as a contender's name, in one line. Raises InputError for what YAML takes for no text."""
+    if isinstance(key, bool) or not isinstance(key, str | int | float):  # YAML reads off, no and ~ so
+        raise InputError(f"{path}: {shown(key)!r} as a contender's name: put the name in quotes")
+    return " ".join(str(key).split())

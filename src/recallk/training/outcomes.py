@@ -10,7 +10,39 @@ from pathlib import Path
 from typing import Any
 
 from recallk.core.errors import InputError
+from recallk.core.files import load, make_folder, write_text, writing
+from recallk.core.text import shown
 from recallk.training.checkpoint import Row, RunFolder
+from recallk.training.config import TrainConfig
+
+REMEDY = "remove that run's folder, and the same command runs it again"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A percentage over the seeds: its mean and the half width of its 95% interval, None for a single seed."""
+
+    mean: float
+    half: float | None
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval; 0 where nothing is known of it, as no percentage is below."""
+        return 0.0 if self.half is None else max(0.0, self.mean - self.half)
+
+    @property
+    def high(self) -> float:
+        """The upper end; 100 where nothing is known of it."""
+        return 100.0 if self.half is None else min(100.0, self.mean + self.half)
+
+    def __str__(self) -> str:
+        """Return "45.3 ± 2.1", or "45.3 (0 to 97.2)" where that would leave 0 to 100."""
+        if self.half is None:
+            return f"{self.mean:.1f}"
+        if self.half <= min(self.mean, 100 - self.mean) + 1e-9:
+            return f"{self.mean:.1f} ± {self.half:.1f}"
+        low = "0" if self.low == 0 else f"{self.low:.1f}"
+        return f"{self.mean:.1f} ({low} to {'100' if self.high == 100 else f'{self.high:.1f}'})"
 
 
 @dataclass(frozen=True)
@@ -26,6 +58,7 @@ class Outcome:
     minutes: Sequence[float]
     peaks: Sequence[int]  # bytes, of a GPU or of the whole process; 0 where unknown
     failures: Sequence[str]  # "seed-2: why"
+    notes: Sequence[str] = ()  # what else its folders say
 
     @property
     def recall(self) -> list[float]:
@@ -35,20 +68,20 @@ class Outcome:
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics that a comparison shows: recall at each k of the first test set, then MAP@R."""
-        return [n for n in self.results[0] if n.startswith("recall@") or n == "map@r"] if self.results else []
+        names = [n for n in self.results[0] if n.startswith("recall@") or n == "map@r"] if self.results else []
+        return [name for name in names if all(name in result for result in self.results)]
+
+    def percent(self, metric: str) -> Estimate:
+        """Return a metric over the seeds."""
+        return Estimate(*interval([100 * result[metric] for result in self.results]))
 
     @property
     def remarks(self) -> list[str]:
         """What is to be said beside the numbers, a sentence each."""
-        told = list(self.failures) or ([] if self.results else ["not finished"])
+        told = [*self.failures, *self.notes] or ([] if self.results else ["not finished"])
         if self.at_the_edge:
             edge = "lowest" if self.rate == self.rates[0] else "highest"
             told.append(f"its best rate is the {edge} of those tried; one beyond may be better")
-        if self.runs:
-            config = self.runs[0].read_config()
-            batch = next(row["images"] for row in self.runs[0].history() if row["kind"] == "step")
-            if config.batch_size not in (None, batch):
-                told.append(f"its batches have {batch:,} images: there are no more classes")
         return told
 
     @property
@@ -60,7 +93,7 @@ class Outcome:
 def outcomes(folders: Sequence[Path]) -> list[Outcome]:
     """Return what the contenders in the folders reached, in the order of their recall; failures last.
 
-    Of several folders, a contender's name begins with its folder's.
+    Of several folders, a contender's name begins with its folder's. A run whose folder is damaged is a remark.
     Raises InputError for a folder that holds no comparison.
     """
     found = []
@@ -71,52 +104,157 @@ def outcomes(folders: Sequence[Path]) -> list[Outcome]:
         if not inside:
             raise InputError(f"{folder}: no comparison in this folder; give the --run of a recallk compare")
         before = f"{folder.name}: " if len(folders) > 1 else ""
-        found += [_outcome(path, before + path.name) for path in dict.fromkeys(inside)]
+        found += [_outcome(path, shown(before + path.name)) for path in dict.fromkeys(inside)]
     return sorted(found, key=lambda outcome: -statistics.mean(outcome.recall) if outcome.results else math.inf)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A run that counts."""
+
+    run: RunFolder
+    config: TrainConfig
+    result: Row
+    images: int
+    minutes: float
+    peak: int
+    batch: int  # images of a step
+    notes: list[str]
 
 
 def _outcome(path: Path, name: str) -> Outcome:
     runs = [RunFolder(run) for run in sorted(path.iterdir()) if run.is_dir()]
-    measured = [run for run in runs if run.path.name.startswith("seed-") and result_of(run) is not None]
-    steps = [[row for row in run.history() if row["kind"] == "step"] for run in measured]
+    measured: list[_Measured] = []
+    failures, notes = [], []
+    for run in runs:
+        reason = failure_of(run)
+        if reason is not None:
+            failures.append(f"{run.path.name}: {reason}")
+        if not re.fullmatch(r"seed-\d+", run.path.name):
+            continue
+        try:
+            one = _measured(run)
+        except InputError as error:
+            failures.append(f"{run.path.name}: its folder is damaged: {shown(error)}")
+            continue
+        if one is not None:
+            measured.append(one)
+        elif reason is None:
+            notes.append(f"{run.path.name}: not finished")
+    notes += [note for one in measured for note in one.notes]
+    if measured and measured[0].batch and measured[0].config.batch_size not in (None, measured[0].batch):
+        notes.append(f"its batches have {measured[0].batch:,} images: there are no more classes")
     return Outcome(
         name,
-        measured[0].read_config().learning_rate if measured else None,
-        sorted({float(found[1]) for run in runs if (found := re.fullmatch(r"rate-(.+)-\d+", run.path.name))}),
-        measured,
-        [result_of(run) or {} for run in measured],
-        [sum(row["images"] for row in rows) for rows in steps],
-        [sum(row["seconds"] for row in rows) / 60 for rows in steps],
-        [_peak(run) for run in measured],
-        [f"{run.path.name}: {reason}" for run in runs if (reason := failure_of(run)) is not None],
+        measured[0].config.learning_rate if measured else None,
+        sorted({rate for run in runs if (rate := _rate_of(run)) is not None}),
+        [one.run for one in measured],
+        [one.result for one in measured],
+        [one.images for one in measured],
+        [one.minutes for one in measured],
+        [one.peak for one in measured],
+        failures,
+        notes,
     )
+
+
+def _measured(run: RunFolder) -> _Measured | None:
+    """Read a finished run; None where it has not finished. Raises InputError for one that is damaged."""
+    result = result_of(run)
+    if result is None:
+        return None
+    config, notes, peak = run_config(run), [], 0
+    for name in (*(f"recall@{k}" for k in config.evaluate_ks), "map@r"):
+        if not 0 <= _number(result, name) <= 1 + 1e-6:
+            raise InputError(f"{run.metrics}: {name} of the result is {shown(result.get(name))}; {REMEDY}")
+    steps = rows_of(run, "step")
+    numbers = [_number(row, "step") for row in steps]
+    if len(steps) < max([1, *(number for number in numbers if math.isfinite(number))]):
+        notes.append(f"{run.path.name}: rows are missing from its metrics.jsonl; it took more images and minutes")
+    if cost_of(run).is_file():
+        try:
+            peak = load(cost_of(run), lambda file: int(json.loads(file.read_text())["peak_bytes"]), "a cost", REMEDY)
+        except InputError:
+            notes.append(f"{run.path.name}: its {cost_of(run).name} is damaged: its memory is unknown")
+    images = [_number(row, "images") for row in steps]
+    return _Measured(
+        run,
+        config,
+        result,
+        int(_sum(images)),
+        _sum([_number(row, "seconds") for row in steps]) / 60,
+        peak,
+        int(_sum(images[:1])),
+        notes,
+    )
+
+
+def _rate_of(run: RunFolder) -> float | None:
+    """Return the rate that a run of the search tried; None for other runs."""
+    found = re.fullmatch(r"rate-(\d[\d.]*(?:e[+-]?\d+)?)-\d+", run.path.name)
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None
+
+
+def _number(row: Row, name: str) -> float:
+    """Return a number of a row; NaN where there is none."""
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _sum(numbers: Sequence[float]) -> float:
+    return sum(number for number in numbers if math.isfinite(number))
+
+
+def rows_of(folder: RunFolder, kind: str) -> list[Row]:
+    """Return the rows of one kind of a run's metrics.jsonl. Raises InputError where that cannot be read."""
+    rows = load(folder.metrics, lambda _: folder.history(), "a run's metrics", REMEDY)
+    return [row for row in rows if isinstance(row, dict) and row.get("kind") == kind]
+
+
+def run_config(folder: RunFolder) -> TrainConfig:
+    """Return a run's configuration. Raises InputError, one line, for whatever keeps it from being one."""
+    return load(folder.config, lambda _: folder.read_config(), "a configuration", REMEDY)
 
 
 def result_of(folder: RunFolder) -> Row | None:
     """Return the last row of a finished run; None where it has not finished."""
-    if not folder.metrics.is_file():
-        return None
-    return next((row for row in folder.history() if row["kind"] == "result"), None)
+    return next(iter(rows_of(folder, "result")), None) if folder.metrics.is_file() else None
+
+
+def seconds_of(folder: RunFolder) -> float:
+    """Return how long the steps of a run took."""
+    return _sum([_number(row, "seconds") for row in rows_of(folder, "step")])
 
 
 def failure_of(folder: RunFolder) -> str | None:
     """Return why a run failed, in one line; None where it did not."""
-    path = _failure(folder)
-    return path.read_text().strip() if path.is_file() else None
+    path = failure_file(folder)
+    if not path.is_file():
+        return None
+    try:
+        text = load(path, lambda file: file.read_text(encoding="utf-8", errors="backslashreplace"), "text", REMEDY)
+    except InputError as error:
+        text = str(error)
+    return shown(" ".join(text.split())) or "failed, and why is lost"
 
 
 def forget_failure(folder: RunFolder) -> None:
     """Let a run be tried again."""
-    _failure(folder).unlink(missing_ok=True)
+    with writing(failure_file(folder)):
+        failure_file(folder).unlink(missing_ok=True)
 
 
 def fail(folder: RunFolder, message: str) -> None:
     """Leave word of why a run failed."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    _failure(folder).write_text(" ".join(message.split()) + "\n")
+    make_folder(folder.path)
+    write_text(failure_file(folder), shown(" ".join(message.split())) + "\n")
 
 
-def _failure(folder: RunFolder) -> Path:
+def failure_file(folder: RunFolder) -> Path:
+    """Return the file with the reason of a run that failed."""
     return folder.path / "failure.txt"
 
 
@@ -125,17 +263,13 @@ def cost_of(folder: RunFolder) -> Path:
     return folder.path / "cost.json"
 
 
-def _peak(folder: RunFolder) -> int:
-    file = cost_of(folder)
-    return int(json.loads(file.read_text())["peak_bytes"]) if file.is_file() else 0
-
-
 def best_validation(folder: RunFolder) -> float | None:
     """Return the highest recall, at the first k, on the classes set aside; None where the run has not finished."""
     if result_of(folder) is None or failure_of(folder) is not None:
         return None
-    k = folder.read_config().evaluate_ks[0]
-    return max(float(row[f"recall@{k}"]) for row in folder.history() if row["kind"] == "validation")
+    k = run_config(folder).evaluate_ks[0]
+    reached = [_number(row, f"recall@{k}") for row in rows_of(folder, "validation")]
+    return max((recall for recall in reached if math.isfinite(recall)), default=None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -146,3 +280,14 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
     spread = statistics.stdev(values) / math.sqrt(len(values))
     return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * spread
+
+
+def below_start(before: Row, after: Row, ks: Sequence[int]) -> list[str]:
+    """Say where the test metrics after training are below those before, and what to try; nothing where none is."""
+    fell = [
+        f"{name} fell from {100 * before[name]:.1f} to {100 * after[name]:.1f}"
+        for name in (f"recall@{ks[0]}", "map@r")
+        if _number(after, name) < _number(before, name)
+    ]
+    remedy = "try a lower --learning-rate, more classes, --select last, or fewer --epochs"
+    return [f"worse than before training on the test classes: {' and '.join(fell)}; {remedy}"] if fell else []

@@ -1,0 +1,145 @@
+"""The runs of a comparison as processes of their own: what one breaks, and the memory that it takes, are its own."""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from recallk.core.errors import InputError, RecallkError
+from recallk.core.files import write_text, writing
+from recallk.core.text import one_line
+from recallk.training.checkpoint import RunFolder
+from recallk.training.config import make_config
+from recallk.training.contenders import Contender
+from recallk.training.outcomes import cost_of, fail, failure_file, failure_of, forget_failure
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer, workers_of  # here, and not in each process again
+
+LAST_WORDS = 5  # seconds that a process has to end by itself
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison."""
+
+    contender: Contender
+    values: dict[str, Any]
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """Return "rate-0.001-1" of the search, "seed-1" of the measurement, or "pace"."""
+        return self.folder.path.name
+
+
+def start(job: Job, at_once: int) -> BaseProcess:
+    """Start a job by itself: what it breaks, and the memory that it takes, are its own."""
+    # a fork need not import everything again
+    context = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+    process = context.Process(target=_work, args=(job, at_once))
+    process.start()
+    return process
+
+
+def wait_for_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
+    """Wait until a process ends."""
+    for sentinel in running.keys() & set(wait(list(running))):
+        process, job = running[sentinel]
+        process.join()
+        del running[sentinel]
+        if process.exitcode and failure_of(job.folder) is None:
+            code = process.exitcode
+            by = signal.Signals(-code).name if code < 0 else str(code)
+            fail(job.folder, f"the process ended with {by}; it may have run out of memory")
+
+
+def end_all(processes: Sequence[BaseProcess]) -> None:
+    """End processes that are not to go on by themselves; what they have saved, another comparison goes on from."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(LAST_WORDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _end_with_parent() -> None:
+    """Let this process end with the one that started it, however that ends: nobody else knows of it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way of ending
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a process of a comparison"
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _work(job: Job, at_once: int) -> None:
+    _end_with_parent()
+    try:
+        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+        config = make_config(job.values)
+        config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
+        begun = job.folder.checkpoint.is_file()
+        forget_failure(job.folder)
+        if not begun:  # killed before its first checkpoint
+            remove(job.folder)
+        trainer = Trainer(prepare(config), job.folder)
+        for _ in trainer.rows(resume=begun):
+            pass
+        write_text(cost_of(job.folder), json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
+    except KeyboardInterrupt:
+        return
+    except RecallkError as error:
+        _leave_word(job, str(error))
+    except Exception as error:  # one contender's failure is a row of the table, and the others go on
+        _leave_word(job, f"{type(error).__name__}: {one_line(error)}")
+
+
+def _leave_word(job: Job, message: str) -> None:
+    try:
+        fail(job.folder, message)
+    except InputError:  # a full disk: the parent tries once more, and says so
+        sys.exit(1)
+
+
+def remove(run: RunFolder) -> None:
+    """Remove what a run of a comparison left, and nothing else: no other file, and nothing that a link leads to."""
+    for path in (run.path, run.path.parent):
+        if path.is_symlink():
+            raise InputError(
+                f"{path}: a link in the place of a comparison's folder; remove it, or choose another --run"
+            )
+    with writing(run.path):
+        for file in (run.config, run.metrics, run.model, run.report, cost_of(run), failure_file(run)):
+            file.unlink(missing_ok=True)
+        saved = run.checkpoint.parent
+        if saved.is_symlink():
+            saved.unlink()
+        elif saved.is_dir():
+            shutil.rmtree(saved)
+    with suppress(OSError):  # not there, or there is something of somebody else's in it
+        run.path.rmdir()
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Return the most memory that was taken: of a GPU, or by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
