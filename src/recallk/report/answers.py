@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from recallk.core.errors import InputError
 from recallk.data.images import read_image
 from recallk.data.record import Record
 from recallk.data.source import Part
@@ -55,13 +57,11 @@ class Answers:
         results = []
         for item, similarity, right in found:
             record = self.test.records[item]
-            results.append(
-                Retrieved(read_image(record.image), _name(record), record.label, float(similarity), bool(right))
-            )
+            results.append(Retrieved(_picture(record), _name(record), record.label, float(similarity), bool(right)))
         first, depth = self.first_right[q], self.right.shape[1]
         note = f"first right one at {first + 1}" if first < depth else f"none right among {depth}"
         query = self.test.records[self.queries[q]]
-        return Retrieval(read_image(query.image), _name(query), query.label, results, note)
+        return Retrieval(_picture(query), _name(query), query.label, results, note)
 
 
 def answers(embeddings: torch.Tensor, test: Part, search: Search) -> Answers:
@@ -81,6 +81,14 @@ def answers(embeddings: torch.Tensor, test: Part, search: Search) -> Answers:
     items = gallery[found.indexes.numpy()]
     right = test.labels[items] == test.labels[queries, None]
     return Answers(test, queries, relevant[able], items, found.similarities.numpy(), right)
+
+
+def _picture(record: Record) -> Image.Image | None:
+    """Return a record's image; None where it cannot be read by now, which must not cost the whole page."""
+    try:
+        return read_image(record.image)
+    except InputError:
+        return None
 
 
 def _name(record: Record) -> str:

@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from recallk.core.errors import InputError
 from recallk.core.files import write_file
+from recallk.core.text import shown
 from recallk.models.embedder import load
 from recallk.report.answers import answers
-from recallk.report.figures import Chart, Floats, comparison_chart, interval_chart
+from recallk.report.comparison_figures import comparison_chart, interval_chart
+from recallk.report.drawing import Chart, Floats
 from recallk.report.page import render
 from recallk.report.pictures import Retrieval
-from recallk.training.checkpoint import RunFolder
-from recallk.training.outcomes import Outcome, interval
+from recallk.training.checkpoint import Row, RunFolder
+from recallk.training.outcomes import Outcome, rows_of, run_config
 from recallk.training.plan import read
+from recallk.training.verdict import verdict, winner
 
 QUESTIONS = 6
 ANSWERING = 5  # models side by side: more would make a query too long to read
@@ -28,6 +32,7 @@ class TableRow:
 
     cells: list[str]
     measured: bool
+    best: bool  # beyond what chance explains
     remarks: list[str]
 
 
@@ -39,7 +44,9 @@ class ComparisonData:
     note: str
     columns: list[str]
     rows: list[TableRow]
+    verdict: list[str]
     questions: list[list[tuple[str, Retrieval]]]
+    unanswered: str  # why there are no questions, where there should be
     config: str
 
 
@@ -50,21 +57,19 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     """
     names = _metrics(outcomes)
     columns = ["", *names, "seeds", "rate", "images", "minutes", "memory"]
+    best = winner(outcomes)
     rows = []
     for outcome in outcomes:
         if not outcome.results:
-            rows.append(TableRow([outcome.name], False, outcome.remarks))
+            rows.append(TableRow([outcome.name], False, False, outcome.remarks))
             continue
-        cells = [outcome.name]
-        for name in names:
-            mean, half = interval([100 * row[name] for row in outcome.results])
-            cells.append(f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}")
+        cells = [outcome.name, *(str(outcome.percent(name)) for name in names)]
         cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.images):,.0f}"]
         cells += [
             f"{np.mean(outcome.minutes):.1f}",
             f"{max(outcome.peaks) / 1e9:.1f} GB" if any(outcome.peaks) else "–",
         ]
-        rows.append(TableRow(cells, True, outcome.remarks))
+        rows.append(TableRow(cells, True, outcome is best, outcome.remarks))
     return columns, rows
 
 
@@ -79,7 +84,7 @@ def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
     names = _metrics(outcomes)
 
     def write(unfinished: Path) -> None:
-        with unfinished.open("w", newline="") as file:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(["contender", "run", "learning_rate", "images", "minutes", "peak_gb", *names])
             for outcome in outcomes:
@@ -95,28 +100,35 @@ def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
     write_file(path, write)
 
 
-def report_comparison(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write the page of what the contenders reached."""
+def report_comparison(outcomes: Sequence[Outcome], path: Path) -> list[str]:
+    """Write the page of what the contenders reached; return, a sentence each, what it could not show."""
     columns, rows = table_of(outcomes)
-    runs = {outcome.name: outcome.runs for outcome in outcomes if outcome.runs}
-    first = {name: measured[0] for name, measured in runs.items()}
+    first = {outcome.name: outcome.runs[0] for outcome in outcomes if outcome.runs}
+    questions, unanswered = [], ""
+    try:
+        questions = _questions(dict(list(first.items())[:ANSWERING])) if first else []
+    except InputError as error:  # data or a model that is gone by now: the numbers are still there
+        unanswered = f"no queries are shown: {error}"
     data = ComparisonData(
-        title=path.parent.name,
+        title=path.absolute().parent.name,
         note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. Within a "
         "comparison, all that a contender's name does not say is the same for each: network, data and their order, and "
         "the budget, in images seen or in minutes. The learning rate of each is the best, on validation classes, of "
         "those that were tried.",
         columns=columns,
         rows=rows,
-        questions=_questions(dict(list(first.items())[:ANSWERING])) if first else [],
+        verdict=verdict(outcomes),
+        questions=questions,
+        unanswered=unanswered,
         config=_common(list(first.values())),
     )
     render("comparison.html", path, data=data, charts=_charts([outcome for outcome in outcomes if outcome.results]))
+    return [shown(unanswered)] if unanswered else []
 
 
 def _common(runs: Sequence[RunFolder]) -> str:
     """Return the settings that all runs share, as YAML."""
-    configs = [yaml.safe_load(run.config.read_text()) for run in runs]
+    configs = [run_config(run).model_dump(mode="json") for run in runs]
     shared = {k: v for k, v in configs[0].items() if k != "seed" and all(c[k] == v for c in configs)} if configs else {}
     text: str = yaml.safe_dump(shared, sort_keys=False, default_flow_style=None, width=120)
     return text
@@ -125,13 +137,15 @@ def _common(runs: Sequence[RunFolder]) -> str:
 def _charts(measured: Sequence[Outcome]) -> list[Chart]:
     if not measured:
         return []
-    best, metric = measured[0].name, measured[0].metrics[0]
-    intervals = [(o.name, percents, *interval(percents)) for o in measured if (percents := [100 * r for r in o.recall])]
-    seen = [(o.name, *_curve(o.runs, "validation", metric)) for o in measured]
+    first, metric = winner(measured), measured[0].metrics[0]
+    best = first.name if first is not None else None
+    alike = [outcome for outcome in measured if metric in outcome.metrics]
+    intervals = [(o.name, [100 * result[metric] for result in o.results], o.percent(metric)) for o in alike]
+    seen = [(o.name, *_curve(o.runs, "validation", metric)) for o in alike]
     usable = [(o.name, *_curve(o.runs, "step", "usable")) for o in measured]
-    about = "Mean over the seeds; the best in colour."
+    about = "Mean over the seeds; the best in colour." if best else "Mean over the seeds."
     charts = [
-        interval_chart(f"{metric.capitalize()} on the test classes", intervals),
+        interval_chart(f"{metric.capitalize()} on the test classes", intervals, best),
         comparison_chart(
             f"{metric.capitalize()} on the validation classes", "thousand images seen", "%", seen, best, about
         ),
@@ -145,22 +159,31 @@ def _charts(measured: Sequence[Outcome]) -> list[Chart]:
 
 
 def _curve(runs: Sequence[RunFolder], kind: str, name: str) -> tuple[Floats, Floats]:
-    """Return thousands of images seen, and the mean of a column over the seeds, in percent."""
-    histories = [run.history() for run in runs]
-    rows = [[row for row in history if row["kind"] == kind and name in row] for history in histories]
-    length = min(map(len, rows))
-    images = np.cumsum([0, *(row["images"] for row in histories[0] if row["kind"] == "step")])
-    seen = np.array([images[row["step"]] for row in rows[0][:length]]) / 1000
-    values = np.array([[row[name] for row in one[:length]] for one in rows])
-    return seen, 100 * values.mean(0)
+    """Return thousands of images seen, and the mean of a column over the seeds, in percent: where all have one."""
+    curves = []
+    for run in runs:
+        steps = [row for row in rows_of(run, "step") if _has(row, "step", "images")]
+        images = dict(
+            zip([0, *(row["step"] for row in steps)], np.cumsum([0, *(row["images"] for row in steps)]), strict=True)
+        )
+        rows = [row for row in rows_of(run, kind) if _has(row, "step", name) and row["step"] in images]
+        curves.append({int(images[row["step"]]): float(row[name]) for row in rows})
+    seen = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[images] for images in seen] for curve in curves], dtype=np.float64)
+    return np.array(seen, dtype=np.float64) / 1000, 100 * values.mean(0)
+
+
+def _has(row: Row, *names: str) -> bool:
+    """Whether a row of metrics.jsonl has numbers by these names; rows of other hands may not."""
+    return all(isinstance(row.get(name), int | float) and np.isfinite(row[name]) for name in names)
 
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     """Let the models answer the queries, of different classes, on which they differ most."""
-    test = read(next(iter(runs.values())).read_config()).test
+    test = read(run_config(next(iter(runs.values())))).test
     answered = {}
     for name, run in runs.items():
-        embeddings = load(run.path).embed(test.part.images, chunk_size=run.read_config().chunk_size)
+        embeddings = load(run.path).embed(test.part.images, chunk_size=run_config(run).chunk_size)
         answered[name] = answers(embeddings, test.part, test.searches[0])
     firsts = np.stack([one.first_right for one in answered.values()])
     most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()

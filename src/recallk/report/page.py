@@ -2,15 +2,18 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.core.files import write_file
+from recallk.core.text import shown
 from recallk.report.figures import loss_chart, recall_chart, similarity_chart, usable_chart
 from recallk.report.pictures import Retrieval
 
@@ -32,6 +35,7 @@ class ReportData:
     worst: list[Retrieval]
     best: list[Retrieval]
     config: str  # YAML
+    warnings: Sequence[str] = ()  # sentences that a reader must not miss
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -51,14 +55,26 @@ def render(template: str, path: Path, **values: object) -> None:
     environment = Environment(
         loader=PackageLoader("recallk.report", ""),
         autoescape=True,
+        finalize=_as_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["thumbnail"] = _thumbnail
     environment.filters["tiny"] = _is_tiny
+    environment.filters["lines"] = _lines
     page = environment.get_template(template).render(**values)
     write_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
+
+
+def _as_shown(value: object) -> object:
+    """Return what a template prints: of a string only what is valid in a page, in one line; HTML as it is."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str) -> Markup:
+    """Let a text keep its lines."""
+    return Markup("\n").join(escape(shown(line)) for line in text.split("\n"))
 
 
 def _is_tiny(image: Image.Image) -> bool:

@@ -5,9 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from recallk.core.files import write_file
+from recallk.core.text import shown
 
 # Blue and vermilion are told apart with every kind of colour vision, and on white by their lightness too.
 RIGHT, WRONG, NEUTRAL = "#0063a6", "#d35400", "#c3c8ce"
@@ -19,14 +21,18 @@ MARGIN = 28
 RESULTS_PER_ROW = 8
 CELL = IMAGE + 70  # three lines of text below
 LEGEND = 30
+_LONGEST_LINE = 200  # characters: more than fit below an image
 _SMOOTH = 4  # frames and badges are drawn larger, then reduced
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """An item of the gallery as it was found; `correct` is None where nobody knows."""
+    """An item of the gallery as it was found.
 
-    image: Image.Image
+    `image` is None where it cannot be read, `correct` where nobody knows.
+    """
+
+    image: Image.Image | None
     name: str
     label: str
     similarity: float
@@ -37,7 +43,7 @@ class Retrieved:
 class Retrieval:
     """One query and what was retrieved for it, best first."""
 
-    query: Image.Image
+    query: Image.Image | None
     query_name: str
     query_label: str
     results: list[Retrieved]
@@ -55,15 +61,18 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def framed(image: Image.Image, correct: bool | None, size: int = IMAGE) -> Image.Image:
+def framed(image: Image.Image | None, correct: bool | None, size: int = IMAGE) -> Image.Image:
     """Return a square of `size` pixels with the image in a frame.
 
     Solid with a tick: right. Dashed with a cross: wrong. Thin and grey: unknown.
     """
     square = Image.new("RGB", (size, size), _PAPER)
-    inner = fitted(image, size - 16)
     ImageDraw.Draw(square).rectangle((8, 8, size - 9, size - 9), fill=_WELL)
-    square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+    if image is None:
+        ImageDraw.Draw(square).text((size // 2, size // 2), "cannot be read", _MUTED, _font(12), anchor="mm")
+    else:
+        inner = fitted(image, size - 16)
+        square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
     if correct is None:
         ImageDraw.Draw(square).rectangle((2, 2, size - 3, size - 3), outline=NEUTRAL, width=1)
         return square
@@ -121,12 +130,19 @@ def _write(
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, keep_end: bool = False) -> str:
     """Fit a line below an image; of a path the end is kept, as it tells more."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= IMAGE:
+    text = _drawable(" ".join(text.split()))
+    if len(text) <= _LONGEST_LINE and font.getlength(text) <= IMAGE:
         return text
+    text = text[-_LONGEST_LINE:] if keep_end else text[:_LONGEST_LINE]
     while text and font.getlength(text + "…") > IMAGE:
         text = text[1:] if keep_end else text[:-1]
     return "…" + text if keep_end else text.rstrip() + "…"
+
+
+def _drawable(text: str) -> str:
+    """Write out what the typeface has no shape for: boxes would all look alike."""
+    has = _shapes()
+    return "".join(c if ord(c) in has else c.encode("unicode_escape").decode() for c in shown(text))
 
 
 def _legend(picture: Image.Image, y: int) -> None:
@@ -140,9 +156,17 @@ def _legend(picture: Image.Image, y: int) -> None:
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # the one typeface that is certain to be there, wherever matplotlib is
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+    return ImageFont.truetype(_typeface("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
+
+
+@cache
+def _shapes() -> frozenset[int]:
+    return frozenset(FT2Font(str(_typeface("DejaVuSans.ttf"))).get_charmap())
+
+
+def _typeface(name: str) -> Path:
+    # the one that is certain to be there, wherever matplotlib is
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", name)
 
 
 @cache

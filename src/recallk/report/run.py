@@ -7,12 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 import recallk
+from recallk.core.errors import InputError
 from recallk.evaluation.protocols import spoken
 from recallk.report.answers import Answers, answers
 from recallk.report.page import ReportData, write_report
 from recallk.report.pictures import Retrieval
+from recallk.training.checkpoint import Row, RunFolder
 from recallk.training.config import to_yaml
 from recallk.training.loss_catalogue import describe
+from recallk.training.outcomes import below_start, result_of, rows_of, seconds_of
 from recallk.training.recipes import beside_published, origin
 from recallk.training.trainer import Trainer
 
@@ -24,8 +27,7 @@ def report_run(trainer: Trainer) -> None:
     """Write `report.html` into the folder of a run that `trainer` has just finished."""
     plan, config = trainer.plan, trainer.config
     history = trainer.folder.history()
-    before = next(row for row in history if row["kind"] == "evaluation")
-    after = next(row for row in history if row["kind"] == "result")
+    before, after = start_and_result(trainer.folder)
     recipe = origin(config)
     published = recipe.published if recipe else {}
     embeddings = trainer.test_embeddings
@@ -33,11 +35,11 @@ def report_run(trainer: Trainer) -> None:
     test = plan.test.part
     same, other = pair_similarities(embeddings, test.labels, seed=config.seed)
     worst, best = extreme_queries(answers(embeddings, test, plan.test.searches[0]))
-    seconds = sum(row["seconds"] for row in history if row["kind"] == "step")
+    seconds = seconds_of(trainer.folder)
     facts = [
         ("train", f"{len(plan.train.labels):,} images of {len(plan.train.classes):,} classes"),
         ("test", f"{len(test.labels):,} images of {len(test.classes):,} other classes"),
-        ("model kept", f"epoch {after['epoch']}, {plan.how_chosen}"),
+        ("model kept", f"epoch {after.get('epoch', '–')}, {plan.how_chosen}"),
         ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
         ("batch", f"{plan.images_per_step:,} images in chunks of {config.chunk_size}, {plan.steps:,} steps"),
         ("loss", describe(config.loss)),
@@ -51,8 +53,8 @@ def report_run(trainer: Trainer) -> None:
         summary=[
             (
                 spoken(name, plan.test.searches),
-                f"{100 * before[name]:.1f}",
-                f"{100 * after[name]:.1f}",
+                percent(before, name),
+                percent(after, name),
                 f"{published[name]:.1f}" if name in published else "",
             )
             for name in plan.headline
@@ -65,8 +67,26 @@ def report_run(trainer: Trainer) -> None:
         worst=worst,
         best=best,
         config=to_yaml(config),
+        warnings=below_start(before, after, config.evaluate_ks),
     )
     write_report(data, trainer.folder.report)
+
+
+def start_and_result(folder: RunFolder) -> tuple[Row, Row]:
+    """Return the metrics of the untrained network and of the kept one; nothing of the first where its row is lost.
+
+    Raises InputError for a run without a result.
+    """
+    after = result_of(folder)
+    if after is None:
+        raise InputError(f"{folder.path}: no result in its metrics.jsonl; finish it with --resume {folder.path}")
+    return next(iter(rows_of(folder, "evaluation")), {}), after
+
+
+def percent(row: Row, name: str) -> str:
+    """Return a metric of a row in percent; a dash where it is not there."""
+    value = row.get(name)
+    return f"{100 * value:.1f}" if isinstance(value, int | float) else "–"
 
 
 def machine(device: torch.device) -> str:

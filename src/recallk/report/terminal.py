@@ -1,20 +1,25 @@
-"""What a plan, a run and a comparison say on a terminal. The console is the command line's."""
+"""What a plan, a run and a comparison say on a terminal.
+
+The console is the command line's, without markup; what somebody else wrote is shown, never acted on.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from recallk.core.text import shown
 from recallk.evaluation.protocols import spoken
 from recallk.report.comparison import table_of
+from recallk.report.run import percent, start_and_result
 from recallk.training.loss_catalogue import describe
 from recallk.training.memory import step_memory
-from recallk.training.outcomes import Outcome
+from recallk.training.outcomes import Outcome, below_start
 from recallk.training.recipes import beside_published, origin
 from recallk.training.trainer import Trainer
+from recallk.training.verdict import verdict
 
 NOTES_SHOWN = 5
 
@@ -24,16 +29,16 @@ def show_plan(console: Console, trainer: Trainer) -> None:
     plan, backbone = trainer.plan, trainer.embedder.settings.backbone
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
     config, test_classes = plan.config, list(plan.test.part.classes)
-    shown = ", ".join(test_classes[:3]) + (", …" if len(test_classes) > 3 else "")
+    some = ", ".join(map(shown, test_classes[:3])) + (", …" if len(test_classes) > 3 else "")
     console.print(
         f"train     {len(plan.train.labels):,} images of {len(plan.train.classes):,} classes\n"
-        f"test      {len(plan.test.part.labels):,} images of {len(test_classes):,} other classes ({escape(shown)})",
+        f"test      {len(plan.test.part.labels):,} images of {len(test_classes):,} other classes ({some})",
         soft_wrap=True,
     )
     for search in plan.test.searches:
         if search.name or search.gallery is not None:
             among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery images"
-            name = f"{search.name}: " if search.name else ""
+            name = f"{shown(search.name)}: " if search.name else ""
             console.print(f"search    {name}{len(search.queries):,} query images, among {among}")
     if plan.validation is not None:
         console.print(
@@ -44,7 +49,7 @@ def show_plan(console: Console, trainer: Trainer) -> None:
     elif config.select == "validation":
         console.print("select    the last epoch: too few training classes to set some aside")
     for note in plan.data.notes[:NOTES_SHOWN]:
-        console.print(f"note      {escape(str(note))}", soft_wrap=True)
+        console.print(f"note      {shown(note)}", soft_wrap=True)
     if len(plan.data.notes) > NOTES_SHOWN:
         console.print(f"note      and {len(plan.data.notes) - NOTES_SHOWN} more: recallk data check shows them")
     files = sum(isinstance(r.image, Path) for r in (*plan.data.train.records, *plan.test.part.records))
@@ -68,8 +73,8 @@ def show_plan(console: Console, trainer: Trainer) -> None:
     console.print(
         f"batch     {plan.images_per_step:,} images: {classes}, in chunks of {config.chunk_size}\n"
         f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch\n"
-        f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}\n"
-        f"model     {backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
+        f"loss      {shown(describe(config.loss))}{', with similarity mixup' if config.mixup else ''}\n"
+        f"model     {shown(backbone)}, {config.pooling} pooling, {config.embedding_size} dimensions, "
         f"{parameters / 1e6:.1f} million parameters",
         soft_wrap=True,
     )
@@ -96,22 +101,23 @@ def _gigabytes(count: float) -> str:
 
 def show_result(console: Console, trainer: Trainer) -> None:
     """Print the test metrics before and after, and beside them what was published for the recipe."""
-    config, history = trainer.config, trainer.folder.history()
-    before = next(row for row in history if row["kind"] == "evaluation")
-    after = next(row for row in history if row["kind"] == "result")
+    config = trainer.config
+    before, after = start_and_result(trainer.folder)
     recipe = origin(config)
     published = recipe.published if recipe else {}
     table = Table("on classes never seen in training", "before", "after", *(["published"] if published else []))
     for column in table.columns[1:]:
         column.justify = "right"
     for name in trainer.plan.headline:
-        row = [f"{100 * before[name]:.1f}", f"{100 * after[name]:.1f}"]
+        row = [percent(before, name), percent(after, name)]
         if published:
             row.append(f"{published[name]:.1f}" if name in published else "")
-        table.add_row(spoken(name, trainer.plan.test.searches), *row)
+        table.add_row(shown(spoken(name, trainer.plan.test.searches)), *row)
     console.print(table)
+    for warning in below_start(before, after, config.evaluate_ks):
+        console.print(f"warning   {warning}", style="bold", soft_wrap=True)
     if recipe and published:
-        console.print(beside_published(recipe, trainer.plan.differences), soft_wrap=True)
+        console.print(shown(beside_published(recipe, trainer.plan.differences)), soft_wrap=True)
 
 
 def show_comparison(console: Console, found: Sequence[Outcome]) -> None:
@@ -127,10 +133,13 @@ def show_comparison(console: Console, found: Sequence[Outcome]) -> None:
         column.justify, column.no_wrap = "right", True
     for row in rows:
         if row.measured:
-            table.add_row(*(cell for n, cell in enumerate(row.cells) if n not in hidden))
+            cells = (cell for n, cell in enumerate(row.cells) if n not in hidden)
+            table.add_row(*cells, style="bold" if row.best else None)
         else:
             table.add_row(*row.cells, "–")
     console.print(table)
+    for sentence in verdict(found):
+        console.print(sentence, soft_wrap=True)
     for row in rows:
         for remark in row.remarks:
-            console.print(f"{row.cells[0]}: {escape(remark)}", soft_wrap=True)
+            console.print(f"{row.cells[0]}: {shown(remark)}", soft_wrap=True)
