@@ -3,7 +3,14 @@
 import csv
 import dataclasses
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +19,6 @@ import pytest
 
 from recallk import InputError
 from recallk.report.comparison import report_comparison, save_table, table_of
-from recallk.training import jobs
 from recallk.training.checkpoint import RunFolder
 from recallk.training.compare import Comparison, minutes_of
 from recallk.training.contenders import Contender, losses_as_contenders, sweep_as_contenders
@@ -141,6 +147,9 @@ def test_the_table_and_the_page(finished: Path) -> None:
     assert "Queries with a usable gradient" in page
     for word in ("contrastive", "recall@k", "too hot", "<svg", "first right one at"):
         assert word in page
+    assert 'class="best"' not in page  # of two seeds, whose intervals are as wide as this
+    assert "no winner" in page
+    assert "two seeds tell little" in page
 
 
 def test_the_interval_is_that_of_students_t() -> None:
@@ -159,6 +168,8 @@ def test_a_wrong_contender_is_found_before_anything_runs(tmp_path: Path, picture
 
 
 def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recallk.training import jobs
+
     monkeypatch.setattr(jobs, "_work", _die)
     values = SMALL | {"data": str(pictures)}
     list(Comparison(tmp_path, values, [Contender("doomed", {})], (1,), 1).run())
@@ -167,7 +178,7 @@ def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkey
     assert json.dumps(outcome.results) == "[]"
 
 
-def _die(job: jobs.Job, at_once: int) -> None:
+def _die(job: object, at_once: int) -> None:
     raise SystemExit(9)
 
 
@@ -336,3 +347,176 @@ def test_a_batch_that_shrank_is_told(tmp_path: Path, pictures: Path) -> None:
 def test_a_name_twice_is_refused(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(InputError, match="the contender contrastive is there twice"):
         Comparison(tmp_path, SMALL | {"data": str(pictures)}, losses_as_contenders(["contrastive"] * 2), (1,), 1)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../..", "../victim", "/"])
+def test_no_contender_reaches_beyond_the_folder(tmp_path: Path, pictures: Path, name: str) -> None:
+    for victim in ("plan", "victim/plan"):
+        (tmp_path / "runs" / victim).mkdir(parents=True)
+        (tmp_path / "runs" / victim / "precious").touch()
+    before = set(tmp_path.rglob("*"))
+    jobs = Comparison(tmp_path / "runs" / "mine", SMALL | {"data": str(pictures)}, [Contender(name, {})], (1,), 1).run()
+    job = next(jobs)
+    jobs.close()
+    assert job.folder.path.resolve().parent.parent == (tmp_path / "runs" / "mine").resolve()
+    assert before <= set(tmp_path.rglob("*"))
+    assert all("mine" in path.parts for path in set(tmp_path.rglob("*")) - before)
+
+
+def test_what_a_link_leads_to_stays(tmp_path: Path, pictures: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other / "plan", other / "checkpoint"):
+        folder.mkdir(parents=True)
+    (other / "plan" / "failure.txt").write_text("of another")
+    (mine / "one").symlink_to(other)
+    with pytest.raises(InputError, match="a link in the place"):
+        next(Comparison(mine, SMALL | {"data": str(pictures)}, [Contender("one", {})], (1,), 1).run())
+    assert (other / "plan" / "failure.txt").read_text() == "of another"
+
+
+def test_what_others_left_in_a_runs_folder_stays(tmp_path: Path, pictures: Path) -> None:
+    plan = tmp_path / "one" / "plan"
+    plan.mkdir(parents=True)
+    (plan / "failure.txt").write_text("earlier")
+    (plan / "notes.txt").write_text("mine")
+    next(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("one", {})], (1,), 1).run())
+    assert [path.name for path in plan.iterdir()] == ["notes.txt"]
+
+
+def test_two_in_one_folder_at_once_are_refused(tmp_path: Path, pictures: Path) -> None:
+    one, other = (
+        Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender(name, {})], (1,), 1).run() for name in "ab"
+    )
+    next(one)
+    with pytest.raises(InputError, match="in use by"):
+        next(other)
+    one.close()
+    next(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("b", {})], (1,), 1).run())
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("names", [("a/b", "a\\b"), ("Mine", "mine"), ("a", " a\n"), ("caf\u00e9", "cafe\u0301")])
+def test_two_names_of_one_folder_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    contenders = [Contender(names[0], {}), Contender(names[1], {"mixup": True})]
+    with pytest.raises(InputError, match="is there twice"):
+        Comparison(tmp_path, SMALL | {"data": "x"}, contenders, (1,), 1)
+
+
+def test_what_cannot_run_is_known_before_the_first_run(tmp_path: Path, pictures: Path) -> None:
+    broken = Contender("short\x1b[2J", {"loss": {"name": "memory-contrastive", "memory_size": 4}})
+    comparison = Comparison(tmp_path, SMALL | {"data": str(pictures)}, [broken, Contender("able", {})], (1,), 1)
+    assert next(comparison.run()).contender.name == "able"
+    (line,) = comparison.refused
+    assert line.startswith("short\\x1b[2J: ")
+    assert "a memory of 4 is smaller than the batch" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1, 2]",
+        "budget: 5\n",
+        "data: x\nof_an_older_version: 1\nbudget: {minutes: null}\n",
+        "data: x\n",
+        "\x00\x01",
+    ],
+)
+def test_a_damaged_list_of_settings_is_one_line(tmp_path: Path, pictures: Path, text: str) -> None:
+    (tmp_path / "comparison.yaml").write_text(text)
+    with pytest.raises(InputError, match=str(tmp_path)) as caught:
+        next(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("one", {})], (1,), 1).run())
+    assert "\n" not in str(caught.value)
+
+
+def test_minutes_have_an_end() -> None:
+    for budget in ("99999999min", f"1{'0' * 400}min"):
+        with pytest.raises(InputError, match="or minutes"):
+            minutes_of(budget)
+
+
+def test_a_page_without_the_images(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "moved")
+    for config in (tmp_path / "moved").glob("*/*/config.yaml"):
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join("data: nowhere\n" if line.startswith("data:") else line for line in lines))
+    page = tmp_path / "comparison.html"
+    report_comparison(outcomes([tmp_path / "moved"]), page)
+    assert "no queries are shown: " in page.read_text()
+    assert "<svg" in page.read_text()
+
+
+def endless(folder: Path, pictures: Path) -> Comparison:
+    values = SMALL | {"data": str(pictures), "chunk_size": 32, "epochs": 5000}
+    return Comparison(folder, values, CONTENDERS[:2], (1,), 1, at_once=2)
+
+
+def run_all(folder: Path, pictures: Path) -> None:
+    list(endless(folder, pictures).run())
+
+
+def children_of(parent: int | None) -> set[int]:
+    """Processes that have not ended."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, of = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(of) == parent and state != "Z":
+                found.add(int(stat.parent.name))
+    return found
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def soon(happens: Callable[[], bool], seconds: float = 15) -> bool:
+    end = time.monotonic() + seconds
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.05)
+    return happens()
+
+
+@pytest.fixture
+def started() -> Iterator[set[int]]:
+    pids: set[int] = set()
+    yield pids
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_run_outlives_the_comparison(tmp_path: Path, pictures: Path, started: set[int], by: signal.Signals) -> None:
+    parent = multiprocessing.get_context("fork").Process(target=run_all, args=(tmp_path, pictures))
+    parent.start()
+    assert parent.pid is not None
+    started.add(parent.pid)
+    assert soon(lambda: len(list(tmp_path.glob("*/seed-1/checkpoint/latest.ckpt"))) == 2, 60)
+    children = children_of(parent.pid)
+    started |= children
+    assert len(children) == 2
+    os.kill(parent.pid, by)
+    assert soon(lambda: not any(map(runs, children)))
+    parent.join(15)
+    assert parent.exitcode not in (None, 0)
+    found = outcomes([tmp_path])
+    assert not any(outcome.failures for outcome in found)  # it goes on with the same command
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_an_error_of_the_caller_ends_the_runs(tmp_path: Path, pictures: Path, started: set[int]) -> None:
+    jobs = endless(tmp_path, pictures).run()
+    next(jobs)
+    before = children_of(os.getpid())
+    next(jobs)  # and with this the first has started
+    children = children_of(os.getpid()) - before
+    started |= children
+    assert len(children) == 1
+    jobs.close()
+    assert not any(map(runs, children))
+    assert not list(tmp_path.glob(".*"))
