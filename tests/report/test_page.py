@@ -215,3 +215,27 @@ def test_photos_keep_the_file_small(tmp_path: Path) -> None:
 def test_replaces_an_earlier_report(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("old")
     assert "a run" in written(report(), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "\x00\x1b[31m", "\u202egnp", "\ufffe", "two\nlines", "\x85\u2028"])
+def test_a_page_is_valid_whatever_others_wrote(tmp_path: Path, text: str) -> None:
+    results = [Retrieved(picture(0), text, text, 0.5, True)]
+    hostile = [Retrieval(picture(0), f"{text}1", text, results, text)]
+    values = {"title": text, "facts": [(text, text)], "worst": hostile, "summary": [(text,) * 4], "published": text}
+    page = written(report(**values, config=f"name: {text}\nepochs: 2\n"), tmp_path)
+    assert all(line.isprintable() for line in page.split("\n"))
+    tags = Tags(page)
+    assert tags.open == []
+    escaped = text.encode("unicode_escape").decode()
+    assert f"right: {escaped}" in [image["alt"] for image in tags.named("img")]
+    assert "\nepochs: 2\n" in page
+
+
+def test_an_image_that_is_lost_is_said(tmp_path: Path) -> None:
+    lost = dataclasses.replace(retrieval(1), query=None, results=[Retrieved(None, "name", "label", 0.5, True)])
+    page = written(report(worst=[lost], best=[]), tmp_path)
+    assert not Tags(page).named("img")
+    assert [tag["aria-label"] for tag in Tags(page).named("span") if tag.get("class") == "lost"] == [
+        "query: asked 1, cannot be read",
+        "right: label, cannot be read",
+    ]

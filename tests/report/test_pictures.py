@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,29 @@ def test_tiny_images_stay_crisp() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     enlarged = np.asarray(fitted(Image.fromarray(pixels), 128))
     np.testing.assert_array_equal(enlarged, pixels.repeat(4, 0).repeat(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [("\x1b[31m", r"\x1b[31m"), ("\u202egnp", r"\u202egnp"), ("a\x00b", r"a\x00b"), ("\udcff", r"\udcff")],
+)
+def test_control_characters_are_written_out(tmp_path: Path, label: str, shown: str) -> None:
+    same, expected = (np.asarray(drawn([retrieval(1, None, text)], tmp_path)) for text in (label, shown))
+    np.testing.assert_array_equal(same, expected)
+
+
+def test_what_the_typeface_lacks_is_told_apart(tmp_path: Path) -> None:
+    one, other = (np.asarray(drawn([retrieval(1, None, text)], tmp_path)) for text in ("\u65e5\u672c", "\u4e2d\u56fd"))
+    assert (one != other).any()
+
+
+def test_a_name_without_end_is_cut_at_once(tmp_path: Path) -> None:
+    started = time.perf_counter()
+    drawn([retrieval(3, None, "x" * 20_000)], tmp_path)
+    assert time.perf_counter() - started < 5
+
+
+def test_images_that_are_lost(tmp_path: Path) -> None:
+    lost = [Retrieved(None, "a.jpg", "class", 0.9, correct) for correct in (True, None)]
+    picture = drawn([Retrieval(None, "query.jpg", "class", lost, "")], tmp_path)
+    assert has(picture, RIGHT)
