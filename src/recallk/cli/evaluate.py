@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from recallk.cli.console import console, counted, progress
+from recallk.cli.console import console, counted, progress, say
 from recallk.cli.options import whole_numbers
 from recallk.core.errors import InputError
 
@@ -33,18 +33,22 @@ def evaluate(
     from recallk.evaluation.protocols import rate, re_identification, spoken
     from recallk.models.embedder import load
     from recallk.training.checkpoint import RunFolder
-    from recallk.training.plan import all_of, read
+    from recallk.training.plan import all_of, read_run
     from recallk.training.trainer import workers_of
 
     asked = None if ks is None else whole_numbers("--ks", ks)
     embedder = load(run)
-    config = RunFolder(run).read_config()
+    folder = RunFolder(run)
+    config = folder.read_config()
     depths = config.evaluate_ks if asked is None else asked
     with console.status("reading the data"):
-        test = read(config).test if data is None else all_of(data)
+        of_run = read_run(folder) if data is None else None
+        test = all_of(data or "") if of_run is None else of_run.test
         if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
             raise InputError("--protocol re-identification draws its own gallery: this benchmark comes with one")
         check_images(test.part.records)
+    for note in of_run.notes if of_run is not None else ():
+        say(f"note      {note.message}")
     with progress("embedding", total=len(test.part.records)) as advance:
         embeddings = embedder.embed(
             test.part.images,

@@ -19,7 +19,7 @@ def search(
     picture: Annotated[Path, typer.Option(help="where to draw the results")] = Path("search.png"),
 ) -> None:
     """Find the images of a folder that are most like the queries; print a table and draw a picture."""
-    from recallk.data.folder import find_images
+    from recallk.data.folder import find
     from recallk.data.images import check_image, read_image
     from recallk.evaluation.search import nearest
     from recallk.models.embedder import load
@@ -32,7 +32,10 @@ def search(
     embedder = load(run)
     for query in queries:
         check_image(query)
-    images = find_images(gallery)
+    found_images = find(gallery)
+    images = found_images.images
+    for note in found_images.notes:
+        say(f"note      {note.message}")
     with progress("embedding the gallery", total=len(images)) as advance:
         embeddings = embedder.embed(images, workers=workers_of(RunFolder(run).read_config()), advance=counted(advance))
     place = {path.resolve(): number for number, path in enumerate(images)}

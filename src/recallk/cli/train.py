@@ -65,19 +65,19 @@ def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool =
     from recallk.training.checkpoint import RunFolder
 
     folder = RunFolder(run)
-    if not resume and not dry_run:
-        folder.require_free()
+    if not resume and not dry_run and folder.taken:
+        raise InputError(f"{run}: exists already; continue it with --resume {_typed(run)}, or choose another --run")
     with console.status("reading the data"):
         from recallk.report import terminal
-        from recallk.training.plan import prepare, prepare_again
+        from recallk.training.plan import prepare
         from recallk.training.trainer import Trainer
 
-        trainer = Trainer(prepare_again(config, folder) if resume else prepare(config), folder)
+        trainer = Trainer(prepare(config, folder.read_split() if resume else None), folder)
     terminal.show_plan(console, trainer)
     if dry_run:
         terminal.show_memory(console, trainer)
         return
-    started = time.perf_counter()
+    before, started = _seconds(folder) if resume else 0.0, time.perf_counter()
     with _told_how_to_go_on(folder):
         _follow(trainer, resume)
     terminal.show_result(console, trainer)
@@ -85,7 +85,7 @@ def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool =
         from recallk.report.run import report_run
 
         report_run(trainer)
-    now, before = time.perf_counter() - started, folder.seconds_before(resume)
+    now = time.perf_counter() - started
     since = f", {_minutes(now)} of it since it was resumed" if before else ""
     say(f"{_minutes(before + now)} in all{since}; the run is in {run}")
     say(f"look at   {run / 'report.html'}")
@@ -126,6 +126,11 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 line = f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
                 say(line)
                 advance(done, None, "")
+
+
+def _seconds(folder: "RunFolder") -> float:
+    """Return how long a run has trained and evaluated so far."""
+    return float(sum(row.get("seconds", 0) for row in folder.history() if row["kind"] != "result"))
 
 
 def _minutes(seconds: float) -> str:
