@@ -28,7 +28,7 @@ def test_intervals_that_overlap_have_none(tmp_path: Path) -> None:
     found = outcomes([made_comparison(tmp_path, **CLEAR | {"good": (0.40, 0.61, 0.85)})])
     assert winner(found) is None
     assert not any(row.best for row in table_of(found)[1])
-    assert verdict(found) == ["no winner: the intervals of the first 3 overlap"]
+    assert verdict(found) == ["no winner: the intervals of good and 2 others overlap"]
 
 
 def test_those_that_overlap_are_named(tmp_path: Path) -> None:

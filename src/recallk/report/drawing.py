@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from recallk.core.text import shown
@@ -85,12 +86,16 @@ def name_at_the_right(axes: Axes, names: list[str], ends: list[float], colours: 
                 places[i] -= lack / 2
                 places[i + 1] += lack / 2
     places = places - max(0.0, float(places[-1]) - high)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    # apart in inches: long names leave the axes little width
+    for_marker, for_name = (axes.transAxes + ScaledTranslation(x, 0, figure.dpi_scale_trans) for x in (0.12, 0.21))
     for place, i in zip(places, order, strict=True):
         colour = colours.get(names[i], ACCENT)
         y = float((place - low) / (high - low))
-        axes.plot([1.035], [y], MARKERS[i % len(MARKERS)], color=colour, markersize=5,
-                  transform=axes.transAxes, clip_on=False)  # fmt: skip
-        axes.text(1.065, y, short(names[i]), transform=axes.transAxes, va="center", color=INK, fontsize=12,
+        axes.plot([1], [y], MARKERS[i % len(MARKERS)], color=colour, markersize=5,
+                  transform=for_marker, clip_on=False)  # fmt: skip
+        axes.text(1, y, short(names[i]), transform=for_name, va="center", color=INK, fontsize=12,
                   parse_math=False)  # fmt: skip
 
 

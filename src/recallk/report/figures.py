@@ -72,7 +72,9 @@ def recall_chart(history: Sequence[Row]) -> Chart:
         ends.append(100 * values[-1])
     percents = 100 * np.concatenate([values for *_, values in curves])
     room = 0.08 * max(5.0, float(np.ptp(percents)))
-    axes.set_ylim(max(0.0, float(percents.min()) - room), min(100.0, float(percents.max()) + room))
+    axes.set_ylim(
+        max(0.0, float(percents.min()) - room), min(100 + 0.2 * room, float(percents.max()) + room)
+    )  # a dot is seen whole
     label(axes, "epoch (0: before training)", "%")
     whole_numbers(axes, np.concatenate([epochs for _, epochs, _ in curves]))
     name_at_the_right(axes, [name for name, *_ in curves], ends, {"map@r": OTHER})

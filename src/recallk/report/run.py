@@ -93,7 +93,8 @@ def machine(device: torch.device) -> str:
     """Say in words what the run ran on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores, {platform.machine()}"
+    cores = torch.get_num_threads()
+    return f"{cores} CPU {'core' if cores == 1 else 'cores'}, {platform.machine()}"
 
 
 def pair_similarities(

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,10 @@ class Comparison:
         self.refused: list[str] = []
         """Contenders whose batches the data does not allow, and why; complete before the first job is yielded."""
 
-    def run(self) -> Iterator[Job]:
+    def run(self) -> Generator[Job, None, None]:
         """Run every job that is not finished; each is yielded when it is about to start. What failed is tried again.
 
-        Whatever ends this process, or leaves this iterator before its end, ends the runs under way.
+        Whatever ends this process, or closes this generator before its end, ends the runs under way.
         Raises InputError for data that the common configuration could not train on, and where the folder holds
         another comparison, or another process runs one in it.
         """

@@ -28,11 +28,10 @@ def verdict(outcomes: Sequence[Outcome]) -> list[str]:
         told.append(f"best: {best.name}; its interval of {best.metrics[0]} lies above all others")
     elif len(measured) > 1:
         first = max(measured, key=lambda outcome: statistics.mean(outcome.recall))
-        level = _level_with(first, measured)
-        names = " and ".join(o.name for o in level) if len(level) == 2 else f"the first {len(level)}"
-        told.append(
-            f"no winner: the intervals of {names} overlap" if seeds > 1 else "no winner: chance was not measured"
-        )
+        others = [one for one in _level_with(first, measured) if one is not first]
+        alone = any(len(one.results) == 1 for one in (first, *others))
+        names = f"{first.name} and {others[0].name if len(others) == 1 else f'{len(others)} others'}"
+        told.append(f"no winner: {'one seed has no interval' if alone else f'the intervals of {names} overlap'}")
     if seeds == 1:
         told.append(f"one seed tells nothing of chance: give --seeds {ENOUGH_SEEDS} or more")
     elif seeds < ENOUGH_SEEDS:
