@@ -203,6 +203,14 @@ def test_a_page_of_a_comparison_of_hostile_names(tmp_path: Path) -> None:
         assert name in texts
 
 
+@pytest.mark.parametrize("name", [r"$_foo$", "$", "a$b$c", r"$\foo$", r"$\frac{$"])
+def test_no_name_is_taken_for_mathematics(tmp_path: Path, name: str) -> None:
+    from recallk.report.comparison import _charts
+
+    found = outcomes([made_comparison(tmp_path, **{name: (0.4, 0.5, 0.45)})])
+    assert all(f">{name}</text>" in chart.svg for chart in _charts(found))
+
+
 def test_a_best_one_is_bold_only_where_it_is_beyond_chance(tmp_path: Path) -> None:
     for name, recalls, bold in (("clear", (0.6, 0.61, 0.605), True), ("unclear", (0.3, 0.61, 0.9), False)):
         folder = made_comparison(tmp_path / name, good=recalls, bad=(0.4, 0.41, 0.405))

@@ -363,15 +363,19 @@ def test_no_contender_reaches_beyond_the_folder(tmp_path: Path, pictures: Path, 
     assert all("mine" in path.parts for path in set(tmp_path.rglob("*")) - before)
 
 
-def test_what_a_link_leads_to_stays(tmp_path: Path, pictures: Path) -> None:
+@pytest.mark.parametrize("link", ["one", "one/plan"])
+def test_what_a_link_leads_to_stays(tmp_path: Path, pictures: Path, link: str) -> None:
     mine, other = tmp_path / "mine", tmp_path / "other"
-    for folder in (mine, other / "plan", other / "checkpoint"):
+    for folder in (mine, other / "plan"):
         folder.mkdir(parents=True)
-    (other / "plan" / "failure.txt").write_text("of another")
-    (mine / "one").symlink_to(other)
+    for file in (other / "failure.txt", other / "plan" / "failure.txt"):
+        file.write_text("of another")
+    (mine / link).parent.mkdir(exist_ok=True)
+    (mine / link).symlink_to(other)
     with pytest.raises(InputError, match="a link in the place"):
         next(Comparison(mine, SMALL | {"data": str(pictures)}, [Contender("one", {})], (1,), 1).run())
-    assert (other / "plan" / "failure.txt").read_text() == "of another"
+    for file in (other / "failure.txt", other / "plan" / "failure.txt"):
+        assert file.read_text() == "of another"
 
 
 def test_what_others_left_in_a_runs_folder_stays(tmp_path: Path, pictures: Path) -> None:
@@ -427,6 +431,13 @@ def test_a_damaged_list_of_settings_is_one_line(tmp_path: Path, pictures: Path, 
     with pytest.raises(InputError, match=str(tmp_path)) as caught:
         next(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("one", {})], (1,), 1).run())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a file", "x" * 300])
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, pictures: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        next(Comparison(tmp_path / name, SMALL | {"data": str(pictures)}, CONTENDERS, (1,), 1).run())
 
 
 def test_minutes_have_an_end() -> None:

@@ -134,6 +134,11 @@ class Comparison:
 
     def _claim(self, common: TrainConfig) -> None:
         """Write what is common to all into the folder. Raises InputError where it is another comparison's."""
+        for contender in self.contenders:
+            if (link := self.folder / contender.folder).is_symlink():  # nothing is written or removed through it
+                raise InputError(
+                    f"{link}: a link in the place of a contender's folder; remove it, or choose another --run"
+                )
         path = self.folder / "comparison.yaml"
         budget = {"minutes": self.minutes}
         if path.is_file():

@@ -120,11 +120,8 @@ def _leave_word(job: Job, message: str) -> None:
 
 def remove(run: RunFolder) -> None:
     """Remove what a run of a comparison left, and nothing else: no other file, and nothing that a link leads to."""
-    for path in (run.path, run.path.parent):
-        if path.is_symlink():
-            raise InputError(
-                f"{path}: a link in the place of a comparison's folder; remove it, or choose another --run"
-            )
+    if run.path.is_symlink():
+        raise InputError(f"{run.path}: a link in the place of a run's folder; remove it, or choose another --run")
     with writing(run.path):
         for file in (run.config, run.metrics, run.model, run.report, cost_of(run), failure_file(run)):
             file.unlink(missing_ok=True)
