@@ -174,12 +174,14 @@ def test_a_comparison_of_hostile_names(tmp_path: Path) -> None:
     names = [*HOSTILE[1:], "\udcff"]
     folder = made_comparison(tmp_path / "all", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
     fail(RunFolder(folder / "broken" / "seed-1"), "no [red]such[/] file: \x1b[31m:smile:")
+    fail(RunFolder(folder / "broken" / "rate-\x1b[2J-1"), "why")
     console = plain()
     show_comparison(console, outcomes([folder]))
     assert harmless(said(console))
     joined = "".join(said(console).split())
     for name in ("z[red]x", r"$\foo$", r"\x1b[31mred", r"two\nlines", "{{7*7}}", r"\udcff"):
         assert name in joined
+    assert r"broken: rate-\x1b[2J-1: why" in said(console)
     assert r"broken: seed-1: no [red]such[/] file: \x1b[31m:smile:" in said(console)
 
 
@@ -234,3 +236,16 @@ def test_intervals_stay_within_the_percentages_in_the_chart(tmp_path: Path) -> N
     assert 'class="best"' not in page
     assert "the best in colour" not in page
     assert "stroke: var(--right)" not in page
+
+
+def test_a_winner_is_marked_in_the_page(tmp_path: Path) -> None:
+    from recallk.report.comparison import report_comparison
+
+    folder = made_comparison(tmp_path, bad=(0.4, 0.41, 0.405), good=(0.6, 0.61, 0.605))
+    report_comparison(outcomes([folder]), folder / "comparison.html")
+    page = (folder / "comparison.html").read_text()
+    assert page.split('class="best"')[1].split("<td>")[1].startswith("good<")
+    assert page.count('class="best"') == 1
+    assert "the best in colour" in page
+    assert "stroke: var(--right)" in page
+    assert "best: good; its interval of recall@1 lies above all others" in page
