@@ -86,6 +86,9 @@ def compare(
     say(f"interrupted, the same command goes on; all is in {run}")
     started = time.perf_counter()
     for number, job in enumerate(comparison.run(), 1):
+        if number == 1:
+            for refused in comparison.refused:
+                say(f"cannot run  {refused}")
         minutes = (time.perf_counter() - started) / 60
         say(f"{minutes:5.1f} min  run {number}: {job.contender.name}, {job.name}")
     _show_comparison([run], run)
@@ -102,6 +105,8 @@ def _show_comparison(folders: Sequence[Path], into: Path) -> None:
     page, numbers = into / "comparison.html", into / "comparison.csv"
     save_table(found, numbers)
     with console.status("writing the page"):
-        report_comparison(found, page)
+        told = report_comparison(found, page)
+    for line in told:
+        say(line)
     say(f"look at   {page}")
     say(f"numbers   {numbers}")
