@@ -136,9 +136,9 @@ def test_lists_of_other_kinds(embedder: Embedder, files: dict[str, Path]) -> Non
         yield from paths
 
     batch = np.stack([COLOUR, np.dstack([GREY] * 3)])
-    for images in (tuple(paths), one_after_another(), np.array([str(path) for path in paths])):
-        torch.testing.assert_close(embedder.embed(images), expected)
-    for images in (batch, torch.from_numpy(batch), torch.from_numpy(batch).permute(0, 3, 1, 2)):
+    lists: list[Any] = [tuple(paths), one_after_another(), np.array([str(path) for path in paths])]
+    batches: list[Any] = [batch, torch.from_numpy(batch), torch.from_numpy(batch).permute(0, 3, 1, 2)]
+    for images in lists + batches:
         torch.testing.assert_close(embedder.embed(images), expected, rtol=0, atol=1e-6)
 
 
@@ -195,7 +195,7 @@ def test_a_broken_pil_image(embedder: Embedder, tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="^image 0: truncated or broken"):
+    with pytest.raises(InputError, match=r"^image 0: truncated or broken"):
         embedder.embed([Image.open(tmp_path / "a.png")])
 
 

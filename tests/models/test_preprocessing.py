@@ -44,7 +44,7 @@ def test_what_is_given_is_kept() -> None:
     given = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "interpolation": "bilinear", "resize": 300}
     settings = make_config({"data": "x", "backbone": "test_vit"}, given).model_dump()
     assert {key: settings[key] for key in given} == given
-    small = {"backbone": "test_vit", "embedding_size": 8, "image_size": 160, "resize": 160}
+    small: dict[str, Any] = {"backbone": "test_vit", "embedding_size": 8, "image_size": 160, "resize": 160}
     embedder = build(EmbedderSettings(**(small | {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})), "none")
     torch.testing.assert_close(embedder.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]) * 255)
     torch.testing.assert_close(embedder.std.flatten(), torch.tensor([0.4, 0.5, 0.6]) * 255)

@@ -1,5 +1,6 @@
 """Files of weights: read without running code, and held against the network before anything is put into it."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from recallk.core.errors import InputError
 from recallk.core.files import load
+from recallk.models.fetching import quiet
 
 
 def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
@@ -61,5 +63,7 @@ def _parse(path: Path) -> dict[str, Tensor]:
         return read
     from timm.models import load_state_dict
 
-    state = load_state_dict(str(path), weights_only=True)
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        state = load_state_dict(str(path), weights_only=True)
     return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}

@@ -1,0 +1,145 @@
+"""Pretrained weights without a network, out of a cache, and from a place that is slow."""
+
+import http.server
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from recallk import InputError
+from recallk.models.embedder import build
+from recallk.models.settings import EmbedderSettings
+
+SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No name is found, and the caches are empty; returns the cache of the hub."""
+
+    def nowhere(*place: Any, **options: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "hub"
+
+
+def state_of(backbone: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    state: dict[str, torch.Tensor] = timm.create_model(backbone).state_dict()
+    return state
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "resnet50.tv_in1k", "legacy_seresnet18.in1k"])
+def test_no_network_is_told_soon_and_once(
+    no_network: Path, backbone: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.WARNING)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"Name or service not known.*--weights PATH.*--weights none") as caught:
+        build(EmbedderSettings(**(SETTINGS | {"backbone": backbone, "image_size": 64, "resize": 64})), "pretrained")
+    assert time.monotonic() - started < 8
+    assert "\n" not in str(caught.value)
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_without_weights() -> None:
+    with pytest.raises(InputError, match="timm has no weights for darknet17; ") as caught:
+        build(EmbedderSettings(**(SETTINGS | {"backbone": "darknet17"})), "pretrained")
+    assert "--weights none" in str(caught.value)
+
+
+def fill_hub_cache(cache: Path, state: dict[str, torch.Tensor], name: str) -> None:
+    repository = cache / "models--timm--test_resnet.r160_in1k"
+    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    if name.endswith("safetensors"):
+        save_file(state, snapshot / name)
+    else:
+        torch.save(state, snapshot / name)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_in_the_hubs_cache_needs_no_network(no_network: Path, name: str) -> None:
+    state = state_of("test_resnet")
+    fill_hub_cache(no_network, state, name)
+    started = time.monotonic()
+    backbone = build(EmbedderSettings(**SETTINGS), "pretrained").backbone
+    assert time.monotonic() - started < 8
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_a_file_in_torchs_cache_needs_no_network(no_network: Path) -> None:
+    folder = no_network.parent / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    state = state_of("resnet18.tv_in1k")
+    torch.save(state, folder / timm.get_pretrained_cfg("resnet18.tv_in1k").url.rpartition("/")[2])
+    backbone = build(EmbedderSettings(**(SETTINGS | {"backbone": "resnet18.tv_in1k"})), "pretrained").backbone
+    assert torch.equal(backbone.get_parameter("conv1.weight"), state["conv1.weight"])
+
+
+def test_a_broken_file_in_the_cache(no_network: Path) -> None:
+    fill_hub_cache(no_network, state_of("test_resnet"), "model.safetensors")
+    (path,) = no_network.rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="the weights of test_resnet could not be") as caught:
+        build(EmbedderSettings(**SETTINGS), "pretrained")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def slow_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that takes a second to answer anything."""
+    awake = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            awake.wait(1)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *message: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    yield
+    awake.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_slow_network_is_a_network(slow_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recallk.models import fetching
+
+    monkeypatch.setattr(fetching, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    fetched: list[bool] = []
+    create = timm.create_model
+
+    def created(name: str, pretrained: bool, pretrained_cfg_overlay: Any, **options: Any) -> Any:
+        assert pretrained_cfg_overlay is None
+        fetched.append(pretrained)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", created)
+    build(EmbedderSettings(**SETTINGS), "pretrained")
+    assert fetched[0]
