@@ -58,10 +58,11 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "cars196-vit-b16-simix": {"recall@1": 89.5},
     "sop-vit-b16": {"recall@1": 88.0},
 }
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for every network, whatever its weights were made with
 SPELLED_OUT = {
     *("dataset", "backbone", "pooling", "embedding_size", "image_size", "resize", "crop_scale", "horizontal_flip"),
     *("weights", "batch_norm", "ks", "rank_temperature", "recall_temperature", "query_in_database", "mixup"),
-    *("loss", "mixup_relatives"),
+    *("loss", "mixup_relatives", "mean", "std", "interpolation"),
     *("batch_size", "items_per_class", "chunk_size", "epochs", "optimizer", "learning_rate", "weight_decay"),
     *("schedule", "milestones", "milestone_factor", "warmup_steps", "select", "evaluate_every", "evaluate_ks"),
     *("precision", "seed"),
@@ -115,10 +116,19 @@ def test_what_all_rows_have_in_common(name: str) -> None:
     assert (config.weight_decay, config.schedule, config.milestone_factor) == (0.0004, "milestones", 0.3)
     assert config.warmup_steps == 0
     assert (config.image_size, config.resize, config.crop_scale, config.horizontal_flip) == (224, 256, (0.08, 1), True)
+    assert (config.mean, config.std, config.interpolation) == (*IMAGENET, "bilinear")
     assert (config.weights, config.batch_norm, config.precision) == ("pretrained", "frozen", "32-true")
     assert (config.ks, config.rank_temperature, config.recall_temperature) == ((1, 2, 4, 8, 16), 0.01, 1.0)
     assert config.query_in_database
     assert config.select == "test"
+
+
+@pytest.mark.parametrize("name", OF_GLYPHS)
+def test_the_documented_results_on_glyphs_stay_what_they_are(name: str) -> None:
+    """They were made when every network was shown images like this."""
+    config = config_of(RECIPES[name])
+    assert (config.mean, config.std, config.interpolation) == (*IMAGENET, "bilinear")
+    assert config.resize == config.image_size
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,6 +152,11 @@ def test_published_numbers_are_the_listed_ones(name: str) -> None:
         assert "with SiMix" in recipe.source
     if name == "cars196-resnet50":
         assert "without SiMix" in recipe.source
+
+
+def test_how_many_recipes_have_a_published_number() -> None:
+    """As README says."""
+    assert sum(bool(RECIPES[name].published) for name in NAMES) == len(PUBLISHED) == 8
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
