@@ -55,6 +55,27 @@ def test_no_network_is_told_soon_and_once(
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_the_hubs_client_logs_is_not_shown(slow_hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it fetches, that is: afterwards it may log again."""
+    seen: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: seen.append(record.getMessage()))
+    client = logging.getLogger("huggingface_hub.utils._http")
+    client.addHandler(handler)
+
+    def lost(name: str, **options: Any) -> None:
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("lost")
+
+    monkeypatch.setattr(timm, "create_model", lost)
+    with pytest.raises(InputError, match=r"could not be fetched \(lost\)"):
+        build(EmbedderSettings(**SETTINGS), "pretrained")
+    assert seen == []
+    client.warning("later")
+    assert seen == ["later"]
+    client.removeHandler(handler)
+
+
 def test_a_network_without_weights() -> None:
     with pytest.raises(InputError, match="timm has no weights for darknet17; ") as caught:
         build(EmbedderSettings(**(SETTINGS | {"backbone": "darknet17"})), "pretrained")

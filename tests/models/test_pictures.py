@@ -41,6 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def assert_same(embedder: Embedder, image: Any, file: Path) -> None:
     found, expected = embedder.embed([image]), embedder.embed([file])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert torch.equal(embedder.transform(image), embedder.transform(file))
 
 
 # name of the file with the same picture, the image in another form
@@ -86,6 +87,15 @@ def test_an_image_is_read_as_the_file_with_the_same_picture(
     others = [embedder.embed([path]) for other, path in files.items() if other != name]
     assert all((other - embedder.embed([files[name]])).norm() > 1e-4 for other in others), "pictures look alike"
     assert_same(embedder, image(), files[name])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32, np.float64])
+def test_finer_shades_are_rounded(kind: Any) -> None:
+    settings = EmbedderSettings(backbone="test_resnet", image_size=8, resize=8, embedding_size=8)
+    fine = np.array([0, 100, 128, 129, 385, 386, 65_406, 65_535], np.uint16)  # 257 to a shade of 8 bits
+    expected = [0, 0, 0, 1, 1, 2, 254, 255]
+    shades = np.tile(fine if kind == np.uint16 else (fine / 65_535).astype(kind), (8, 1))
+    assert build(settings, "none").transform(shades)[1, 3].tolist() == expected
 
 
 @pytest.mark.parametrize("mode", ["P", "PA", "LA", "CMYK", "YCbCr", "HSV", "transparency", "upright"])

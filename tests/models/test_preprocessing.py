@@ -26,17 +26,18 @@ def test_a_network_normalises_as_its_weights_were_made_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "mean", "interpolation", "resize"),
+    ("backbone", "mean", "std", "interpolation", "resize"),
     [
-        ("vit_base_patch16_224.augreg_in21k", 0.5, "bicubic", 249),  # 224 / 0.9
-        ("resnet50.tv_in1k", 0.485, "bilinear", 256),  # 224 / 0.875
-        ("convnext_tiny_in22ft1k", 0.485, "bicubic", 256),  # a name of former days
-        ("volo_d4_448.sail_in1k", 0.485, "bicubic", 224),  # cropped out of more than there is: as much as there is
+        ("vit_base_patch16_224.augreg_in21k", 0.5, 0.5, "bicubic", 249),  # 224 / 0.9
+        ("resnet50.tv_in1k", 0.485, 0.229, "bilinear", 256),  # 224 / 0.875
+        ("convnext_tiny_in22ft1k", 0.485, 0.229, "bicubic", 256),  # a name of former days
+        ("volo_d4_448.sail_in1k", 0.485, 0.229, "bicubic", 224),  # cropped out of more than there is: all there is
     ],
 )
-def test_defaults_are_timms(backbone: str, mean: float, interpolation: str, resize: int) -> None:
+def test_defaults_are_timms(backbone: str, mean: float, std: float, interpolation: str, resize: int) -> None:
     settings = make_config({"data": "x", "backbone": backbone}).model_dump()
-    assert (settings.get("mean", "?")[0], settings["interpolation"]) == (mean, interpolation)
+    found = [settings.get(key, "?")[0] for key in ("mean", "std")]
+    assert (*found, settings["interpolation"]) == (mean, std, interpolation)
     assert (settings["image_size"], settings["resize"]) == (224, resize)
 
 

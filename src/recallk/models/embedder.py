@@ -178,7 +178,7 @@ def _try_out(embedder: Embedder) -> None:
     images = torch.zeros(1, 3, embedder.settings.image_size, embedder.settings.image_size, dtype=torch.uint8)
     tensors = dict(embedder.named_parameters()) | dict(embedder.named_buffers())
     meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    with _evaluating(embedder), torch.no_grad(), torch.random.fork_rng([]):
+    with _evaluating(embedder), torch.no_grad():
         try:
             torch.func.functional_call(embedder, meta, (images.to("meta"),))
         except Exception:
