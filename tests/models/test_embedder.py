@@ -1,3 +1,4 @@
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recallk import InputError, load
+from recallk.models import embedder as embedder_module
 from recallk.models.embedder import build
 from recallk.models.pooling import GeM
 from recallk.models.settings import EmbedderSettings
@@ -18,6 +20,11 @@ from recallk.models.settings import EmbedderSettings
 CONVOLUTIONAL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
 TRANSFORMER = CONVOLUTIONAL | {"backbone": "test_vit", "pooling": "token"}
 IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_example_of_the_docstring() -> None:
+    assert doctest.testmod(embedder_module).attempted == 5
+    assert doctest.testmod(embedder_module).failed == 0
 
 
 @pytest.mark.parametrize(

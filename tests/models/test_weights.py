@@ -99,7 +99,6 @@ CONFIGURATIONS: dict[str, bytes] = {
     "nested maps": b"a: " + b"{a: " * 5_000,
     "laughs": LAUGHS.encode() + b"embedding_size: *i\nbackbone: test_resnet",
     "merges": MERGES.encode() + b"backbone: test_resnet\npooling: *i",
-    "large": b"a: 1\n" * 300_000,
     "a number of 9,000 digits": b"embedding_size: " + b"9" * 9_000,
     "a date": b"backbone: 2024-99-99",
     "two documents": b"a: 1\n---\nb: 2\n",
@@ -111,6 +110,11 @@ CONFIGURATIONS: dict[str, bytes] = {
 def test_damaged_configurations(run: Path, name: str) -> None:
     (run / "config.yaml").write_bytes(CONFIGURATIONS[name])
     assert_one_line(run, "config.yaml: not the configuration of a run")
+
+
+def test_a_large_configuration_is_not_read(run: Path) -> None:
+    (run / "config.yaml").write_bytes(b"#" * 1_000_001 + b"\n" + (run / "config.yaml").read_bytes())
+    assert_one_line(run, "not the configuration of a run .1,000,")
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "model.safetensors"])

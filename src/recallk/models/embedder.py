@@ -27,12 +27,14 @@ class Embedder(nn.Module):
     """Embeds images: normalise -> timm backbone -> pooling -> LayerNorm -> Linear -> unit length.
 
     `embed` takes images as they come. Called as a module, in a training loop for example, it takes what `transform`
-    gives: the test-time view of an image as it was in training.
+    gives: the test-time view of an image.
 
-    >>> embedder = recallk.load("runs/NAME")                                    # doctest: +SKIP
-    >>> embeddings = embedder.embed(["a.jpg", "b.jpg"])                         # doctest: +SKIP
-    >>> images = torch.stack([embedder.transform(path) for path in ("a.jpg", "b.jpg")])   # doctest: +SKIP
-    >>> torch.allclose(embedder(images), embeddings, atol=1e-5)                 # doctest: +SKIP
+    >>> embedder = build(EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none").eval()
+    >>> images = [np.zeros((40, 60, 3), np.uint8), np.linspace(0, 1, 2500).reshape(50, 50)]   # or paths, or PIL's
+    >>> views = torch.stack([embedder.transform(image) for image in images])
+    >>> views.shape, views.dtype
+    (torch.Size([2, 3, 32, 32]), torch.uint8)
+    >>> torch.allclose(embedder(views), embedder.embed(images), atol=1e-5)
     True
     """
 
