@@ -20,10 +20,15 @@ class LossProblem:
 
 
 @st.composite
-def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> LossProblem:
+def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64, steep: bool = False) -> LossProblem:
+    """Draw a problem; a `steep` one has large classes, of which only the nearest positives count."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
     dimensions = draw(st.integers(1, 12))
-    sizes = draw(st.lists(st.integers(1, 7), min_size=1, max_size=8).filter(lambda s: max(s) > 1))
+    sizes = draw(
+        st.lists(st.integers(1, 18 if steep else 7), min_size=1, max_size=3 if steep else 8).filter(
+            lambda s: max(s) > 1
+        )
+    )
     labels = torch.repeat_interleave(torch.arange(len(sizes)) * 7 - 11, torch.tensor(sizes))
     labels = labels[torch.randperm(len(labels), generator=generator)]
     kind = draw(st.sampled_from(["random", "ties", "duplicates", "close"]))
@@ -38,8 +43,8 @@ def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> LossPr
             x = 0.02 * x + 1
         return x
 
-    ks = sorted(draw(st.sets(st.integers(1, 40), min_size=1, max_size=4)))
-    temperatures = st.sampled_from([0.25, 1.0, 3.0])
+    ks = sorted(draw(st.sets(st.integers(1, 3 if steep else 40), min_size=1, max_size=4)))
+    temperatures = st.sampled_from([0.01, 0.05, 0.2] if steep else [0.25, 1.0, 3.0])
     settings = {
         "ks": ks,
         "rank_temperature": draw(st.sampled_from([0.01, 0.1, 1.0])),
@@ -54,7 +59,7 @@ def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> LossPr
         settings["mix_pairs"], settings["mix_alpha"] = pairs[some], alpha[some].to(dtype)
         settings["mix_relatives"] = draw(st.sampled_from(["keep", "exclude"]))
     elif form == "gallery":
-        count = draw(st.integers(1, 25))
+        count = draw(st.integers(1, 60 if steep else 25))
         problem.gallery = points(count)
         problem.gallery_labels = labels[torch.randint(0, len(labels), (count,), generator=generator)]
     return problem

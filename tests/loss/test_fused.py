@@ -160,6 +160,38 @@ def test_large_classes_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert_same(solve_fused(problem), expected, 2e-4)
 
 
+@pytest.mark.parametrize("cut", [1, 300, 1 << 22])
+@pytest.mark.parametrize("form", ["plain", "mixup", "gallery"])
+def test_of_large_classes_the_nearest_positives_alone_are_ranked(
+    form: str, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight of each query's: with fewer the values would be others, with more the kernels would do more work."""
+    problem = random_batch(24, 7, seed=2)
+    problem.labels = torch.arange(24) % 2
+    problem.settings |= {"ks": (1, 2), "rank_temperature": 0.1, "recall_temperature": (0.01, 0.05)}
+    if form == "mixup":
+        generator = torch.Generator().manual_seed(1)
+        problem.settings["mix_pairs"], problem.settings["mix_alpha"] = SimilarityMixup(pairs_per_class=5).draw(
+            problem.labels, generator
+        )
+    elif form == "gallery":
+        problem.gallery, problem.gallery_labels = problem.embeddings.roll(1, 0) * 1.5 + 0.1, problem.labels
+    problem = in_unit_rows(problem, torch.float32)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", cut)
+    kept = []
+
+    def spy(*arguments: Any) -> tuple[Tensor, Tensor]:
+        found = nearest_positives(*arguments)
+        kept.append(found[0].shape[1])
+        return found
+
+    nearest_positives = fused.nearest_positives
+    monkeypatch.setattr(fused, "nearest_positives", spy)
+    fast = solve_fused(problem)
+    assert set(kept) == {8}
+    assert_same(fast, solve_exactly(problem), 2e-4)
+
+
 def test_it_is_chosen_by_name_alone(caplog: pytest.LogCaptureFixture) -> None:
     problem = random_batch(20, 6)
     embeddings = problem.embeddings.to(DEVICE, torch.float32)

@@ -1,3 +1,5 @@
+import logging
+import time
 from typing import Any
 
 import pytest
@@ -23,6 +25,89 @@ def test_four_items_give_six_virtual_ones() -> None:
     assert len(pairs) == len(alpha) == 60
     assert alpha.min() >= 0
     assert alpha.max() < 1
+
+
+def sizes_of(*sizes: int) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def test_a_large_class_gives_a_stated_number_of_pairs(caplog: pytest.LogCaptureFixture) -> None:
+    labels = sizes_of(100, *[4] * 75)[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    mixup = SimilarityMixup()
+    with caplog.at_level(logging.WARNING, logger="recallk"):
+        drawn = [mixup.draw(labels, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
+    for pairs in drawn:
+        of_class = torch.bincount(labels[pairs[:, 0]])
+        assert of_class.tolist() == [105, *[6] * 75]
+        assert (labels[pairs[:, 0]] == labels[pairs[:, 1]]).all()
+        assert len({frozenset(pair) for pair in pairs.tolist()}) == len(pairs)
+        assert all(len(set(pair)) == 2 for pair in pairs.tolist())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert [record.getMessage() for record in caplog.records] == [
+        "similarity mixup: a class of 100 items gives 105 of its 4950 pairs in every step (pairs_per_class)"
+    ]
+
+
+@pytest.mark.parametrize("relatives", ["keep", "exclude"])
+def test_a_class_of_a_hundred_is_done_in_seconds(relatives: Any) -> None:
+    labels = sizes_of(100, *[4] * 75)
+    loss = RecallAtKLoss(mixup=SimilarityMixup(relatives))
+    generator = torch.Generator().manual_seed(0)
+    assert len(SimilarityMixup(relatives).draw(labels, generator)[0]) == 105 + 75 * 6  # all pairs took minutes
+    start = time.process_time()
+    embeddings = torch.randn(400, 64, generator=generator, requires_grad=True)
+    loss(embeddings, labels, generator=generator).backward()
+    assert time.process_time() - start < 5
+
+
+def test_all_pairs_up_to_the_cap_and_the_same_draw_as_ever() -> None:
+    """Fifteen items have 105 pairs: all, with alphas straight from the generator."""
+    labels = sizes_of(15, 4, 3)
+    pairs, alpha = SimilarityMixup().draw(labels, torch.Generator().manual_seed(5))
+    assert torch.equal(pairs, pairs_of_a_class(labels))
+    assert torch.equal(alpha, torch.rand(len(pairs), generator=torch.Generator().manual_seed(5), dtype=torch.float64))
+    assert len(SimilarityMixup().draw(sizes_of(16))[0]) == 105
+
+
+@given(st.integers(2, 12), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_any_cap(items: int, cap: int, seed: int) -> None:
+    labels = torch.cat([sizes_of(items, 2, 1), torch.zeros(1, dtype=torch.int64)])
+    pairs, alpha = SimilarityMixup(pairs_per_class=cap).draw(labels, torch.Generator().manual_seed(seed))
+    every = {frozenset(pair) for pair in pairs_of_a_class(labels).tolist()}
+    drawn = {frozenset(pair) for pair in pairs.tolist()}
+    assert len(drawn) == len(pairs) == len(alpha)
+    assert drawn <= every
+    assert len(pairs) == min(cap, items * (items + 1) // 2) + 1
+
+
+def test_each_pair_is_drawn_as_often_as_any_other() -> None:
+    mixup, generator = SimilarityMixup(pairs_per_class=3), torch.Generator().manual_seed(0)
+    counts = torch.zeros(5, 5)
+    for _ in range(2000):
+        pairs = mixup.draw(torch.zeros(5, dtype=torch.int64), generator)[0].sort(1).values
+        counts[pairs[:, 0], pairs[:, 1]] += 1
+    of_pairs = counts[torch.ones(5, 5).triu(1).bool()]
+    assert (of_pairs - 600).abs().max() < 5 * (2000 * 0.3 * 0.7) ** 0.5  # five standard deviations
+    assert counts.sum() == of_pairs.sum() == 6000
+
+
+def test_a_class_of_a_hundred_thousand_can_be_drawn_from() -> None:
+    pairs, _ = SimilarityMixup(pairs_per_class=10).draw(torch.zeros(100_000, dtype=torch.int64))
+    assert len({frozenset(pair) for pair in pairs.tolist()}) == 10
+    assert pairs.max() < 100_000
+
+
+@pytest.mark.parametrize("cap", [0, -1, 1.5, True, None, "all"])
+def test_a_cap_that_is_none(cap: Any) -> None:
+    with pytest.raises(InputError, match=r"pairs_per_class=.*an integer of at least 1 is needed"):
+        SimilarityMixup(pairs_per_class=cap)
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "a"], [[0, 0], [1, 1]], [0.0, 0.0]])
+def test_labels_that_cannot_be_paired(labels: Any) -> None:
+    with pytest.raises(InputError, match="labels"):
+        SimilarityMixup().draw(labels)
 
 
 def test_a_generator_repeats_the_draw() -> None:
