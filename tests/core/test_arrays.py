@@ -16,13 +16,13 @@ LABELS = np.arange(12) // 3
 
 
 def loss(rows: Any, labels: Any, *gallery: Any, **settings: Any) -> float:
-    return recall_at_k_loss(rows, labels, *gallery, **settings).item()
+    return float(recall_at_k_loss(rows, labels, *gallery, **settings))
 
 
 def module(rows: Any, labels: Any, *gallery: Any, **settings: Any) -> float:
     generator = torch.Generator().manual_seed(0)
     mixup = None if gallery else SimilarityMixup()
-    return RecallAtKLoss(mixup=mixup, **settings)(rows, labels, *gallery, generator=generator).item()
+    return float(RecallAtKLoss(mixup=mixup, **settings)(rows, labels, *gallery, generator=generator))
 
 
 def metrics(rows: Any, labels: Any, *gallery: Any, **settings: Any) -> float:
@@ -30,7 +30,7 @@ def metrics(rows: Any, labels: Any, *gallery: Any, **settings: Any) -> float:
 
 
 def clusters(rows: Any, labels: Any, *_: Any, **__: Any) -> float:
-    return nmi(rows, labels)
+    return float(nmi(rows, labels))
 
 
 TAKERS = (loss, module, metrics, clusters)
@@ -92,7 +92,7 @@ def test_embeddings_of_any_floats(take: Taker, floats: str) -> None:
 
 def test_the_gradient_reaches_a_list_of_tensors() -> None:
     rows = [torch.tensor(row, requires_grad=True) for row in ROWS]
-    recall_at_k_loss(rows, LABELS).backward()  # type: ignore[no-untyped-call, arg-type]
+    recall_at_k_loss(rows, LABELS).backward()  # type: ignore[no-untyped-call]
     whole = torch.tensor(ROWS, requires_grad=True)
     recall_at_k_loss(whole, torch.from_numpy(LABELS)).backward()  # type: ignore[no-untyped-call]
     assert whole.grad is not None
@@ -118,7 +118,7 @@ def test_mixup_from_lists_and_arrays() -> None:
     expected = loss(ROWS, LABELS, mix_pairs=torch.tensor(pairs), mix_alpha=torch.tensor(alpha))
     assert loss(ROWS, LABELS, mix_pairs=pairs, mix_alpha=alpha) == expected
     assert loss(ROWS, LABELS, mix_pairs=np.array(pairs, ">u4"), mix_alpha=np.array(alpha, ">f4")) == expected
-    drawn = [SimilarityMixup().draw(y, torch.Generator().manual_seed(1)) for y in (LABELS, LABELS.tolist())]  # type: ignore[arg-type]
+    drawn = [SimilarityMixup().draw(y, torch.Generator().manual_seed(1)) for y in (LABELS, LABELS.tolist())]
     assert torch.equal(drawn[0][0], drawn[1][0])
 
 

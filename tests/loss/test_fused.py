@@ -178,7 +178,7 @@ def test_of_large_classes_the_nearest_positives_alone_are_ranked(
         problem.gallery, problem.gallery_labels = problem.embeddings.roll(1, 0) * 1.5 + 0.1, problem.labels
     problem = in_unit_rows(problem, torch.float32)
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", cut)
-    kept = []
+    kept: list[int] = []
 
     def spy(*arguments: Any) -> tuple[Tensor, Tensor]:
         found = nearest_positives(*arguments)

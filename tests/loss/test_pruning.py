@@ -110,7 +110,7 @@ def test_a_large_class_costs_no_more_than_its_reach() -> None:
     assert seconds[1] < 6 * seconds[0]
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Note the largest result of any operation."""
 
     elements = 0
@@ -127,7 +127,7 @@ def test_nothing_of_the_size_of_all_pairs_is_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tiled, "TILE_ELEMENTS", 1 << 13)
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 1 << 13)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
-    with Largest() as largest:
+    with Largest() as largest:  # type: ignore[no-untyped-call]
         solve(one_class(400), "tiled")
     assert largest.elements < 400 * 400 // 8
 

@@ -73,11 +73,12 @@ WRONG: list[tuple[Any, str]] = [
 @pytest.mark.parametrize("name", ["rank_temperature", "recall_temperature"])
 def test_what_is_no_temperature_gets_one_line(name: str, value: Any, message: str) -> None:
     for given in (value, [1.0, value]) if name == "recall_temperature" else (value,):
+        settings: dict[str, Any] = {"ks": (1, 2), name: given}
         with pytest.raises(InputError, match=name + message) as caught:
-            RecallAtKLoss(ks=(1, 2), **{name: given})
+            RecallAtKLoss(**settings)
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match=name + message):
-            recall_at_k_loss(X, LABELS, ks=(1, 2), **{name: given})
+            recall_at_k_loss(X, LABELS, **settings)
 
 
 @pytest.mark.parametrize(
