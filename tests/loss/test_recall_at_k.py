@@ -123,6 +123,12 @@ def test_a_wrong_setting_is_refused_before_the_first_batch() -> None:
         RecallAtKLoss(rank_temperature=-1)
 
 
+@pytest.mark.parametrize("mixup", [True, "keep", SimilarityMixup])
+def test_what_is_no_mixup_is_refused(mixup: Any) -> None:
+    with pytest.raises(InputError, match=r"mixup=.*: give recallk.SimilarityMixup\(\), or None"):
+        RecallAtKLoss(mixup=mixup)
+
+
 def test_queries_without_a_positive_are_left_out() -> None:
     lonely = torch.cat([LABELS, torch.tensor([99])])
     x = torch.cat([X, torch.randn(1, 4)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recallk import InputError, RecallAtKLoss, recall_at_k_loss
+from recallk.loss import symmetric
 
 LABELS = torch.arange(12) // 3
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -42,6 +43,24 @@ def test_a_right_result_or_the_smallest_that_works(rank: float, recall: float) -
         assert f"is the smallest that {str(dtype)[6:]} can divide by" in message
         least = {torch.float32: 1e-31, torch.float64: 2e-292}[dtype]
         assert min(rank, recall, rank * recall) < least
+
+
+@pytest.mark.parametrize("symmetry", [True, False])
+@pytest.mark.parametrize("recall", [1e-31, 1e-25, 1e-20, 1e-11, 1.0])
+@pytest.mark.parametrize("rank", [1e-31, 1e-25, 1e-20, 1e-11])
+def test_ties_are_steepest(rank: float, recall: float, symmetry: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between equal similarities the slope is that of both temperatures together: it must be a number too."""
+    monkeypatch.setattr(symmetric, "pays", lambda *_: symmetry)
+    settings: dict[str, Any] = {"rank_temperature": rank, "recall_temperature": recall, "ks": (1, 2)}
+    equal = X.float()[torch.arange(12) // 2]
+    for implementation in ("definition", "tiled"):
+        if rank * recall < 0.99e-31:
+            with pytest.raises(InputError, match=r"recall_temperature=.* is the smallest that float32 can divide by"):
+                solve(equal, implementation, **settings)
+        else:
+            loss, gradient = solve(equal, implementation, **settings)
+            assert np.isfinite(loss)
+            assert gradient.isfinite().all()
 
 
 def test_the_smallest_that_is_named_works() -> None:

@@ -51,6 +51,10 @@ def retrieval_metrics(
         InputError: for shapes, types or values that do not fit, NaN or infinite embeddings, and if no query has
             a relevant item.
 
+    >>> metrics = retrieval_metrics([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], [0, 0, 1, 1], ks=(1, 2))
+    >>> metrics["recall@1"], metrics["recall@2"]
+    (0.5, 1.0)
+
     """
     depths = checked_ks(ks)
     problem = _problem(embeddings, labels, gallery, gallery_labels)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from recallk.core.arrays import ArrayLike, brief, class_labels
+from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, brief, class_labels, type_name
 from recallk.core.errors import InputError
 from recallk.loss.scratch import Scratch
 
@@ -30,6 +30,13 @@ class SimilarityMixup:
 
     Pairs grow with the square of a class. Not from the paper: of a class that has more than `pairs_per_class`, by
     default of one with 16 items or more, as many are drawn anew in every step, without replacement. A warning says so.
+
+    >>> pairs, alpha = SimilarityMixup().draw([7, 7, 7, 8, 8])
+    >>> pairs.tolist()
+    [[0, 1], [0, 2], [1, 2], [3, 4]]
+    >>> alpha.shape
+    torch.Size([4])
+
     """
 
     relatives: Relatives = "keep"
@@ -99,6 +106,33 @@ def some_pairs(rows: Tensor, count: int, random: Random) -> Tensor:
     later = [(1 + math.isqrt(1 + 8 * number)) // 2 for number in numbers]
     earlier = [number - math.comb(j, 2) for number, j in zip(numbers, later, strict=True)]
     return rows[torch.tensor([earlier, later], device=rows.device).T]
+
+
+def checked_mix(mix_pairs: ArrayLike, mix_alpha: ArrayLike, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pairs `(V, 2)` int64 and shares `(V,)` as a caller gives them. Raises InputError where they do not fit.
+
+    Both parents must be of one class of `labels (B,)`, the shares in [0, 1].
+    """
+    mix_pairs = as_tensor(mix_pairs, "mix_pairs", "integers are needed")
+    mix_alpha = as_tensor(mix_alpha, "mix_alpha", "floating-point numbers are needed")
+    if mix_pairs.dtype not in INTEGERS or mix_pairs.dtype == torch.uint8:
+        raise InputError(f"mix_pairs are {type_name(mix_pairs)}: integers are needed, as int64")
+    if not mix_alpha.is_floating_point():
+        raise InputError(f"mix_alpha is {type_name(mix_alpha)}: floating-point numbers are needed")
+    if mix_pairs.ndim != 2 or mix_pairs.shape[1] != 2 or mix_alpha.shape != (len(mix_pairs),):
+        raise InputError(
+            f"mix_pairs {tuple(mix_pairs.shape)}, mix_alpha {tuple(mix_alpha.shape)}: shapes (V, 2) and (V,) are needed"
+        )
+    mix_pairs, mix_alpha = mix_pairs.to(labels.device, torch.int64), mix_alpha.detach()
+    if len(mix_pairs) == 0:
+        return mix_pairs, mix_alpha
+    if mix_pairs.min() < 0 or mix_pairs.max() >= len(labels):
+        raise InputError(f"mix_pairs name rows outside the batch: rows 0 to {len(labels) - 1} are there")
+    if not torch.equal(labels[mix_pairs[:, 0]], labels[mix_pairs[:, 1]]):
+        raise InputError("mix_pairs join items of different classes: both parents need one label")
+    if not ((mix_alpha >= 0) & (mix_alpha <= 1)).all():
+        raise InputError("mix_alpha is outside [0, 1]")
+    return mix_pairs, mix_alpha
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recallk.core.arrays import (
-    INTEGERS,
-    ArrayLike,
-    as_tensor,
-    brief,
-    checked_ks,
-    labelled_embeddings,
-    normalised,
-    type_name,
-)
+from recallk.core.arrays import ArrayLike, brief, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.loss import definition, streamed, symmetric, tiled
-from recallk.loss.mixup import Relatives, SimilarityMixup
+from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix
 from recallk.loss.temperatures import check_range, checked_temperatures
 from recallk.loss.unit import unit_rows
 
@@ -86,6 +77,12 @@ def recall_at_k_loss(
 
     Source: "Recall@k Surrogate Loss with Large Batches and Similarity Mixup" (CVPR 2022), equations 4 to 7.
 
+    >>> embeddings = torch.eye(4).repeat_interleave(2, 0)  # four classes of two equal items, at right angles
+    >>> recall_at_k_loss(embeddings, torch.arange(8) // 2, ks=(1,), query_in_database=False)
+    tensor(0.5000)
+    >>> recall_at_k_loss([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], [0, 0, 1, 1], ks=(1, 2))
+    tensor(0.7107, dtype=torch.float64)
+
     """
     ks = checked_ks(ks)
     rank_temperature, recall_temperatures = checked_temperatures(rank_temperature, recall_temperature, len(ks))
@@ -104,7 +101,7 @@ def recall_at_k_loss(
     if mix_pairs is not None and mix_alpha is not None:
         if gallery is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-        mix = _checked_mix(mix_pairs, mix_alpha, labels)
+        mix = checked_mix(mix_pairs, mix_alpha, labels)
     _check_positives(labels, database_labels)
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     check_range(rank_temperature, recall_temperatures, wide)
@@ -132,7 +129,15 @@ def recall_at_k_loss(
 
 
 class RecallAtKLoss(nn.Module):
-    """`recall_at_k_loss` with its settings kept, and mixup drawn anew in every call."""
+    """`recall_at_k_loss` with its settings kept, and mixup drawn anew in every call.
+
+    >>> loss_fn = RecallAtKLoss(ks=(1, 2), mixup=SimilarityMixup())
+    >>> embeddings = torch.randn(40, 16, requires_grad=True)
+    >>> loss_fn(embeddings, torch.arange(40) // 4).backward()
+    >>> embeddings.grad.shape
+    torch.Size([40, 16])
+
+    """
 
     def __init__(
         self,
@@ -149,6 +154,8 @@ class RecallAtKLoss(nn.Module):
             rank_temperature, recall_temperature, len(self.ks)
         )
         _one_of("implementation", implementation, Implementation)
+        if not isinstance(mixup, SimilarityMixup | None):
+            raise InputError(f"mixup={brief(mixup)}: give recallk.SimilarityMixup(), or None for no mixup")
         self.query_in_database = query_in_database
         self.mixup = mixup
         self.implementation: Implementation = implementation
@@ -251,29 +258,6 @@ def _check_gallery(embeddings: Tensor, gallery: Tensor) -> None:
         raise InputError(f"the gallery has {gallery.shape[1]} dimensions, the queries {embeddings.shape[1]}")
     if gallery.device != embeddings.device:
         raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
-
-
-def _checked_mix(mix_pairs: ArrayLike, mix_alpha: ArrayLike, labels: Tensor) -> tuple[Tensor, Tensor]:
-    mix_pairs = as_tensor(mix_pairs, "mix_pairs", "integers are needed")
-    mix_alpha = as_tensor(mix_alpha, "mix_alpha", "floating-point numbers are needed")
-    if mix_pairs.dtype not in INTEGERS or mix_pairs.dtype == torch.uint8:
-        raise InputError(f"mix_pairs are {type_name(mix_pairs)}: integers are needed, as int64")
-    if not mix_alpha.is_floating_point():
-        raise InputError(f"mix_alpha is {type_name(mix_alpha)}: floating-point numbers are needed")
-    if mix_pairs.ndim != 2 or mix_pairs.shape[1] != 2 or mix_alpha.shape != (len(mix_pairs),):
-        raise InputError(
-            f"mix_pairs {tuple(mix_pairs.shape)}, mix_alpha {tuple(mix_alpha.shape)}: shapes (V, 2) and (V,) are needed"
-        )
-    mix_pairs, mix_alpha = mix_pairs.to(labels.device, torch.int64), mix_alpha.detach()
-    if len(mix_pairs) == 0:
-        return mix_pairs, mix_alpha
-    if mix_pairs.min() < 0 or mix_pairs.max() >= len(labels):
-        raise InputError(f"mix_pairs name rows outside the batch: rows 0 to {len(labels) - 1} are there")
-    if not torch.equal(labels[mix_pairs[:, 0]], labels[mix_pairs[:, 1]]):
-        raise InputError("mix_pairs join items of different classes: both parents need one label")
-    if not ((mix_alpha >= 0) & (mix_alpha <= 1)).all():
-        raise InputError("mix_alpha is outside [0, 1]")
-    return mix_pairs, mix_alpha
 
 
 def _check_positives(labels: Tensor, gallery_labels: Tensor | None) -> None:

@@ -9,7 +9,6 @@ from torch.autograd.function import once_differentiable
 from recallk.core.precision import full_precision
 
 EPSILON = 1e-12  # PyTorch's: a row of zeros is divided by it
-LARGE = 1e18  # float32 holds the squares of lengths from EPSILON to here, with room for their sum
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -27,8 +26,8 @@ class _UnitRows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         scale = None
-        extreme = ~((length >= EPSILON) & (length <= LARGE))
-        if bool(extreme.any()):  # rows whose squares are out of range are first divided by their largest number
+        extreme = ~((length >= EPSILON) & length.isfinite())  # their squares, or the sum of these, under- or overflow
+        if bool(extreme.any()):  # then they are divided by their largest number first
             largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True)
             scale = torch.where(extreme & (largest > 0), largest, 1)
             x = x / scale
