@@ -658,3 +658,16 @@ def test_random_states_of_a_gpu_are_replayed_and_go_on() -> None:
     assert torch.equal(next_draws(), drawn)
     assert torch.equal(torch.rand(3, device="cuda"), continued)
     assert_same(gradients(model), expected, 1e-10)
+
+
+def test_random_numbers_go_on_after_those_that_the_loss_drew() -> None:
+    def drawing(embeddings: Tensor, labels: Tensor) -> Tensor:
+        return loss_fn(embeddings + torch.rand(()) + np.random.random() + random.random(), labels)
+
+    model = network(dropout=0.3)
+    seed_everything()
+    drawing(torch.cat([model(chunk) for chunk in torch.split(images(), 6)]), LABELS)
+    expected = next_draws()
+    seed_everything()
+    large_batch_backward(model, images(), LABELS, drawing, chunk_size=6, batch_norm="per-chunk")
+    assert torch.equal(next_draws(), expected)
