@@ -1,0 +1,367 @@
+"""Every key of the configuration does what it promises: none is without a test that fails where it does nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recallk import InputError
+from recallk.data.images import train_view
+from recallk.models.embedder import build
+from recallk.training.config import TrainConfig
+from tests.data import miniatures
+from tests.miniature_run import SMALL, Miniature
+
+Observation = Callable[..., Any]
+"""Takes a miniature and changes of its configuration; returns what is to be seen of them."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What is seen of a key: for either of two values an observation, and what is promised of the two."""
+
+    values: tuple[Any, Any]
+    observe: Observation
+    promised: Callable[[Any, Any], bool]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys, without which this one would have nothing to do."""
+
+
+def embedding(mini: Miniature, **changes: Any) -> Tensor:
+    config = mini.config(**changes)
+    torch.manual_seed(0)
+    return build(config, config.weights).embed([next(mini.data("noise").rglob("*.png"))])
+
+
+def backbone(mini: Miniature, **changes: Any) -> str:
+    return type(build(mini.config(**changes), "none").backbone).__name__
+
+
+def pooled(mini: Miniature, **changes: Any) -> float:
+    embedder = build(mini.config(**changes), "none")
+    features = torch.tensor([0.0, 0, 0, 1]).reshape(1, 1, 2, 2).expand(1, embedder.head.in_features, 2, 2)
+    return float(embedder.pool(features).detach().mean())
+
+
+def first_weights_are_those_of_the_file(mini: Miniature, **changes: Any) -> bool:
+    from safetensors.torch import load_file
+
+    seen = mini.watch(steps=1, **changes)
+    return all(torch.equal(seen.before[f"backbone.{name}"], value) for name, value in load_file(mini.weights).items())
+
+
+def sides(mini: Miniature, **changes: Any) -> tuple[set[int], int]:
+    """Return the sizes of images in training, and at test."""
+    seen = mini.watch(steps=1, **changes)
+    return {chunk.shape[-1] for chunk in seen.chunks}, mini.shown("noise", **changes)[0].shape[-1]
+
+
+def darkest(mini: Miniature, **changes: Any) -> int:
+    return int(mini.shown("frame", **changes)[0].min())
+
+
+def lightest(mini: Miniature, **changes: Any) -> tuple[int, int]:
+    """Return the lightest pixel at an edge between 64 and 192: at test, and in training."""
+    seen = mini.watch("edge", steps=1, **changes)
+    return int(mini.shown("edge", **changes)[0].max()), max(int(chunk.max()) for chunk in seen.chunks)
+
+
+def of_white(mini: Miniature, **changes: Any) -> list[float]:
+    """Return what the first layer sees of white, in red, green and blue."""
+    return [round(float(value), 3) for value in mini.shown("white", **changes)[1][:, 0, 0]]
+
+
+def classes(mini: Miniature, **changes: Any) -> tuple[int, int]:
+    plan = mini.plan(**changes)
+    return len(plan.train.classes), len(plan.test.part.classes)
+
+
+def test_classes(mini: Miniature, **changes: Any) -> set[str]:
+    return set(mini.plan(**changes).test.part.classes)
+
+
+test_classes.__test__ = False  # type: ignore[attr-defined]
+
+
+def train_classes(mini: Miniature, **changes: Any) -> set[str]:
+    return set(mini.plan(**changes).train.classes)
+
+
+def split_of_birds(mini: Miniature, **changes: Any) -> set[str]:
+    """Return the training classes of a miniature of CUB, read as what the key says."""
+    root = mini.root / "birds"
+    if not root.exists():
+        miniatures.make("cub", root)
+    return train_classes(
+        mini, data=str(root / "CUB_200_2011" / "images" if changes["dataset"] == "own" else root), **changes
+    )
+
+
+def range_of_values(mini: Miniature, **changes: Any) -> float:
+    """Return how much of a picture that grows lighter a training image shows, on average."""
+    images = torch.cat(mini.watch("ramp", steps=2, **changes).chunks).flatten(1).float()
+    return float((images.amax(1) - images.amin(1)).mean())
+
+
+def mirrored(mini: Miniature, **changes: Any) -> float:
+    """Return the share of training images that grow darker to the right."""
+    images = torch.cat(mini.watch("ramp", **changes).chunks).float()
+    return float((images[..., -1] < images[..., 0]).all(-1).all(-1).float().mean())
+
+
+def running_mean_moved(mini: Miniature, **changes: Any) -> bool:
+    seen = mini.watch(steps=1, **changes)
+    names = [name for name in seen.before if name.endswith("running_mean")]
+    return any(bool(seen.moved(name).any()) for name in names)
+
+
+LABELS = torch.arange(6).repeat_interleave(4)
+
+
+def loss_of(mini: Miniature, spread: float = 0.4, seed: int = 0, **changes: Any) -> float:
+    """Return the loss of six classes that overlap a little."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.randn(6, 8, generator=random)[LABELS]
+    embeddings = F.normalize(centres + spread * torch.randn(24, 8, generator=random), dim=1)
+    return float(mini.loss(**changes)(embeddings, LABELS, generator=torch.Generator().manual_seed(seed)))
+
+
+def loss_of_a_perfect_ranking(mini: Miniature, **changes: Any) -> float:
+    return loss_of(mini, spread=0.01, **changes)
+
+
+def depends_on_the_draw(mini: Miniature, **changes: Any) -> bool:
+    return len({loss_of(mini, seed=seed, **changes) for seed in range(3)}) > 1
+
+
+def images_of_a_class(mini: Miniature, **changes: Any) -> set[int]:
+    return set(Counter(mini.watch(steps=1, **changes).labels[0].tolist()).values())
+
+
+def images_of_a_step(mini: Miniature, **changes: Any) -> int:
+    return len(mini.watch(steps=1, **changes).labels[0])
+
+
+def largest_chunk(mini: Miniature, **changes: Any) -> int:
+    return max(len(chunk) for chunk in mini.watch(steps=1, **changes).chunks)
+
+
+def times_read(mini: Miniature, **changes: Any) -> float:
+    """Return how often an image of a batch is read from the disk."""
+    with mock.patch("recallk.data.views.train_view", wraps=train_view) as read:
+        images = sum(int(row["images"]) for row in mini.watch(**changes).of("step"))
+    return read.call_count / images
+
+
+def readers(mini: Miniature, **changes: Any) -> int:
+    return mini.watch(steps=1, **changes).readers
+
+
+def epochs(mini: Miniature, **changes: Any) -> list[int]:
+    return sorted({row["epoch"] for row in mini.watch(**changes).of("step")})
+
+
+def of_the_norm(mini: Miniature, **changes: Any) -> float:
+    """Return the mean of a layer's scale after a step; it begins as 1."""
+    return float(mini.watch(steps=1, **changes).after["norm.weight"].mean())
+
+
+def length_of_a_step(mini: Miniature, **changes: Any) -> float:
+    """Return how far the first step moved a layer's scale, at most."""
+    return float(mini.watch(steps=1, **changes).moved("norm.weight").abs().max())
+
+
+def rates(mini: Miniature, **changes: Any) -> list[float]:
+    """Return the optimiser's learning rate, one for each epoch's first step."""
+    seen = mini.watch(**changes)
+    first = {row["epoch"]: rate[0] for row, rate in reversed(list(zip(seen.of("step"), seen.rates, strict=True)))}
+    return [first[epoch] for epoch in sorted(first)]
+
+
+def first_rates(mini: Miniature, **changes: Any) -> list[float]:
+    """Return the optimiser's learning rate in the first steps."""
+    return [rate[0] for rate in mini.watch(steps=3, **changes).rates]
+
+
+def rate_of_the_loss(mini: Miniature, **changes: Any) -> float:
+    """Return the learning rate of the loss's own parameters, in that of the network's."""
+    (network, own), *_ = mini.watch(steps=1, **changes).rates
+    return own / network
+
+
+def judged_by(mini: Miniature, **changes: Any) -> set[str]:
+    """Return the kinds of rows that epochs end with."""
+    return {row["kind"] for row in mini.watch(data=str(mini.data("noise", 40, 12)), **changes).rows if row["epoch"]}
+
+
+def set_aside(mini: Miniature, **changes: Any) -> int:
+    validation = mini.plan(data=str(mini.data("noise", 40, 12)), **changes).validation
+    return 0 if validation is None else len(validation.classes)
+
+
+def drawn(mini: Miniature, **changes: Any) -> tuple[float, list[int], float]:
+    """Return something of the first weights, the first batch, and a crop."""
+    seen = mini.watch("ramp", steps=1, **changes)
+    return float(seen.before["head.weight"].sum()), seen.labels[0].tolist(), float(seen.chunks[0].float().mean())
+
+
+def evaluations(mini: Miniature, **changes: Any) -> int:
+    return len(mini.watch(**changes).of("evaluation"))
+
+
+def depths(mini: Miniature, **changes: Any) -> set[str]:
+    return {name for name in mini.watch(steps=1, **changes).rows[0] if name.startswith("recall@")}
+
+
+def starts(mini: Miniature, **changes: Any) -> bool:
+    """Return whether the run finds its device."""
+    try:
+        mini.watch(steps=1, **changes)
+    except InputError:
+        return False
+    return True
+
+
+def precisions(mini: Miniature, **changes: Any) -> set[torch.dtype]:
+    return mini.watch(steps=1, **changes).precisions
+
+
+def differences(mini: Miniature, **changes: Any) -> list[str]:
+    return mini.plan(**changes).differences
+
+
+def both(first: Any, second: Any) -> Callable[[Any, Any], bool]:
+    """Promise one observation for the first value, another for the second."""
+    return lambda a, b: bool(a == first and b == second)
+
+
+def near(first: float, second: float, tolerance: float) -> Callable[[Any, Any], bool]:
+    return lambda a, b: abs(a - first) < tolerance and abs(b - second) < tolerance
+
+
+def less(a: Any, b: Any) -> bool:
+    return bool(a < b)
+
+
+def more(a: Any, b: Any) -> bool:
+    return bool(a > b)
+
+
+FEW = {"batch_size": None}  # steps of an epoch
+TWO = FEW | {"epochs": 2}
+ABSENT = "mps" if torch.cuda.is_available() else "cuda"
+RATE = SMALL["learning_rate"]
+
+EFFECT: dict[str, Effect] = {
+    # the network and what it sees
+    "backbone": Effect(
+        ("test_resnet", "test_vit"), backbone, both("ResNet", "VisionTransformer"), {"image_size": 32, "resize": 32}
+    ),
+    "pooling": Effect(("average", "gem"), pooled, near(0.25, 0.25 ** (1 / 3), 0.01)),
+    "embedding_size": Effect((8, 16), embedding, lambda a, b: bool(a.shape == (1, 8) and b.shape == (1, 16))),
+    "image_size": Effect((16, 32), sides, both(({16}, 16), ({32}, 32)), {"resize": 32}),
+    "resize": Effect((16, 32), darkest, both(0, 255)),
+    "interpolation": Effect(
+        ("bilinear", "bicubic"),
+        lightest,
+        lambda a, b: bool(max(a) <= 192 < min(b)),
+        {"image_size": 48, "resize": 48, "crop_scale": (1, 1)},
+    ),
+    "mean": Effect(((0, 0, 0), (0, 0.5, 1)), of_white, both([2, 2, 2], [2, 1, 0]), {"std": (0.5, 0.5, 0.5)}),
+    "std": Effect(((0.5, 0.5, 0.5), (1, 0.5, 0.25)), of_white, both([2, 2, 2], [1, 2, 4]), {"mean": (0, 0, 0)}),
+    # data
+    "recipe": Effect(
+        (None, "cub200-resnet50"),
+        differences,
+        lambda a, b: bool(not a and f"embedding_size {SMALL['embedding_size']} instead of 512" in b),
+    ),
+    "data": Effect(
+        ("noise", "ramp"),
+        train_classes,
+        lambda a, b: bool({name[:4] for name in a} == {"nois"} and {name[:4] for name in b} == {"ramp"}),
+    ),
+    "dataset": Effect(
+        ("own", "cub"),
+        split_of_birds,
+        lambda a, b: bool(len(b) == 6 and all(int(name[:3]) <= 100 for name in b) and a != b),
+    ),
+    "limit_classes": Effect((None, 4), classes, lambda a, b: bool(min(a) > 4 and b == (4, 4))),
+    "test_fraction": Effect((0.25, 0.75), classes, lambda a, b: bool(a[0] > a[1] and b[0] < b[1])),
+    "split_seed": Effect((0, 1), test_classes, lambda a, b: bool(a - b and b - a)),
+    "crop_scale": Effect(((0.1, 0.1), (1, 1)), range_of_values, lambda a, b: bool(a < 140 < 200 < b)),
+    "horizontal_flip": Effect((False, True), mirrored, lambda a, b: bool(a == 0 and 0.2 < b < 0.8), FEW),
+    # model
+    "weights": Effect(("none", "FILE"), first_weights_are_those_of_the_file, both(False, True)),
+    "batch_norm": Effect(("frozen", "per-chunk"), running_mean_moved, both(False, True)),
+    # loss
+    # all are found among so many, for recall@k
+    "loss": Effect(("recall@k", "contrastive"), loss_of, lambda a, b: bool(a < 1e-6 and b > 0.01), {"ks": (100,)}),
+    "loss_rate_factor": Effect((2, 20), rate_of_the_loss, near(2, 20, 1e-6), {"loss": "proxy-nca"}),
+    "ks": Effect(((1,), (4,)), loss_of, more),
+    "rank_temperature": Effect((0.01, 1), loss_of_a_perfect_ranking, less),
+    "recall_temperature": Effect((0.1, 10), loss_of_a_perfect_ranking, less, {"ks": (16,)}),
+    "query_in_database": Effect((False, True), loss_of_a_perfect_ranking, less, {"ks": (1,)}),
+    "mixup": Effect((False, True), depends_on_the_draw, both(False, True)),
+    "mixup_relatives": Effect(("keep", "exclude"), loss_of, less, {"mixup": True}),
+    # batches
+    "batch_size": Effect((8, 12), images_of_a_step, both(8, 12)),
+    "items_per_class": Effect((2, 4), images_of_a_class, both({2}, {4})),
+    "chunk_size": Effect((2, 4), largest_chunk, both(2, 4)),
+    "host_memory_gb": Effect((0, 4), times_read, both(2, 1), FEW),
+    "workers": Effect((0, 2), readers, both(0, 2)),
+    # optimisation
+    "epochs": Effect((1, 2), epochs, both([1], [1, 2]), FEW),
+    "optimizer": Effect(("adam", "adamw"), of_the_norm, near(0.99, 0.9, 0.02), {"weight_decay": 10}),
+    "learning_rate": Effect((1e-3, 1e-2), length_of_a_step, near(1e-3, 1e-2, 1e-4), {"weight_decay": 0}),
+    "weight_decay": Effect((0, 10), of_the_norm, near(1, 0.9, 0.02), {"optimizer": "adamw"}),
+    "schedule": Effect(
+        ("milestones", "cosine"),
+        rates,
+        lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE and b[1] < 0.6 * RATE),
+        TWO,
+    ),
+    "milestones": Effect(((), (1,)), rates, lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE > b[1]), TWO),
+    "milestone_factor": Effect(
+        (0.5, 0.1), rates, lambda a, b: bool(a[1] == RATE * 0.5 and b[1] == RATE * 0.1), TWO | {"milestones": (1,)}
+    ),
+    "warmup_steps": Effect((0, 4), first_rates, both([RATE] * 3, [RATE / 4, RATE / 2, RATE * 3 / 4])),
+    # selection
+    "select": Effect(
+        ("validation", "test"),
+        judged_by,
+        both({"step", "validation", "result"}, {"step", "evaluation", "result"}),
+        FEW | {"validation_fraction": 0.6},
+    ),
+    "validation_fraction": Effect((0.55, 0.8), set_aside, lambda a, b: bool(0 < a < b), {"select": "validation"}),
+    # run
+    "seed": Effect((1, 2), drawn, lambda a, b: all(one != other for one, other in zip(a, b, strict=True))),
+    "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
+    "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
+    "accelerator": Effect(("cpu", ABSENT), starts, both(True, False)),
+    "precision": Effect(("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16})),
+}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return Miniature(tmp_path_factory.mktemp("miniature"))
+
+
+def test_every_key_of_the_configuration_has_an_effect_that_is_tested() -> None:
+    assert EFFECT.keys() == TrainConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", EFFECT)
+def test_a_key_does_what_it_promises(mini: Miniature, key: str) -> None:
+    effect = EFFECT[key]
+    first, second = (effect.observe(mini, **effect.beside, **{key: value}) for value in effect.values)
+    assert effect.promised(first, second), f"{key}: {effect.values} gave {first} and {second}"
+    # a key without an effect would have given one of the two twice
+    assert not effect.promised(first, first)
+    assert not effect.promised(second, second)
