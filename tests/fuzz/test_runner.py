@@ -1,0 +1,20 @@
+"""The suite itself: it sees every rule that is broken, and goes on after it."""
+
+from pathlib import Path
+
+from tests.fuzz.misbehaving import CASES, GOOD
+from tests.fuzz.runner import Runner
+
+
+def test_every_broken_rule_is_seen(tmp_path: Path) -> None:
+    found = list(Runner("misbehaving", tmp_path, seconds=2, megabytes=400).run(range(len(CASES))))
+    assert [verdict.number for verdict in found] == list(range(len(CASES)))
+    assert {name for name, verdict in zip(CASES, found, strict=True) if verdict.kind != "fault"} == GOOD
+    detail = {name: verdict.detail for name, verdict in zip(CASES, found, strict=True)}
+    assert detail["hangs"] == "no answer within 2 s"
+    assert "MB" in detail["grows"]
+    assert "exit code 3" in detail["dies"]
+    assert "outside the run's folder: '/work/elsewhere.txt'" in detail["command writes outside"]
+    assert "changed" in detail["command changes"]
+    assert "removed" in detail["command removes"]
+    assert "python -m tests.fuzz misbehaving 4" in str(found[4])

@@ -1,0 +1,80 @@
+"""The process that runs cases, one after the other; what it breaks is its own."""
+
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+DEAD_END = "http://127.0.0.1:9"
+"""Nobody answers there, and nobody outside is asked."""
+
+
+def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection) -> None:
+    """Run the cases `numbers` of an area; tell each number when it begins, and its verdict when it ends."""
+    os.setsid()  # so that what it starts can be ended with it
+    os.environ |= {"HF_ENDPOINT": DEAD_END, "HOME": str(folder / "home"), "COLUMNS": "120", "NO_COLOR": "1"}
+    os.environ |= {"MPLCONFIGDIR": str(folder / "matplotlib"), "XDG_CACHE_HOME": str(folder / "cache")}
+    log = os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    module = import_module(f"tests.fuzz.{area}")
+    shared = folder / "shared"
+    shared.mkdir(exist_ok=True)
+    module.prepare(shared)
+    connection.send("ready")
+    for number in numbers:
+        connection.send(number)
+        connection.send(_verdict(module, area, number, folder))
+
+
+def _verdict(module: Any, area: str, number: int, folder: Path) -> Any:
+    from tests.fuzz.case import Case, Place, Verdict, rng_of
+
+    place = Place(folder / "case" / "place", folder / "shared")
+    shutil.rmtree(folder / "case", ignore_errors=True)
+    place.prepare()
+    os.environ |= {"HOME": str(place.root / "home"), "TMPDIR": str(place.root / "tmp")}
+    os.chdir(place.work)
+    case: Case = module.case(rng_of(area, number), number)
+    started = time.perf_counter()
+    kind, detail = _outcome(case, place)
+    return Verdict(area, number, case.what, kind, detail, round(time.perf_counter() - started, 2), peak_mb())
+
+
+def _outcome(case: Any, place: Any) -> tuple[Any, str]:
+    from recallk import InputError
+    from tests.fuzz.case import FaultError, check_line
+
+    try:
+        with warnings.catch_warnings():
+            case.act(place)
+    except FaultError as fault:
+        return "fault", str(fault)
+    except (InputError, *case.also) as refused:
+        if case.refusal == "must not":
+            return "fault", f"refused, though all is well with it: {refused}"
+        try:
+            check_line(str(refused).splitlines()[0] if isinstance(refused, case.also) else str(refused))
+        except FaultError as fault:
+            return "fault", str(fault)
+        return "line", str(refused)
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        return "fault", f"{type(error).__name__}: " + "".join(traceback.format_exception(error)[-6:])
+    if case.refusal == "must":
+        return "fault", "accepted, though it cannot be right"
+    return "right", ""
+
+
+def peak_mb() -> int:
+    """Return the most memory that this process, or one that it started, has had."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    own, others = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(own, others) // unit
