@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from recallk import InputError
 from recallk.core.files import UNFINISHED
 
 Refusal = Literal["may", "must", "must not"]
+Kind = Literal["right", "line", "fault"]
 Rng = np.random.Generator
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Verdict:
     area: str
     number: int
     what: str
-    kind: Literal["right", "line", "fault"]
+    kind: Kind
     detail: str = ""
     seconds: float = 0.0
     peak_mb: int = 0
@@ -96,24 +98,24 @@ class Place:
         a finding that is printed, and exit code 2, are an answer too.
         """
         with self.watched(*writable):
-            code, out, err = run_command([str(word) for word in words], self.root)
+            code, out, err = run_command([str(word) for word in words])
         if "\x1b" in out + err:
             raise FaultError(f"terminal escapes are printed: {(out + err)!r:.300}")
         if code == 0 or (told and code == 2 and out.strip() and not err.strip()):
             return out
         lines = err.rstrip("\n").split("\n")
         if code != 2 or len(lines) != 1 or not lines[0].startswith("recallk: "):
-            raise FaultError(f"exit code {code}, and {len(lines)} lines: {err[-1500:]!r}")
+            raise FaultError(f"exit code {code}, {len(lines)} lines, the last: {lines[-1]!r:.400}\n{err[-3000:]}")
         raise Refused(lines[0].removeprefix("recallk: "))
 
     def train(self, *words: object, run: str | Path = "run") -> str:
         """Train into a new run's folder; where that is refused, nothing of the run may be left."""
         folder = self.work / run
-        there = folder.exists()
+        top = self.work / Path(run).parts[0]  # the folders above it are made too
         try:
-            return self.command("train", *words, "--run", run, writable=[folder])
+            return self.command("train", *words, "--run", run, writable=[folder if ".." in Path(run).parts else top])
         except Refused:
-            if not there and folder.is_dir() and not (folder / "checkpoint" / "latest.ckpt").exists():
+            if os.path.isdir(folder) and not (folder / "checkpoint" / "latest.ckpt").exists():  # noqa: PTH112 (any name)
                 raise FaultError(f"refused, but the folder stays: {sorted(p.name for p in folder.iterdir())}") from None
             raise
 
@@ -147,11 +149,11 @@ def check_untouched(root: Path, before: dict[str, str], after: dict[str, str], w
         raise FaultError(f"half-written: {left[0].removeprefix(str(root))!r}")
 
 
-def run_command(words: Sequence[str], folder: Path) -> tuple[int, str, str]:
+def run_command(words: Sequence[str]) -> tuple[int, str, str]:
     """Run `recallk WORDS` in this process; return exit code, and all that this process and its children printed."""
     from recallk import cli
 
-    out, err = _Captured(1, folder.parent / "out"), _Captured(2, folder.parent / "err")
+    out, err = _Captured(1), _Captured(2)
     typed, sys.argv = sys.argv, ["recallk", *words]
     code: object = "no SystemExit"
     # as in a process of its own: each warning is shown once
@@ -171,24 +173,33 @@ def run_command(words: Sequence[str], folder: Path) -> tuple[int, str, str]:
 
 
 class _Captured:
-    """Everything that is written to a file descriptor meanwhile."""
+    """Everything that is written to a file descriptor meanwhile; through a pipe, for no disk may be needed."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self.descriptor, self.path, self.text = descriptor, path, ""
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self.text = descriptor, ""
+        self.parts: list[bytes] = []
         self.stream = sys.stdout if descriptor == 1 else sys.stderr
 
     def __enter__(self) -> None:
         self.stream.flush()
         self.kept = os.dup(self.descriptor)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, self.descriptor)
-        os.close(file)
+        self.read_end, write_end = os.pipe()
+        os.dup2(write_end, self.descriptor)
+        os.close(write_end)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        with open(self.read_end, "rb", buffering=0) as pipe:  # noqa: PTH123
+            while part := pipe.read(65536):
+                self.parts.append(part)
 
     def __exit__(self, *_: object) -> None:
         self.stream.flush()
         os.dup2(self.kept, self.descriptor)
         os.close(self.kept)
-        self.text = self.path.read_bytes().decode("utf-8", "backslashreplace")
+        self.reader.join(timeout=1)  # it ends by itself, unless a child that stays has the other end
+        self.text = b"".join(self.parts).decode("utf-8", "backslashreplace")
 
 
 def check_line(message: str) -> None:

@@ -34,13 +34,14 @@ def _as_command(place: Place, act: Callable[[], object], code: int = 2, run: str
         place.train(run=run)
 
 
-def _print(text: str) -> None:
+def _print(text: str) -> str:
     print(text, file=sys.stderr)
+    return text
 
 
-def _write(path: str) -> None:
+def _write(path: str) -> int:
     Path(path).parent.mkdir(exist_ok=True)
-    Path(path).write_text("x")
+    return Path(path).write_text("x")
 
 
 CASES: dict[str, Callable[[Place], object]] = {

@@ -14,6 +14,9 @@ from tests.fuzz.case import Verdict
 from tests.fuzz.worker import work
 
 AREAS = ("library", "options", "tables", "images", "runs")
+Said = Verdict | tuple[int, str] | str
+"""What a worker says: how a case went; the number and the name of one that begins; or in words what is the matter."""
+
 START = 180.0  # seconds for the imports, on a busy machine
 
 
@@ -51,13 +54,15 @@ class Runner:
                 log = (self.folder / "worker.log").read_text(errors="replace")[-3000:]
                 raise RuntimeError(f"the fuzz of {self.area} cannot start: {log}")
             for _ in numbers:
-                number = self._next(process, ours, START)
+                begun = self._next(process, ours, START)
+                if not isinstance(begun, tuple):
+                    raise RuntimeError(f"{self.area}: between two cases: {begun}")
+                number, what = begun
                 found = self._next(process, ours, self.seconds)
                 if isinstance(found, Verdict) and found.peak_mb <= self.megabytes:
                     yield found
                     continue
-                detail = found if isinstance(found, str) else f"took {found.peak_mb} MB"
-                what = found.what if isinstance(found, Verdict) else "(see the number)"
+                detail = f"took {found.peak_mb} MB" if isinstance(found, Verdict) else str(found)
                 yield Verdict(self.area, number, what, "fault", detail)
                 return
         finally:
@@ -68,13 +73,13 @@ class Runner:
             process.kill()
             process.join()
 
-    def _next(self, process: BaseProcess, connection: Connection, seconds: float) -> "Verdict | str | int":
+    def _next(self, process: BaseProcess, connection: Connection, seconds: float) -> Said:
         """Return what the process says next, or in words why it says nothing."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 if connection.poll(0.05):
-                    said: Verdict | str | int = connection.recv()
+                    said: Said = connection.recv()
                     return said
             except (EOFError, ConnectionError):
                 process.join()

@@ -13,15 +13,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from recallk import InputError
+from tests.fuzz.case import Case, FaultError, Kind, Place, Verdict, check_line, rng_of
+
 DEAD_END = "http://127.0.0.1:9"
 """Nobody answers there, and nobody outside is asked."""
 
 
 def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection) -> None:
-    """Run the cases `numbers` of an area; tell each number when it begins, and its verdict when it ends."""
+    """Run the cases `numbers` of an area; tell which begins, and its verdict when it ends."""
     os.setsid()  # so that what it starts can be ended with it
     os.environ |= {"HF_ENDPOINT": DEAD_END, "HOME": str(folder / "home"), "COLUMNS": "120", "NO_COLOR": "1"}
     os.environ |= {"MPLCONFIGDIR": str(folder / "matplotlib"), "XDG_CACHE_HOME": str(folder / "cache")}
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
     log = os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -31,34 +35,32 @@ def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection
     module.prepare(shared)
     connection.send("ready")
     for number in numbers:
-        connection.send(number)
-        connection.send(_verdict(module, area, number, folder))
+        place, case = _made(module, area, number, folder)
+        connection.send((number, case.what))
+        started = time.perf_counter()
+        kind, detail = _outcome(case, place)
+        seconds = round(time.perf_counter() - started, 2)
+        connection.send(Verdict(area, number, case.what, kind, detail, seconds, peak_mb()))
 
 
-def _verdict(module: Any, area: str, number: int, folder: Path) -> Any:
-    from tests.fuzz.case import Case, Place, Verdict, rng_of
-
+def _made(module: Any, area: str, number: int, folder: Path) -> tuple[Place, Case]:
+    """Return a case and an empty place for it, which is the current folder from here on."""
     place = Place(folder / "case" / "place", folder / "shared")
     shutil.rmtree(folder / "case", ignore_errors=True)
     place.prepare()
     os.environ |= {"HOME": str(place.root / "home"), "TMPDIR": str(place.root / "tmp")}
     os.chdir(place.work)
-    case: Case = module.case(rng_of(area, number), number)
-    started = time.perf_counter()
-    kind, detail = _outcome(case, place)
-    return Verdict(area, number, case.what, kind, detail, round(time.perf_counter() - started, 2), peak_mb())
+    return place, module.case(rng_of(area, number), number)
 
 
-def _outcome(case: Any, place: Any) -> tuple[Any, str]:
-    from recallk import InputError
-    from tests.fuzz.case import FaultError, check_line
-
+def _outcome(case: Case, place: Place) -> tuple[Kind, str]:
+    refusals: tuple[type[Exception], ...] = (InputError, *case.also)
     try:
         with warnings.catch_warnings():
             case.act(place)
     except FaultError as fault:
         return "fault", str(fault)
-    except (InputError, *case.also) as refused:
+    except refusals as refused:
         if case.refusal == "must not":
             return "fault", f"refused, though all is well with it: {refused}"
         try:
