@@ -19,6 +19,12 @@ TEXTS = (
 )
 """What is typed for an option: for most of them nonsense."""
 
+NUMBERS = (
+    *("0", "1", "2", "3", "-1", "-0.0", "0.5", "1.0", "1e-46", "1e-320", "1e39", "3.5e38", "1e400", "inf", "nan", "²"),
+    *("٣", "10000000000", "9223372036854775808", "9" * 400, "1_000", "0x10", "1e3", " 3 ", "+3", "1,2", "3,3", "None"),
+)
+"""What is typed where a number belongs."""
+
 VALUES: tuple[Any, ...] = (
     *TEXTS,
     *(None, True, False, 0, 1, 2, 3, 7, -1, 2**31, 2**63, 2**64, 10**30, -(10**400), 0.0, 0.5, 1.0, 1.5, -0.0),
@@ -74,12 +80,19 @@ def case(rng: Rng, number: int) -> Case:
     return pick(rng, (configuration, configuration, configuration, dry_run, dry_run, evaluate, search, other))(rng)
 
 
+def odd_text(rng: Rng) -> str:
+    """Return what is typed for an option by mistake: half of it are numbers, or nearly."""
+    return pick(rng, NUMBERS) if rng.random() < 0.5 else pick(rng, TEXTS)
+
+
 def configuration(rng: Rng) -> Case:
-    """Return a configuration of some keys, which makes sense only now and then."""
-    keys = rng.choice(list(TrainConfig.model_fields), int(rng.integers(1, 6)), replace=False).tolist()
+    """Return a configuration of which one key, or none, has a strange value, and the others have good ones."""
     values: dict[str, Any] = {"data": "images"}
-    for key in keys:
-        values[key] = pick(rng, GOOD[key]) if key in GOOD and rng.random() < 0.6 else pick(rng, VALUES)
+    for key in rng.choice(list(GOOD), int(rng.integers(0, 4)), replace=False).tolist():
+        values[key] = pick(rng, GOOD[key])
+    if rng.random() < 0.9:
+        key = pick(rng, list(TrainConfig.model_fields))
+        values[key] = pick(rng, NUMBERS) if rng.random() < 0.3 else pick(rng, VALUES)
     if rng.random() < 0.05:
         values[pick(rng, ("epochz", "", "\x1b[2J", "model_fields", "__class__"))] = 1
 
@@ -115,8 +128,8 @@ def dry_run(rng: Rng) -> Case:
         if key not in (*HEAVY, "data", "horizontal_flip", "mixup", "query_in_database")
     ]
     if rng.random() < 0.6:
-        words += [f"--{pick(rng, light).replace('_', '-')}", pick(rng, TEXTS)]
-    data = pick(rng, ("images", "images", "images", "images", pick(rng, TEXTS)))
+        words += [f"--{pick(rng, light).replace('_', '-')}", odd_text(rng)]
+    data = "images" if rng.random() < 0.9 else pick(rng, TEXTS)
     train = rng.random() < 0.04
 
     def act(place: Place) -> None:
@@ -139,13 +152,11 @@ def spoken(key: str, value: Any) -> list[object]:
 
 
 def evaluate(rng: Rng) -> Case:
-    """Return an evaluation of the finished run."""
-    words: list[object] = []
-    if rng.random() < 0.6:
-        words += ["--ks", pick(rng, TEXTS)]
-    if rng.random() < 0.5:
-        words += ["--protocol", pick(rng, ("benchmark", "re-identification", "x", ""))]
-    data = pick(rng, (None, "images", "run", "run/config.yaml", *TEXTS))
+    """Return an evaluation of the finished run, with one option that is strange or none."""
+    odd = pick(rng, ("ks", "ks", "data", "protocol", "nothing"))
+    words: list[object] = ["--ks", odd_text(rng) if odd == "ks" else pick(rng, ("1", "1,2,4", "2, 3", "100"))]
+    words += ["--protocol", pick(rng, TEXTS) if odd == "protocol" else pick(rng, ("benchmark", "re-identification"))]
+    data = pick(rng, ("run", "run/config.yaml", *TEXTS)) if odd == "data" else pick(rng, (None, "images"))
 
     def act(place: Place) -> None:
         run = place.shared / "run"
@@ -158,30 +169,31 @@ def evaluate(rng: Rng) -> Case:
 
 
 def search(rng: Rng) -> Case:
-    """Return a search with the finished run."""
-    queries = [
-        pick(rng, ("images/class0/0.png", "images", "run/config.yaml", *TEXTS)) for _ in range(int(rng.integers(0, 3)))
-    ]
-    gallery = pick(rng, ("images", "images", "images/class1", "run", *TEXTS))
-    picture = pick(
-        rng,
-        ("found.png", "found.png", "FOUND.PNG", "nowhere/found.png", "found.jpg", ".png", "x" * 300 + ".png", *TEXTS),
-    )
-    k = pick(rng, ("1", "3", "1000", *TEXTS))
+    """Return a search with the finished run, with one thing that is strange or none."""
+    odd = pick(rng, ("queries", "gallery", "k", "picture", "nothing"))
+    queries = ["images/class0/0.png", "images/class1/1.png"][: int(rng.integers(1, 3))]
+    if odd == "queries":
+        queries = [*queries[: int(rng.integers(0, 2))], pick(rng, ("images", "run/config.yaml", *TEXTS))]
+    gallery = pick(rng, ("run", *TEXTS)) if odd == "gallery" else pick(rng, ("images", "images/class1"))
+    k = odd_text(rng) if odd == "k" else pick(rng, ("1", "3", "1000"))
+    names = ("nowhere/found.png", "found.jpg", ".png", ".", "x" * 300 + ".png", "../before.txt", *TEXTS)
+    picture = pick(rng, names) if odd == "picture" else pick(rng, ("found.png", "FOUND.PNG"))
 
     def act(place: Place) -> None:
         def path(name: str) -> object:
             return name if name in TEXTS else place.shared / name
 
         words = ["search", place.shared / "run", *map(path, queries), "--gallery", path(gallery), "--k", k]
-        place.command(*words, "--picture", picture, writable=[place.work / picture] if picture.strip() else [])
+        place.command(
+            *words, "--picture", picture, writable=[place.work / picture] if picture.lower().endswith(".png") else []
+        )
 
     return Case(f"search {queries} --gallery {gallery} --k {k} --picture {picture:.20}", act)
 
 
 def other(rng: Rng) -> Case:
     """Return one of the commands that train nothing."""
-    text = pick(rng, TEXTS)
+    text = odd_text(rng)
     words = pick(
         rng,
         (
