@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recallk.models.embedder import build
+from recallk.models import embedder as embedders
 from recallk.models.settings import EmbedderSettings
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 
 SIZE = 32
+load: Any = embedders.load  # called with what its types forbid
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -20,7 +21,7 @@ def embedder(size: int = SIZE) -> Any:
     """Return a small network, which sees images of `size` pixels as they are."""
     torch.manual_seed(0)
     settings = EmbedderSettings(backbone="test_resnet", embedding_size=16, image_size=size, resize=size)
-    return build(settings, "none").eval()
+    return embedders.build(settings, "none").eval()
 
 
 def pixels(seed: int, size: int = SIZE) -> Pixels:
@@ -179,7 +180,12 @@ def plain(rng: Rng) -> Case:
     return Case(f"embed {', '.join(names) or 'nothing'} in chunks of {size}", act, "must not" if safe else "may")
 
 
+def loading(what: Any) -> Case:
+    return Case(f"load({what!r})", lambda place: load(what), "must")
+
+
 FIRST = [
+    *map(loading, (None, 3, "", "nowhere", "../before.txt", "../beside", "a\0b", "~nobody/x", b"run")),
     *map(form_of, FORMS),
     Case("a probe learns on embeddings", _probe, "must not"),
     Case("embed gives modes back, also after an error", _modes, "must"),

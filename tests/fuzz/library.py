@@ -8,7 +8,10 @@ from tests.fuzz.case import Case, Rng, pick
 FIRST = [*losses_seen.FIRST, *large_batch.FIRST, *evaluation.FIRST, *embedding.FIRST]
 """What was seen to go wrong, always among the first."""
 
-MAKERS = (losses.plain, losses.plain, losses.odd, large_batch.plain, evaluation.plain, evaluation.odd, embedding.plain)
+MAKERS = (
+    *(losses.plain, losses.plain, losses.odd, losses.mixup),
+    *(large_batch.plain, evaluation.plain, evaluation.odd, embedding.plain),
+)
 
 
 def prepare(shared: Path) -> None:

@@ -66,6 +66,10 @@ def check_loss(x: Tensor, labels: Any, kwargs: Kwargs, implementation: str, grad
     tolerance = TOLERANCE.get(x.dtype, 2e-3)
     if not abs(loss.item() - expected(wide)) <= tolerance:
         raise FaultError(f"loss {loss.item()!r} instead of {expected(wide)!r} ({implementation}, {x.dtype})")
+    each = loss_of(x.detach(), labels, **kwargs, implementation=implementation, reduction="none").double().numpy()
+    right = np.array(reference.losses(wide, np.asarray(labels).astype(np.int64), **plain))
+    if each.shape != right.shape or not np.abs(each - right).max() <= 5 * tolerance:
+        raise FaultError(f"losses {each} instead of {right} ({implementation}, {x.dtype})")
     if not gradient:
         return
     loss.backward()
@@ -122,6 +126,28 @@ def plain(rng: Rng) -> Case:
             )
 
     return Case(name, act, "must not")
+
+
+def mixup(rng: Rng) -> Case:
+    """Return labels whose virtual items are drawn: every pair of a class up to 15 items, and only pairs of a class."""
+    sizes = rng.integers(1, pick(rng, (6, 12, 16, 80)), int(rng.integers(1, 8)))
+    labels = rng.permutation(np.repeat(rng.permutation(1000)[: len(sizes)] - 500, sizes))
+    seed = int(rng.integers(1000))
+
+    def act(place: Place) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        pairs, alpha = recallk.SimilarityMixup().draw(torch.from_numpy(labels), generator)
+        found = {tuple(sorted(pair)) for pair in pairs.tolist()}
+        right = {(i, j) for i in range(len(labels)) for j in range(i + 1, len(labels)) if labels[i] == labels[j]}
+        if len(found) != len(pairs) or not found <= right or (max(sizes) <= 15 and found != right):
+            raise FaultError(f"{len(pairs)} pairs, {len(found)} different, of {len(right)}")
+        if alpha.shape != (len(pairs),) or not ((alpha >= 0) & (alpha < 1)).all():
+            raise FaultError(f"shares {alpha}")
+        again = recallk.SimilarityMixup().draw(torch.from_numpy(labels), torch.Generator().manual_seed(seed))
+        if not torch.equal(again[0], pairs) or not torch.equal(again[1], alpha):
+            raise FaultError("drawn again from the same seed, it is another")
+
+    return Case(f"mixup of classes of {sizes.tolist()}", act, "must not")
 
 
 def check_forms(rows: Tensor, labels: Any, kwargs: Kwargs, rng: Rng) -> None:

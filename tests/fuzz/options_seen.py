@@ -1,15 +1,19 @@
 """Options that were seen to go wrong; always among the first cases."""
 
 import json
+import multiprocessing
 import os
 import re
 import resource
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fuzz.case import Case, FaultError, Place, Refusal
+from recallk.core.lock import locked
+from tests.fuzz.case import Case, FaultError, Place, Refusal, Refused
 from tests.fuzz.hostile import Touch, pickled
 from tests.fuzz.miniature import WORDS, save_images
 
@@ -196,6 +200,42 @@ def _laughs(path: Path) -> None:
     )
 
 
+def _diverging(place: Place) -> None:
+    """What is wrong is the learning rate, wherever it is met."""
+    words = ["--learning-rate", "1e30", "--epochs", "3", "--optimizer", "adamw"]
+    try:
+        place.train("--data", place.shared / "images", *WORDS, *words)
+    except Refused as refused:
+        if "learning rate" not in str(refused).replace("_", " "):
+            raise FaultError(f"nothing is said of the learning rate: {refused}") from None
+        raise
+
+
+def _in_use(place: Place) -> None:
+    words = ["--losses", "contrastive", "--seeds", "1", "--rates", "1", "--run", "comparison", *WORDS]
+    with locked(place.work / "comparison"):
+        place.command("compare", "--data", place.shared / "images", *words, writable=[place.work / "comparison"])
+
+
+def _reader_killed(place: Place) -> None:
+    """A process that reads images is killed, as where memory runs out."""
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.001):
+            for child in multiprocessing.active_children():
+                if child.pid is not None and "Process-" in child.name:
+                    os.kill(child.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        place.train("--data", place.shared / "images", *WORDS, "--workers", "2")
+    finally:
+        ended.set()
+        killer.join()
+
+
 YAML = ("train", "x.yaml")
 FIRST = [
     trained("--precision", "bf16-mixed"),
@@ -208,6 +248,9 @@ FIRST = [
     trained(run="x" * 300, refusal="must"),
     trained(run="../before.txt/run", refusal="must"),
     trained(run="/proc/nowhere/run", refusal="must"),
+    Case("train that diverges", _diverging, "must"),
+    Case("compare in a folder that is in use", _in_use, "must"),
+    Case("train, a reading process killed", _reader_killed, "must"),
     Case("train --run FILE", _run_is_a_file, "must"),
     Case("demo --overwrite of another folder", _demo_overwrites, "must"),
     *map(ablation, ("..", ".", "a/../../other", "$\\foo$", "z[/red]", "x" * 300, "", "\x1b[31m")),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz.runner import AREAS, Runner
 
-QUICK = {"library": 90, "options": 75, "tables": 50, "images": 45, "runs": 60}
+QUICK = {"library": 100, "options": 80, "tables": 45, "images": 50, "runs": 55}
 """More than the fixed cases in every area."""
 
 MORE = 600
