@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import socket
 import struct
 import zlib
@@ -123,19 +122,6 @@ def _corrupt_exif(place: Place) -> None:
         raise FaultError(f"read as {size}")
 
 
-def _search_names(place: Place) -> None:
-    """File names that would act on a terminal are shown, not obeyed."""
-    gallery = save_images(place.work / "gallery", classes=1)
-    for name in ("\x1b[31mred", "a\nb", "[/red]"):
-        folder = gallery / name.replace("/", "_")
-        shutil.copytree(gallery / "class0", folder)
-    from tests.fuzz.miniature import make_run
-
-    run = make_run(place.shared)
-    words = ["search", run, gallery / "a\nb" / "0.png", "--gallery", gallery]
-    place.command(*words, "--picture", "found.png", writable=[place.work / "found.png"])
-
-
 def _saved(kind: str, **options: object) -> Callable[[], bytes]:
     def content() -> bytes:
         file = io.BytesIO()
@@ -213,7 +199,6 @@ FIRST = [
     Case("files that are no images are told", _skipped, "must not"),
     Case("two links to the folder above", _endless_links),
     Case("a class that is a link", _linked_class, "must not"),
-    Case("search among names that act on a terminal", _search_names, "must not"),
     Case("a hostile pickle as image", _hostile, "must"),
     *(instead(what, make, planned) for what, make in MACHINES.items() for planned in (False, True)),
 ]

@@ -11,6 +11,7 @@ import yaml
 from recallk.core.lock import locked
 from tests.fuzz.case import Case, FaultError, Place, Refusal
 from tests.fuzz.hostile import Touch, as_checkpoint, pickled
+from tests.fuzz.miniature import save_images
 from tests.fuzz.using_runs import ACTIONS, check_same_recall, resume
 
 Change = Callable[[Path], object]
@@ -135,6 +136,15 @@ def _grown(place: Place) -> None:
     check_same_recall(place, ACTIONS["evaluate"](place))
 
 
+def _search_names(place: Place) -> None:
+    """File names that would act on a terminal are shown, not obeyed."""
+    gallery = save_images(place.work / "gallery", classes=1)
+    for name in ("\x1b[31mred", "a\nb", "[_red]"):
+        shutil.copytree(gallery / "class0", gallery / name)
+    words = ["search", place.shared / "run", gallery / "a\nb" / "0.png", "--gallery", gallery]
+    place.command(*words, "--picture", "found.png", writable=[place.work / "found.png"])
+
+
 def _pipe(name: str) -> Change:
     def change(run: Path) -> None:
         (run / name).unlink()
@@ -151,6 +161,7 @@ FIRST = [
     Case("run, finished: resume", _resumed_twice, "must not"),
     Case("run, finished: resume with more epochs", _lengthened, "must not"),
     Case("run, classes more: evaluate", _grown, "must not"),
+    Case("search among names that act on a terminal", _search_names, "must not"),
     after("a cut last line", _cut_line, "resume", "must not"),
     after("a blank line", _add("\n\n"), "resume", "must not"),
     after("garbage at the end", _add('{"kind": "st'), "resume", "must not"),

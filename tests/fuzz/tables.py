@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.case import Case, Place, Refusal, Rng, pick
-from tests.fuzz.miniature import make_run
+from tests.fuzz.miniature import save_images
 from tests.fuzz.table_files import HOSTILE, LABELS, as_csv, as_parquet, check_records, check_sound, plan, rows, twice
 from tests.fuzz.tables_seen import FIRST
 
 
 def prepare(shared: Path) -> None:
-    """Make the images that tables name, and the run that commands evaluate."""
-    make_run(shared)
+    """Make the images that tables name, and import what the cases need."""
+    save_images(shared / "images")
+    import recallk.report.terminal
+    import recallk.training.trainer  # noqa: F401
 
 
 def good(rng: Rng) -> Case:
