@@ -45,3 +45,16 @@ def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "run"):
         pass
     assert (tmp_path / "precious").read_text() == "keep"
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(InputError, match="No space left on device"), locked(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path):
+        pass

@@ -125,6 +125,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "dimensions": (lambda: nearest(ROWS, ROWS[:, :2], 1), "queries have 3 dimensions but the gallery has 2"),
     "empty": (lambda: nearest(ROWS, ROWS[:0], 1), "the gallery is empty"),
     "k": (lambda: nearest(ROWS, ROWS, 0), "k must be at least 1, got 0"),
+    "k as text": (lambda: nearest(ROWS, ROWS, "3"), "k must be a whole number, got '3'"),  # type: ignore[arg-type]
+    "no k": (lambda: nearest(ROWS, ROWS, None), "k must be a whole number, got None"),  # type: ignore[arg-type]
     "NaN": (lambda: nearest(ROWS, ROWS * torch.nan, 1), "NaN or infinite"),
     "exclude's length": (
         lambda: nearest(ROWS, ROWS, 1, exclude=torch.zeros(3, dtype=torch.int64)),

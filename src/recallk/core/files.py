@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.text import one_line
+from recallk.core.text import one_line, shown
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def user_path(text: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{text}: {one_line(error)}; write the path out") from None
+        raise InputError(f"{shown(text)}: {one_line(error)}; write the path out") from None
 
 
 def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
@@ -36,9 +36,9 @@ def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
     except (RecallkError, KeyboardInterrupt, SystemExit):
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({why(error)}); {remedy}") from None
+        raise InputError(f"{shown(path)}: cannot be read ({why(error)}); {remedy}") from None
     except BaseException as error:  # libraries raise whatever their parts raise, a panic of Rust among it
-        raise InputError(f"{path}: not {what} ({one_line(error)}); {remedy}") from None
+        raise InputError(f"{shown(path)}: not {what} ({one_line(error)}); {remedy}") from None
 
 
 def require_file(path: Path) -> None:
@@ -47,9 +47,9 @@ def require_file(path: Path) -> None:
         kind = path.stat().st_mode
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise InputError(f"{path}: {'no such file' if missing else f'cannot be read ({why(error)})'}") from None
+        raise InputError(f"{shown(path)}: {'no such file' if missing else f'cannot be read ({why(error)})'}") from None
     if not stat.S_ISREG(kind):
-        raise InputError(f"{path}: {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, not a file")
+        raise InputError(f"{shown(path)}: {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, not a file")
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -88,9 +88,11 @@ def writing(path: Path) -> Iterator[None]:
     except RecallkError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({why(error)}); choose another place, or make room") from None
+        raise InputError(
+            f"{shown(path)}: cannot be written ({why(error)}); choose another place, or make room"
+        ) from None
     except Exception as error:  # as PyTorch and safetensors say that a disk is full
-        raise InputError(f"{path}: cannot be written ({one_line(error)})") from None
+        raise InputError(f"{shown(path)}: cannot be written ({one_line(error)})") from None
 
 
 def make_folder(path: Path) -> None:

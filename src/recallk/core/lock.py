@@ -52,7 +52,17 @@ def _open(path: Path) -> int:
         except FileNotFoundError:
             still_there = False
         if still_there:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            _sign(descriptor, path)
             return descriptor
         os.close(descriptor)  # it was removed by its holder between our opening and our locking it
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    """Say in the lock who holds it."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError:  # a full disk
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise

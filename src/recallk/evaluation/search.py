@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
@@ -9,6 +10,7 @@ import torch
 import faiss  # isort: skip
 from torch import Tensor
 
+from recallk.core.arrays import brief
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 
@@ -155,7 +157,7 @@ def _without(found: Neighbours, exclude: Tensor) -> Neighbours:
     return Neighbours(found.similarities[~dropped].view(shape), found.indexes[~dropped].view(shape))
 
 
-def _check(queries: Tensor, gallery: Tensor, k: int, exclude: Tensor | None) -> None:
+def _check(queries: Tensor, gallery: Tensor, k: object, exclude: Tensor | None) -> None:
     for name, rows in (("queries", queries), ("gallery", gallery)):
         if rows.ndim != 2 or rows.dtype != torch.float32:
             raise InputError(f"{name} must be 2-D float32, got {rows.dtype} of shape {tuple(rows.shape)}")
@@ -166,6 +168,8 @@ def _check(queries: Tensor, gallery: Tensor, k: int, exclude: Tensor | None) -> 
         )
     if len(gallery) == 0:
         raise InputError("the gallery is empty: give at least one item to search")
+    if isinstance(k, bool) or not isinstance(k, Integral):
+        raise InputError(f"k must be a whole number, got {brief(k)}")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
     if exclude is None:
