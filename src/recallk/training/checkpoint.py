@@ -52,6 +52,11 @@ class RunFolder:
         """The state after the latest finished epoch."""
         return self.path / _CHECKPOINTS / "latest.ckpt"
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one, damaged or not; a run without one begins anew when it is resumed."""
+        return os.path.lexists(self.checkpoint)
+
     def best(self, epoch: int) -> Path:
         """Return where the weights of a chosen epoch are kept."""
         return self.path / _CHECKPOINTS / f"best-{epoch}.safetensors"
@@ -116,7 +121,7 @@ class RunFolder:
 
     def remove_unless_started(self) -> None:
         """Remove the files of a run that failed before its first checkpoint: there is nothing to come back to."""
-        if not self.checkpoint.exists():
+        if not self.has_checkpoint:
             with suppress(InputError):  # what went wrong before is what is told
                 self._remove(self._sorted()[0])
 

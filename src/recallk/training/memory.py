@@ -63,10 +63,12 @@ def _left_behind(trainer: Trainer, images: int) -> int:
 
     size = trainer.config.image_size
     pixels = torch.zeros(images, 3, size, size, dtype=torch.uint8, device=trainer.fabric.device)
-    trainer.embedder.eval()
+    training = trainer.embedder.training
+    trainer.embedder.eval()  # one image is too few for batch norm in training
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), trainer.fabric.autocast():
         embeddings = trainer.embedder(pixels)
     del embeddings
+    trainer.embedder.train(training)
     return sum(kept.values())
 
 

@@ -1,9 +1,12 @@
 """The device, and the numbers that the network computes with there: float32, or in part float16 or bfloat16."""
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
@@ -46,7 +49,16 @@ class InPrecision(nn.Module):
         return embeddings
 
 
-def check_scale(scaler: GradScaler | None) -> None:
-    """Raise InputError where the loss's scale has fallen so far that no step will be taken any more."""
-    if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
-        raise InputError("precision=16-mixed: the gradients are not finite at any scale; take --precision bf16-mixed")
+def check_gradients(optimizer: Optimizer, scaler: GradScaler | None, step: str, remedy: str) -> None:
+    """Raise InputError where the gradients are no numbers; `step` and `remedy` are what it is told with.
+
+    With a scaler such a step is left out, as at the start it has to be, unless no scale seems to fit any more.
+    oneDNN leaves bfloat16 gradients of some convolutions over a single pixel unwritten: this finds them, too.
+    """
+    if scaler is not None:
+        if scaler.get_scale() < SMALLEST_SCALE:
+            raise InputError(f"{step}: the gradients are finite at no scale; take --precision bf16-mixed or 32-true")
+        return
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if not bool(torch.isfinite(get_total_norm(gradients))):
+        raise InputError(f"{step}: the gradients hold NaN or infinity; {remedy}, or take --precision 32-true")

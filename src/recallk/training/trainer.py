@@ -25,7 +25,7 @@ from recallk.training.history import Row
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.losses import build_loss
 from recallk.training.plan import Plan
-from recallk.training.precision import InPrecision, check_scale, fabric_of
+from recallk.training.precision import InPrecision, check_gradients, fabric_of
 from recallk.training.recipes import unlike
 from recallk.training.state import (
     State,
@@ -74,7 +74,7 @@ class Trainer:
         self.folder = folder
         with torch.random.fork_rng([]):
             torch.manual_seed(mixed_seed(config.seed))
-            self.embedder: Embedder = build(config, "none" if folder.checkpoint.is_file() else config.weights)
+            self.embedder: Embedder = build(config, "none" if folder.has_checkpoint else config.weights)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         self.loss = build_loss(config, len(plan.train.classes)).to(self.fabric.device)
         groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
@@ -107,12 +107,11 @@ class Trainer:
         made, devices = False, [self.fabric.device] if self.fabric.device.type == "cuda" else []
         try:
             with locked(self.folder.path), torch.random.fork_rng(devices):
-                if not resume:
-                    self.folder.create(self.config, self.plan.split)
-                    made = True
-                done = self._restore() if resume else 0
+                made = not resume and not self.folder.taken
                 try:
-                    yield from self._rows(done)
+                    if not resume:
+                        self.folder.create(self.config, self.plan.split)
+                    yield from self._rows(self._restore() if resume else 0)
                 except (InputError, KeyboardInterrupt):
                     if made:
                         self.folder.remove_unless_started()
@@ -201,8 +200,8 @@ class Trainer:
             )
             if not math.isfinite(loss):
                 raise InputError(f"step {step}: the loss is {float(loss)}; {too_high}")
+            check_gradients(self.optimizer, self.scaler, f"step {step}", too_high)
             self.optimizer.step()
-            check_scale(self.scaler)
             row: Row = {"loss": float(loss), "learning_rate": rate, "images": len(items)}
             row["seconds"] = time.perf_counter() - started
             if number == 0 and isinstance(self.loss, RecallAtKLoss):
@@ -262,7 +261,7 @@ class Trainer:
             raise InputError(f"{folder.path}: resumed with {'; '.join(changed)}: leave it as it was")
         if recorded is not None and recorded != self.plan.split:
             raise InputError(f"{folder.path}: the data has changed since the run began: it must be read as split then")
-        if not folder.checkpoint.is_file():
+        if not folder.has_checkpoint:
             folder.begin(config, self.plan.split)
             return 0
         if recorded is None:

@@ -1,0 +1,141 @@
+"""Whole runs in bfloat16 and float16: they learn, repeat, resume with their scale, and are measured in float32."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recallk import InputError, load
+from recallk.training import trainer as trainers
+from recallk.training.checkpoint import RunFolder
+from recallk.training.config import make_config
+from recallk.training.memory import step_memory
+from recallk.training.plan import Plan, prepare
+from recallk.training.trainer import Trainer
+from tests.training.test_trainer import SMALL, save_patterns, without_time
+
+MIXED = ["bf16-mixed", "16-mixed"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=8, images=4)
+
+
+def plan_of(pictures: Path, **changes: Any) -> Plan:
+    return prepare(make_config(SMALL, {"data": str(pictures)}, changes))
+
+
+def losses(pictures: Path, run: Path, **changes: Any) -> list[float]:
+    rows = list(Trainer(plan_of(pictures, epochs=1, **changes), RunFolder(run)).rows())
+    assert rows[-1]["kind"] == "result"
+    return [row["loss"] for row in rows if row["kind"] == "step"]
+
+
+@pytest.mark.parametrize("precision", MIXED)
+@pytest.mark.parametrize("changes", [{"mixup": True}, {"loss": "arcface"}, {"loss": "triplet"}], ids=str)
+def test_a_step_is_nearly_that_of_float32(
+    pictures: Path, tmp_path: Path, precision: str, changes: dict[str, Any]
+) -> None:
+    exact = losses(pictures, tmp_path / "exact", **changes)
+    mixed = losses(pictures, tmp_path / "mixed", precision=precision, **changes)
+    assert mixed[0] == pytest.approx(exact[0], rel=0.03)
+    assert mixed != exact, "nothing was computed in another precision"
+
+
+@pytest.mark.parametrize("precision", MIXED)
+def test_the_network_alone_is_in_the_other_precision(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen = set[tuple[str, torch.dtype]]()
+    trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
+    trainer.embedder.head.register_forward_hook(
+        lambda module, _, output: seen.add(("train" if module.training else "measure", output.dtype))
+    )
+    backward = trainers.large_batch_backward
+
+    def watched(model: Any, images: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> Tensor:
+        def loss(embeddings: Tensor, labels: Tensor) -> Tensor:
+            seen.add(("loss", (embeddings[:2].detach() @ embeddings[:2].detach().T).dtype))
+            value: Tensor = loss_fn(embeddings, labels)
+            return value
+
+        seen.clear()
+        value = backward(model, images, labels, loss, **settings)
+        steps.append(set(seen))
+        return value
+
+    steps = list[set[tuple[str, torch.dtype]]]()
+    monkeypatch.setattr(trainers, "large_batch_backward", watched)
+    for row in trainer.rows():
+        if row["kind"] == "evaluation":
+            assert ("measure", torch.float32) in seen
+        seen.clear()
+    half = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    assert steps
+    assert all(step == {("train", half), ("loss", torch.float32)} for step in steps)
+
+
+@pytest.mark.parametrize("precision", MIXED)
+def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Path, precision: str) -> None:
+    changes = {"epochs": 3, "precision": precision, "loss": "proxy-nca"}
+
+    def trainer_of(name: str) -> Trainer:
+        trainer = Trainer(plan_of(pictures, **changes), RunFolder(tmp_path / name))
+        if precision == "16-mixed":
+            assert trainer.scaler is not None
+            trainer.scaler.set_growth_interval(3)  # so that the scale is another by the time of the interruption
+        return trainer
+
+    whole = trainer_of("whole")
+    rows = without_time(list(whole.rows()))
+    for row in trainer_of("cut").rows():
+        if row["epoch"] == 3:
+            break
+    resumed = trainer_of("cut")
+    list(resumed.rows(resume=True))
+    assert without_time(resumed.folder.history()) == rows
+    ends = [load(tmp_path / name).state_dict() for name in ("whole", "cut")]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    if whole.scaler is not None and resumed.scaler is not None:
+        assert whole.scaler.state_dict() == resumed.scaler.state_dict()
+        assert whole.scaler.get_scale() != 2.0**16
+
+
+def test_a_step_whose_gradients_overflow_is_left_out(pictures: Path, tmp_path: Path) -> None:
+    trainer = Trainer(plan_of(pictures, precision="16-mixed", epochs=1, batch_norm="frozen"), RunFolder(tmp_path / "r"))
+    assert trainer.scaler is not None
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**60})
+    before = {name: value.clone() for name, value in trainer.embedder.state_dict().items()}
+    for row in trainer.rows():
+        if row["kind"] == "step":
+            assert trainer.scaler.get_scale() == 2.0**59
+            state = trainer.embedder.state_dict()
+            assert all(torch.equal(value, before[name]) for name, value in state.items())
+            break
+
+
+def test_a_scale_that_never_fits_is_told(pictures: Path, tmp_path: Path) -> None:
+    trainer = Trainer(plan_of(pictures, precision="16-mixed"), RunFolder(tmp_path / "run"))
+    assert trainer.scaler is not None
+    trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**-15})
+    with pytest.raises(InputError, match="the gradients are finite at no scale; take --precision bf16-mixed"):
+        list(trainer.rows())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_that_are_no_numbers_are_told(pictures: Path, tmp_path: Path, precision: str) -> None:
+    trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
+    trainer.embedder.head.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(InputError, match=r"step 1: the gradients hold NaN or infinity; lower the learning rate"):
+        list(trainer.rows())
+
+
+@pytest.mark.parametrize("precision", ["32-true", *MIXED])
+def test_the_memory_of_a_step_is_measured_in_every_precision(pictures: Path, tmp_path: Path, precision: str) -> None:
+    trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
+    exact = Trainer(plan_of(pictures), RunFolder(tmp_path / "run"))
+    assert 0.4 < step_memory(trainer).chunk / step_memory(exact).chunk <= 1
+    assert trainer.embedder.training

@@ -1,0 +1,249 @@
+"""A run goes on after whatever ended it, one process at a time, and never as another run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recallk import InputError, load
+from recallk.training.checkpoint import RunFolder
+from recallk.training.config import TrainConfig, make_config
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer
+from tests.training.test_trainer import SMALL, save_patterns, without_time
+
+TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=4, images=4)
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of three epochs that nothing interrupted."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
+    list(Trainer(prepare(config_of(pictures)), folder).rows())
+    return folder
+
+
+def config_of(pictures: Path, **changes: Any) -> TrainConfig:
+    return make_config(TINY, {"data": str(pictures)}, changes)
+
+
+def cut(pictures: Path, path: Path, epoch: int = 2, **changes: Any) -> RunFolder:
+    """A run that was interrupted in an epoch."""
+    folder = RunFolder(path)
+    for row in Trainer(prepare(config_of(pictures, **changes)), folder).rows():
+        if row["epoch"] == epoch:
+            break
+    return folder
+
+
+def resume(folder: RunFolder) -> None:
+    list(Trainer(prepare(folder.read_config()), folder).rows(resume=True))
+
+
+def same(one: RunFolder, other: RunFolder) -> bool:
+    ends = [load(folder.path).state_dict() for folder in (one, other)]
+    rows = [without_time(folder.history()) for folder in (one, other)]
+    return rows[0] == rows[1] and all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda lines: [*lines[:-1], lines[-1][:9]], id="cut"),
+        pytest.param(lambda lines: [*lines, b"\n"], id="blank"),
+        pytest.param(lambda lines: [*lines[:1], b"\xff\x00\n", b"3\n", b'{"kind": 3}\n', *lines[1:]], id="garbage"),
+        pytest.param(lambda lines: [*lines, b"[" * 100_000], id="deep"),
+    ],
+)
+def test_damaged_metrics_do_not_block_a_run(pictures: Path, whole: RunFolder, tmp_path: Path, damage: Any) -> None:
+    folder = cut(pictures, tmp_path / "run")
+    with folder.metrics.open("rb") as file:
+        lines = file.readlines()
+    folder.metrics.write_bytes(b"".join(damage(lines)))
+    resume(folder)
+    assert same(folder, whole)
+
+
+def test_a_kill_before_the_first_checkpoint_is_no_dead_end(pictures: Path, whole: RunFolder, tmp_path: Path) -> None:
+    folder = cut(pictures, tmp_path / "run", epoch=1)
+    assert not folder.checkpoint.exists()
+    assert folder.config.exists()
+    resume(folder)
+    assert same(folder, whole)
+
+
+WORK = """
+import sys, time; from pathlib import Path
+from recallk.training.checkpoint import RunFolder; from recallk.training.config import read_config, make_config
+from recallk.training.plan import prepare; from recallk.training.trainer import Trainer
+for row in Trainer(prepare(make_config(read_config(Path(sys.argv[1])))), RunFolder(Path(sys.argv[2]))).rows():
+    print(row["epoch"], flush=True)
+    if row["epoch"] == int(sys.argv[3]): time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("epoch", "end"), [(1, signal.SIGTERM), pytest.param(2, signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_a_killed_process_is_followed_by_another(
+    pictures: Path, whole: RunFolder, tmp_path: Path, epoch: int, end: signal.Signals
+) -> None:
+    words = [sys.executable, "-c", WORK, whole.config, tmp_path / "run", str(epoch)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != str(epoch):
+        assert process.poll() is None
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(InputError, match=f"in use by process {process.pid}"):
+        resume(folder)
+    process.send_signal(end)
+    process.wait()
+    resume(folder)
+    assert same(folder, whole)
+
+
+def test_one_at_a_time(pictures: Path, whole: RunFolder, tmp_path: Path) -> None:
+    folder = cut(pictures, tmp_path / "run")
+    rows: Iterator[Any] = Trainer(prepare(folder.read_config()), folder).rows(resume=True)
+    next(rows)
+    before = folder.metrics.read_bytes()
+    with pytest.raises(InputError, match="in use by"):
+        resume(folder)
+    assert folder.metrics.read_bytes() == before
+    rows.close()  # type: ignore[attr-defined]
+    assert not (folder.path / ".lock").exists()
+    resume(folder)
+    assert same(folder, whole)
+
+
+def test_a_resumed_run_needs_no_initial_weights(pictures: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from recallk.models.embedder import build
+
+    config = config_of(pictures)
+    weights = tmp_path / "weights.safetensors"
+    save_file(build(config, "none").backbone.state_dict(), weights)
+    changes = {"weights": str(weights), "batch_norm": "per-chunk"}
+    folder = cut(pictures, tmp_path / "run", **changes)
+    again = cut(pictures, tmp_path / "again", **changes)
+    resume(again)
+    weights.unlink()
+    resume(folder)
+    assert same(folder, again)
+
+
+def test_a_finished_run_can_be_lengthened(pictures: Path, whole: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    list(Trainer(prepare(config_of(pictures, epochs=2)), folder).rows())
+    longer = folder.read_config().model_copy(update={"epochs": 3})
+    list(Trainer(prepare(longer), folder).rows(resume=True))
+    assert same(folder, whole)
+    assert folder.read_config() == whole.read_config()
+    shorter = longer.model_copy(update={"epochs": 2})
+    with pytest.raises(InputError, match="epochs=2: 3 are done already; give 3 or more"):
+        list(Trainer(prepare(shorter), folder).rows(resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"learning_rate": 0.5}, "learning_rate 0.5 instead of 0.002"), ({"seed": 7}, "seed 7 instead of 1")],
+)
+def test_a_run_is_not_resumed_as_another(pictures: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    folder = cut(pictures, tmp_path / "run")
+    with pytest.raises(InputError, match=message):
+        list(Trainer(prepare(config_of(pictures, **changes)), folder).rows(resume=True))
+
+
+def test_an_interruption_leaves_the_random_state_as_it_was(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.get_rng_state()
+    cut(pictures, tmp_path / "run", epoch=1)
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_folder_with_leftovers_of_a_kill_is_not_taken(pictures: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoint.parent.mkdir(parents=True)
+    (folder.path / ".lock").touch()
+    (folder.path / "config.yaml.unfinished").touch()
+    assert not folder.taken
+    next(Trainer(prepare(config_of(pictures)), folder).rows())
+    assert folder.taken
+
+
+def test_other_errors_keep_what_there_is(pictures: Path, tmp_path: Path) -> None:
+    rows = Trainer(prepare(config_of(pictures)), RunFolder(tmp_path / "run")).rows()
+    next(rows)
+    with pytest.raises(MemoryError):
+        rows.throw(MemoryError)  # type: ignore[attr-defined]
+    assert RunFolder(tmp_path / "run").config.exists()
+
+
+def test_a_failure_never_removes_what_is_not_the_runs(pictures: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "best-1.safetensors").write_text("precious")
+    folder = RunFolder(tmp_path / "run")
+    rows = Trainer(prepare(config_of(pictures)), folder).rows()
+    next(rows)
+    (folder.path / "notes.txt").write_text("precious")
+    folder.checkpoint.parent.rmdir()
+    folder.checkpoint.parent.symlink_to(elsewhere)
+    with pytest.raises(KeyboardInterrupt):
+        rows.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert (folder.path / "notes.txt").read_text() == "precious"
+    assert (elsewhere / "best-1.safetensors").read_text() == "precious"
+    assert not folder.config.exists()
+
+
+def test_the_best_epoch_is_known_without_its_row(pictures: Path, tmp_path: Path) -> None:
+    folder = cut(pictures, tmp_path / "run", epoch=3, select="test")
+    best = int(next(folder.checkpoint.parent.glob("best-*")).stem.partition("-")[2])
+    rows = [line for line in folder.metrics.read_text().splitlines() if f'"epoch": {best}' not in line]
+    folder.metrics.write_text("\n".join(rows) + "\n")
+    resume(folder)
+    assert folder.history()[-1]["epoch"] in (best, 3)
+
+
+def test_kills_at_random_leave_nothing_that_cannot_go_on(pictures: Path, whole: RunFolder, tmp_path: Path) -> None:
+    folder, chance = RunFolder(tmp_path / "run"), random.Random(0)
+    for _ in range(4):
+        rows = Trainer(prepare(config_of(pictures)), folder).rows(resume=folder.config.exists())
+        for _ in range(chance.randint(1, 4)):
+            next(rows, None)
+        rows.close()  # type: ignore[attr-defined]
+    resume(folder)
+    assert same(folder, whole)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "split.json"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[[[", b"{}", None])
+def test_a_damaged_folder_is_one_line(pictures: Path, tmp_path: Path, name: str, content: bytes | None) -> None:
+    folder = cut(pictures, tmp_path / "run")
+    (folder.path / name).unlink()
+    if content is None:
+        os.mkfifo(folder.path / name)
+    else:
+        (folder.path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        resume_with_split(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder.path) in str(caught.value) or "no data" in str(caught.value)
+
+
+def resume_with_split(folder: RunFolder) -> None:
+    list(Trainer(prepare(folder.read_config(), folder.read_split()), folder).rows(resume=True))
