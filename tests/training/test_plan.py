@@ -1,5 +1,6 @@
 """What is known of a run before it starts."""
 
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -119,3 +120,22 @@ def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
 
 def test_every_benchmark_can_be_configured() -> None:
     assert set(get_args(TrainConfig.model_fields["dataset"].annotation)) == {"own", *BENCHMARKS}
+
+
+def test_a_plan_says_why_the_last_epoch_is_kept(pictures: Path) -> None:
+    assert plan_of(pictures).selection == "last"
+    assert plan_of(pictures).how_chosen == "the last: 8 validation queries could not tell (100 are needed)"
+    assert plan_of(pictures, select="last").how_chosen == "the last"
+    few = plan_of(pictures, limit_classes=8)
+    assert few.how_chosen.startswith("the last: ")
+    assert few.how_chosen.endswith(" training classes are too few to set some aside (10 are needed)")
+
+
+def test_a_long_run_is_planned_at_once(pictures: Path) -> None:
+    started = time.perf_counter()
+    plan = plan_of(pictures, epochs=100_000, batch_size=16)
+    assert plan.steps >= 100_000
+    assert min(plan.batches) <= max(plan.batches)
+    assert time.perf_counter() - started < 15
+    with pytest.raises(InputError, match="epochs=10000000"):
+        plan_of(pictures, epochs=10_000_000)

@@ -66,3 +66,20 @@ def test_the_default_batch_is_all_classes_up_to_4000_images() -> None:
 def test_impossible_batches(labels: np.ndarray, batch_size: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_sampler(labels, batch_size, 4, 0)
+
+
+@pytest.mark.parametrize("sizes", [[8] * 9, [4, 7, 5] * 3, [8, 16, 4, 25, 9, 4]])
+def test_the_lengths_of_epochs(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from recallk.training import sampler as samplers
+
+    sampler = Sampler(np.repeat(np.arange(len(sizes)), sizes), 3, 4, seed=5)
+    counts = [sampler.batches(epoch) for epoch in range(1, 41)]
+    lengths = samplers.Lengths(sampler, 40)
+    assert [lengths.of(epoch) for epoch in range(1, 41)] == counts
+    assert [lengths.until(epoch) for epoch in (0, 1, 40)] == [0, counts[0], sum(counts)]
+    assert lengths.total == sum(counts)
+    assert lengths.fewest_and_most == (min(counts), max(counts))
+    monkeypatch.setattr(samplers, "ALWAYS_COUNTED", 20)
+    monkeypatch.setattr(samplers, "COUNTED_IMAGES", 0)
+    assert samplers.Lengths(sampler, 40).total == pytest.approx(sum(counts), rel=0.1)
+    assert samplers.Lengths(sampler, 40).until(40) == sum(counts), "what has passed is counted, not expected"

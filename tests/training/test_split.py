@@ -12,6 +12,7 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.data.record import Record
+from recallk.training import plan as plans
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config
 from recallk.training.plan import Plan, prepare, read
@@ -88,7 +89,7 @@ def test_what_is_gone_is_told_and_stops_a_resume(tmp_path: Path) -> None:
     there = read_run(folder)
     assert len(there.test.part.records) == len(plan.test.part.records) - 1
     assert "1 image of 1 class of the run are gone" in str(there.notes[0])
-    with pytest.raises(InputError, match="1 of the run's images are gone.*put them back, or start a new run"):
+    with pytest.raises(InputError, match=r"1 of the run's images are gone.*put them back, or start a new run"):
         prepare(folder.read_config(), folder.read_split())
     for record in plan.test.part.records[1:]:
         assert isinstance(record.image, Path)
@@ -115,11 +116,13 @@ def test_a_table_and_another_place(tmp_path: Path) -> None:
     assert not again.notes
 
 
-def test_glyphs_are_counted(tmp_path: Path) -> None:
-    config = make_config(TINY, {"data": "glyphs", "limit_classes": 12, "backbone": "test_byobnet"})
+def test_pixels_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [Record(np.full((8, 8), 9 * n + c, np.uint8), str(c)) for c in range(8) for n in range(4)]
+    monkeypatch.setattr(plans, "read_data", lambda data: (drawn, []))
+    config = config_of("glyphs")
     plan = prepare(config)
     split = plan.split
-    assert all(isinstance(count, int) for labels in split.splits.values() for count in labels.values())
+    assert all(labels == dict.fromkeys(labels, 4) for labels in split.splits.values())
     again = read(config, split)
     assert [r.label for r in again.train.records] == [r.label for r in plan.data.train.records]
     assert all(
@@ -157,10 +160,13 @@ def test_the_lists_of_a_benchmark(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "{}", '{"version": 1}', '{"version": 2, "splits": {}}', '{"version": 1, "splits": {"train": {}}}',
-        '{"version": 1, "splits": {"train": [], "test": {}}}', '{"version": 1, "splits": {"train": {"a": 3.5}, "test": {}}}',
-        '{"version": 1, "splits": {"train": {"a": [1]}, "test": {}}}', '{"version": 1, "splits": {"train": {"a": -1}, "t": {}}}',
-        "[" * 100_000, '{"version": "x", "splits": {}}', "\x00", '{"version": 1, "splits": {"train": {"a": true}, "t": {}}}',
+        "", "[]", "{}", "\x00", "[" * 100_000,
+        '{"version": 1}', '{"version": 2, "splits": {}}', '{"version": "x", "splits": {}}',
+        *(f'{{"version": 1, "splits": {splits}}}' for splits in (
+            '{"train": {}}', '{"train": [], "test": {}}', '{"train": {"a": 3.5}, "test": {}}',
+            '{"train": {"a": [1]}, "test": {}}', '{"train": {"a": -1}, "test": {}}',
+            '{"train": {"a": true}, "test": {}}',
+        )),
     ],
 )  # fmt: skip
 def test_a_damaged_split_is_one_line(tmp_path: Path, text: str) -> None:

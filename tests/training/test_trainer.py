@@ -203,3 +203,22 @@ def test_the_learning_rate_is_a_function_of_the_step() -> None:
     assert learning_rate(cosine, 1, 1, 10) == 1
     assert learning_rate(cosine, 1, 6, 10) == pytest.approx(0.5)
     assert 0 < learning_rate(cosine, 1, 10, 10) < 0.03
+    assert learning_rate(cosine, 1, 99, 10) == 0  # a run of very many epochs may have more steps than expected
+
+
+def test_an_evaluation_that_meets_a_divergence_says_what_to_do(pictures: Path, tmp_path: Path) -> None:
+    plan = prepare(make_config(SMALL, {"data": str(pictures), "learning_rate": 0.25}))
+    trainer = Trainer(plan, RunFolder(tmp_path / "run"))
+    rows = trainer.rows()
+    with pytest.raises(InputError, match=r"epoch 1: the embeddings hold NaN or infinity; lower the learning .*0.25"):
+        for row in rows:
+            if row["kind"] == "step":
+                torch.nn.init.constant_(trainer.embedder.head.weight, float("nan"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_gives_no_numbers_is_not_trained(pictures: Path, tmp_path: Path) -> None:
+    trainer = Trainer(prepare(make_config(SMALL, {"data": str(pictures)})), RunFolder(tmp_path / "run"))
+    torch.nn.init.constant_(trainer.embedder.head.weight, float("nan"))
+    with pytest.raises(InputError, match="weights=none: the network gives NaN"):
+        list(trainer.rows())

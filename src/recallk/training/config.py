@@ -11,7 +11,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import load
 from recallk.core.text import shown
 from recallk.models.settings import EmbedderSettings
-from recallk.training.loss_catalogue import CATALOGUE, OURS, Loss, checked, entry_of
+from recallk.training.loss_catalogue import CATALOGUE, MOST_BYTES, OURS, Loss, checked, entry_of, settings_of
 
 # bounds within which float32 and the machine can follow; what lies beyond is a slip of the finger
 Positive = Annotated[float, Field(ge=1e-12, le=1e6, allow_inf_nan=False)]
@@ -132,6 +132,11 @@ class TrainConfig(EmbedderSettings):
         if self.mixup and self.loss != OURS:
             raise ValueError(
                 f"mixup=true goes with loss={OURS} alone, not with {entry_of(self.loss).name}: leave out one"
+            )
+        remembered = self.embedding_size * settings_of(self.loss).get("memory_size", 0)
+        if 4 * remembered > MOST_BYTES:
+            raise ValueError(
+                f"loss={entry_of(self.loss).name}: its memory takes {remembered / 2.5e8:,.0f} GB: lower memory_size"
             )
         temperatures = self.recall_temperature
         if isinstance(temperatures, tuple) and len(temperatures) != len(self.ks):
