@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recallk import InputError, load
+from recallk import InputError, large_batch_backward, load
 from recallk.training import trainer as trainers
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import make_config
@@ -35,7 +35,7 @@ def losses(pictures: Path, run: Path, **changes: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("precision", MIXED)
-@pytest.mark.parametrize("changes", [{"mixup": True}, {"loss": "arcface"}, {"loss": "triplet"}], ids=str)
+@pytest.mark.parametrize("changes", [{"mixup": True}, {"loss": "arcface"}, {"loss": "contrastive"}], ids=str)
 def test_a_step_is_nearly_that_of_float32(
     pictures: Path, tmp_path: Path, precision: str, changes: dict[str, Any]
 ) -> None:
@@ -54,7 +54,7 @@ def test_the_network_alone_is_in_the_other_precision(
     trainer.embedder.head.register_forward_hook(
         lambda module, _, output: seen.add(("train" if module.training else "measure", output.dtype))
     )
-    backward = trainers.large_batch_backward
+    backward = large_batch_backward
 
     def watched(model: Any, images: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> Tensor:
         def loss(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def test_a_scale_that_never_fits_is_told(pictures: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_gradients_that_are_no_numbers_are_told(pictures: Path, tmp_path: Path, precision: str) -> None:
     trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
-    trainer.embedder.head.weight.register_hook(lambda gradient: gradient * float("nan"))
+    trainer.embedder.register_full_backward_pre_hook(lambda _, gradients: tuple(g * float("nan") for g in gradients))
     with pytest.raises(InputError, match=r"step 1: the gradients hold NaN or infinity; lower the learning rate"):
         list(trainer.rows())
 

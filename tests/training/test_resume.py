@@ -100,7 +100,7 @@ for row in Trainer(prepare(make_config(read_config(Path(sys.argv[1])))), RunFold
 def test_a_killed_process_is_followed_by_another(
     pictures: Path, whole: RunFolder, tmp_path: Path, epoch: int, end: signal.Signals
 ) -> None:
-    words = [sys.executable, "-c", WORK, whole.config, tmp_path / "run", str(epoch)]
+    words = [sys.executable, "-c", WORK, str(whole.config), str(tmp_path / "run"), str(epoch)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     while process.stdout.readline().strip() != str(epoch):
@@ -136,7 +136,7 @@ def test_a_resumed_run_needs_no_initial_weights(pictures: Path, tmp_path: Path) 
     config = config_of(pictures)
     weights = tmp_path / "weights.safetensors"
     save_file(build(config, "none").backbone.state_dict(), weights)
-    changes = {"weights": str(weights), "batch_norm": "per-chunk"}
+    changes: dict[str, Any] = {"weights": str(weights), "batch_norm": "per-chunk"}
     folder = cut(pictures, tmp_path / "run", **changes)
     again = cut(pictures, tmp_path / "again", **changes)
     resume(again)

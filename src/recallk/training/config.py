@@ -135,9 +135,8 @@ class TrainConfig(EmbedderSettings):
             )
         remembered = self.embedding_size * settings_of(self.loss).get("memory_size", 0)
         if 4 * remembered > MOST_BYTES:
-            raise ValueError(
-                f"loss={entry_of(self.loss).name}: its memory takes {remembered / 2.5e8:,.0f} GB: lower memory_size"
-            )
+            name, gigabytes = entry_of(self.loss).name, f"{remembered / 2.5e8:,.0f} GB"
+            raise ValueError(f"loss={name}: its memory takes {gigabytes}: lower memory_size")
         temperatures = self.recall_temperature
         if isinstance(temperatures, tuple) and len(temperatures) != len(self.ks):
             raise ValueError(f"recall_temperature has {len(temperatures)} values for {len(self.ks)} ks")
