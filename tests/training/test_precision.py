@@ -126,9 +126,16 @@ def test_a_scale_that_never_fits_is_told(pictures: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_gradients_that_are_no_numbers_are_told(pictures: Path, tmp_path: Path, precision: str) -> None:
+def test_gradients_that_are_no_numbers_are_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    def spoilt(model: torch.nn.Module, *given: Any, **settings: Any) -> Tensor:
+        loss = large_batch_backward(model, *given, **settings)
+        next(model.parameters()).grad = torch.full_like(next(model.parameters()), torch.nan)
+        return loss
+
+    monkeypatch.setattr(trainers, "large_batch_backward", spoilt)
     trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
-    trainer.embedder.register_full_backward_pre_hook(lambda _, gradients: tuple(g * float("nan") for g in gradients))
     with pytest.raises(InputError, match=r"step 1: the gradients hold NaN or infinity; lower the learning rate"):
         list(trainer.rows())
 
