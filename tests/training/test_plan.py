@@ -104,7 +104,7 @@ def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
 
 @pytest.mark.usefixtures("few_suffice")
 def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
-    with pytest.raises(InputError, match="choose 8 to 52"):
+    with pytest.raises(InputError, match="choose 8 to 44"):
         plan_of(pictures, batch_size=400, select="test")
     assert plan_of(pictures, batch_size=400, limit_classes=6, select="test").images_per_step < 6 * 4 + 1
     plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50")

@@ -57,3 +57,27 @@ def test_classes_set_aside_before_are_set_aside_again() -> None:
     assert nothing.validation is None
     assert nothing.why_not == "no classes were set aside when the run began"
     assert set_aside(train_of(90, 4), 0.1, 0, recorded=[]).why_not.startswith("36 validation queries")
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        ({"recall@1": 0.368, "map@r": 0.7}, "recall@1 fell from 37.9 to 36.8;"),
+        ({"recall@1": 0.4, "map@r": 0.1}, "map@r fell from 20.0 to 10.0;"),
+        ({"recall@1": 0.3, "map@r": 0.1}, "recall@1 fell from 37.9 to 30.0 and map@r fell from 20.0 to 10.0;"),
+        ({"recall@1": 0.379, "map@r": 0.2}, None),
+        ({"recall@1": 0.6, "map@r": 0.5, "recall@2": 0.0}, None),
+    ],
+)
+def test_a_result_below_the_start_is_told(after: dict[str, float], told: str | None) -> None:
+    from recallk.training.selection import below_start
+
+    said = below_start({"recall@1": 0.379, "recall@2": 0.5, "map@r": 0.2}, after, 1, "last")
+    assert (told in said[0] and "try a lower --learning-rate" in said[0]) if told else said == []
+    assert not said or "--select last" not in said[0]
+
+
+def test_a_start_that_is_lost_is_below_nothing() -> None:
+    from recallk.training.selection import below_start
+
+    assert below_start({}, {"recall@1": 0.1, "map@r": 0.1}, 1, "last") == []

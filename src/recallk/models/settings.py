@@ -4,10 +4,11 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from recallk.core.files import load
+from recallk.core.errors import InputError
+from recallk.core.text import shown
+from recallk.core.yaml_files import read_table
 from recallk.data.record import Interpolation
 from recallk.models.preprocessing import preprocessing_of
 
@@ -17,7 +18,6 @@ Deviation = Annotated[float, Field(gt=0, le=1)]
 
 LARGEST_EMBEDDING = 65_536
 LARGEST_IMAGE = 4_096
-_LONGEST_CONFIG = 1_000_000  # bytes; one is of 2,000
 
 IMAGENET: dict[str, Any] = {
     "mean": (0.485, 0.456, 0.406),
@@ -82,32 +82,13 @@ def with_earlier_meaning(written: dict[str, Any]) -> dict[str, Any]:
 
 def read_settings(path: Path) -> EmbedderSettings:
     """Return what a run's `config.yaml` says of its embedder. Raises InputError, one line, where it does not."""
-    return load(path, _parse, "the configuration of a run", "it is damaged: copy the run's folder again")
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases, which a few lines can make grow without end, and which no configuration needs."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*)")
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-
-def _parse(path: Path) -> EmbedderSettings:
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise ValueError(f"{path.stat().st_size:,} bytes long")
-    written = yaml.load(path.read_text(encoding="utf-8"), _Plain)
-    if not isinstance(written, dict):
-        raise ValueError("no table of keys and values")
-    values = with_earlier_meaning(written)
-    missing = [key for key in EmbedderSettings.model_fields if key not in values]
-    if missing:
-        raise ValueError(f"no {missing[0]}")
+    what, remedy = "the configuration of a run", "it is damaged: copy the run's folder again"
+    values = with_earlier_meaning(read_table(path, what, remedy))
     try:
         return EmbedderSettings(**{key: values[key] for key in EmbedderSettings.model_fields})
+    except KeyError as error:
+        why = f"no {error.args[0]}"
     except ValidationError as error:
         first = error.errors()[0]
-        where = f"{first['loc'][0]}={reprlib.repr(first['input'])}: " if first["loc"] else ""
-        raise ValueError(where + first["msg"]) from None
+        why = (f"{first['loc'][0]}={reprlib.repr(first['input'])}: " if first["loc"] else "") + first["msg"]
+    raise InputError(f"{path}: not {what} ({shown(why)}); {remedy}")

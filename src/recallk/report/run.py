@@ -15,8 +15,9 @@ from recallk.report.pictures import Retrieval
 from recallk.training.checkpoint import Row, RunFolder
 from recallk.training.config import to_yaml
 from recallk.training.loss_catalogue import describe
-from recallk.training.outcomes import below_start, result_of, rows_of, seconds_of
+from recallk.training.outcomes import result_of, rows_of, seconds_of
 from recallk.training.recipes import beside_published, origin
+from recallk.training.selection import below_start
 from recallk.training.trainer import Trainer
 
 SHOWN_QUERIES = 8
@@ -67,7 +68,7 @@ def report_run(trainer: Trainer) -> None:
         worst=worst,
         best=best,
         config=to_yaml(config),
-        warnings=below_start(before, after, config.evaluate_ks),
+        warnings=below_start(before, after, config.evaluate_ks[0], plan.selection),
     )
     write_report(data, trainer.folder.report)
 

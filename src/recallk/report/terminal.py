@@ -16,8 +16,9 @@ from recallk.report.comparison import table_of
 from recallk.report.run import percent, start_and_result
 from recallk.training.loss_catalogue import describe
 from recallk.training.memory import step_memory
-from recallk.training.outcomes import Outcome, below_start
+from recallk.training.outcomes import Outcome
 from recallk.training.recipes import beside_published, origin
+from recallk.training.selection import below_start
 from recallk.training.trainer import Trainer
 from recallk.training.verdict import verdict
 
@@ -47,7 +48,7 @@ def show_plan(console: Console, trainer: Trainer) -> None:
             soft_wrap=True,
         )
     elif config.select == "validation":
-        console.print("select    the last epoch: too few training classes to set some aside")
+        console.print(f"select    the last epoch: {plan.why_last}", soft_wrap=True)
     for note in plan.data.notes[:NOTES_SHOWN]:
         console.print(f"note      {shown(note)}", soft_wrap=True)
     if len(plan.data.notes) > NOTES_SHOWN:
@@ -57,7 +58,7 @@ def show_plan(console: Console, trainer: Trainer) -> None:
         console.print(f"opened    {plan.opened:,} of {files:,} image files, at random; all of them are there")
     if plan.data.split_by_us:
         console.print(
-            f"split     by class: {config.test_fraction:.0%} for testing, seed {config.split_seed}"
+            f"split     by the classes' names: about {config.test_fraction:.0%} for testing, seed {config.split_seed}"
             " (--test-fraction, --split-seed)"
         )
     if plan.left_out.classes:
@@ -66,8 +67,8 @@ def show_plan(console: Console, trainer: Trainer) -> None:
             f"with fewer than {config.items_per_class} images",
             soft_wrap=True,
         )
-    if config.batch_size not in (None, plan.images_per_step):
-        console.print(f"note      batches of {config.batch_size:,} images were asked for: there are no more classes")
+    if plan.cut is not None:
+        console.print(f"note      {plan.cut}", soft_wrap=True)
     steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
     classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
     console.print(
@@ -114,7 +115,7 @@ def show_result(console: Console, trainer: Trainer) -> None:
             row.append(f"{published[name]:.1f}" if name in published else "")
         table.add_row(shown(spoken(name, trainer.plan.test.searches)), *row)
     console.print(table)
-    for warning in below_start(before, after, config.evaluate_ks):
+    for warning in below_start(before, after, config.evaluate_ks[0], trainer.plan.selection):
         console.print(f"warning   {warning}", style="bold", soft_wrap=True)
     if recipe and published:
         console.print(shown(beside_published(recipe, trainer.plan.differences)), soft_wrap=True)

@@ -10,13 +10,12 @@ from recallk.core.errors import InputError
 from recallk.core.files import UNFINISHED, make_folder, write_text, writing
 from recallk.core.lock import locked
 from recallk.core.text import shown
+from recallk.models.settings import with_earlier_meaning
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.training.history import Row as Row
 from recallk.training.history import append_row, read_rows, write_rows
 from recallk.training.split import Split, load_split, save_split
 
-EARLIER = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bilinear"}
-"""What keys meant before there were such keys: laid under the configuration of a run of an earlier version."""
 _LOCK, _CHECKPOINTS = ".lock", "checkpoint"
 _FILES = r"config\.yaml|split\.json|metrics\.jsonl|model\.safetensors|report\.html|failure\.txt|cost\.json"
 _STATES = r"latest\.ckpt|best-\d+\.safetensors"
@@ -134,10 +133,9 @@ class RunFolder:
         """Return the run's configuration. Raises InputError where there is none."""
         if not os.path.lexists(self.config):
             raise InputError(f"{self.path}: no config.yaml in this folder; is it the folder of a run?")
-        values = read_config(self.config)
-        earlier = {key: value for key, value in EARLIER.items() if key in TrainConfig.model_fields}
+        values = with_earlier_meaning(read_config(self.config))
         try:
-            return make_config(earlier, values)
+            return make_config(values)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
 

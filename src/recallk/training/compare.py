@@ -19,8 +19,8 @@ from recallk.core.text import shown
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.training.contenders import SET_BY_COMPARISONS, Contender
-from recallk.training.jobs import Job, end_all, remove, start, wait_for_one
-from recallk.training.outcomes import REMEDY, best_validation, fail, result_of, run_config, seconds_of
+from recallk.training.jobs import Job, end_all, start, wait_for_one
+from recallk.training.outcomes import REMEDY, best_validation, fail, forget_failure, result_of, run_config, seconds_of
 from recallk.training.plan import Data, Plan, lay_out, read
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
@@ -91,7 +91,8 @@ class Comparison:
         self._planned = lay_out(common, data)
         if self._planned.validation is None and len(self.factors) > 1:
             raise InputError(
-                "too few training classes to choose a rate on validation classes: give a single one (--rates 1)"
+                f"no rate can be chosen on validation classes, {self._planned.why_last}: raise --validation-fraction, "
+                "or give a single rate (--rates 1)"
             )
         with locked(self.folder):
             self._claim(common)
@@ -129,7 +130,8 @@ class Comparison:
                 self.refused.append(f"{shown(contender.name)}: {error}")
                 fail(folder, str(error))
             else:
-                remove(folder)
+                forget_failure(folder)
+                folder.remove_if_empty()
         return able
 
     def _claim(self, common: TrainConfig) -> None:
@@ -163,7 +165,10 @@ class Comparison:
         return max(1, round(60 * self.minutes / seconds))
 
     def _folder(self, contender: Contender, name: str) -> RunFolder:
-        return RunFolder(self.folder / contender.folder / name)
+        path = self.folder / contender.folder / name
+        if path.is_symlink():  # nothing is written or removed through it
+            raise InputError(f"{path}: a link in the place of a run's folder; remove it, or choose another --run")
+        return RunFolder(path)
 
     def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
         return self.common | contender.changes | {"select": "validation"} | further

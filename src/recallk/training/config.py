@@ -8,13 +8,13 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from recallk.core.errors import InputError
-from recallk.core.files import load
 from recallk.core.text import shown
+from recallk.core.yaml_files import read_table
 from recallk.models.settings import EmbedderSettings
 from recallk.training.loss_catalogue import CATALOGUE, MOST_BYTES, OURS, Loss, checked, entry_of, settings_of
 
 # bounds within which float32 and the machine can follow; what lies beyond is a slip of the finger
-Positive = Annotated[float, Field(ge=1e-12, le=1e6, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e30, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 K = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -161,7 +161,6 @@ class TrainConfig(EmbedderSettings):
         return all(getattr(self, key) == getattr(other, key) for key in OF_THE_DATA)
 
 
-LARGEST_FILE, DEEPEST = 1_000_000, 20
 OF_THE_DATA = ("data", "dataset", "limit_classes", "test_fraction", "split_seed")
 
 
@@ -192,50 +191,12 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the keys of a YAML file as they stand.
-
-    Raises InputError, one line, where it is no table of keys and values, a key is there twice, or it refers to parts of
-    itself (a few lines of that can stand for more than any memory).
-    """
-    values = load(path, _parse, "YAML", "mend it, or write it anew")
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a table of keys and values")
+    """Return the keys of a YAML file as they stand. Raises InputError, one line, where it is no table of settings."""
+    values = read_table(path, "YAML with a table of settings", "mend it, or write it anew")
+    for key in values:
+        if not isinstance(key, str):
+            raise InputError(f"{path}: the key {_in_short(key)} is no text; the keys are those of recallk train --help")
     return values
-
-
-def _parse(path: Path) -> Any:
-    if path.stat().st_size > LARGEST_FILE:
-        raise InputError(f"{path}: not a configuration: larger than a megabyte")
-    return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML of plain tables: each key once, and text; no anchors, no towers of brackets."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise self._error("a reference (*name) is not allowed here: write it out", self.peek_event())  # type: ignore[no-untyped-call]
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise self._error(f"more than {DEEPEST} tables in one another", self.peek_event())  # type: ignore[no-untyped-call]
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set[str]()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise self._error("a key is no text", key)
-            if key.value in seen:
-                raise self._error(f"the key {key.value!r} is there twice", key)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def _error(self, problem: str, where: Any) -> yaml.YAMLError:
-        return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
 
 
 def _in_short(value: object) -> str:

@@ -12,7 +12,8 @@ import yaml
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
-from recallk.training.config import TrainConfig, read_config
+from recallk.core.yaml_files import read_table
+from recallk.training.config import TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "ablations"
 MIXUP = "+mixup"
@@ -100,7 +101,7 @@ def ablation_as_contenders(name: str) -> list[Contender]:
         if name not in ablations():
             raise InputError(f"no ablation {name!r}: give a YAML file, or one of {', '.join(ablations())}")
         path = FOLDER / f"{name}.yaml"
-    table = read_config(path)
+    table = read_table(path, "YAML with a table of contenders", "mend it, or write it anew")
     if not table or not all(_is_settings(changes) for changes in table.values()):
         raise InputError(
             f"{path}: a table of contenders is needed, each with its settings, such as 'large: {{batch_size: 4000}}'"

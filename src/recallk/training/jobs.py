@@ -4,12 +4,10 @@ import json
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -18,12 +16,12 @@ from typing import Any
 import torch
 
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.files import write_text, writing
+from recallk.core.files import write_text
 from recallk.core.text import one_line
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import make_config
 from recallk.training.contenders import Contender
-from recallk.training.outcomes import cost_of, fail, failure_file, failure_of, forget_failure
+from recallk.training.outcomes import cost_of, fail, failure_of, forget_failure
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, workers_of  # here, and not in each process again
 
@@ -95,11 +93,9 @@ def _work(job: Job, at_once: int) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
         config = make_config(job.values)
         config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
-        begun = job.folder.checkpoint.is_file()
         forget_failure(job.folder)
-        if not begun:  # killed before its first checkpoint
-            remove(job.folder)
-        trainer = Trainer(prepare(config), job.folder)
+        begun = job.folder.config.is_file()
+        trainer = Trainer(prepare(config, job.folder.read_split() if begun else None), job.folder)
         for _ in trainer.rows(resume=begun):
             pass
         write_text(cost_of(job.folder), json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
@@ -116,22 +112,6 @@ def _leave_word(job: Job, message: str) -> None:
         fail(job.folder, message)
     except InputError:  # a full disk: the parent tries once more, and says so
         sys.exit(1)
-
-
-def remove(run: RunFolder) -> None:
-    """Remove what a run of a comparison left, and nothing else: no other file, and nothing that a link leads to."""
-    if run.path.is_symlink():
-        raise InputError(f"{run.path}: a link in the place of a run's folder; remove it, or choose another --run")
-    with writing(run.path):
-        for file in (run.config, run.metrics, run.model, run.report, cost_of(run), failure_file(run)):
-            file.unlink(missing_ok=True)
-        saved = run.checkpoint.parent
-        if saved.is_symlink():
-            saved.unlink()
-        elif saved.is_dir():
-            shutil.rmtree(saved)
-    with suppress(OSError):  # not there, or there is something of somebody else's in it
-        run.path.rmdir()
 
 
 def _peak_bytes(device: torch.device) -> int:

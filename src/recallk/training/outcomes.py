@@ -264,12 +264,11 @@ def cost_of(folder: RunFolder) -> Path:
 
 
 def best_validation(folder: RunFolder) -> float | None:
-    """Return the highest recall, at the first k, on the classes set aside; None where the run has not finished."""
+    """Return the highest MAP@R, by which epochs are chosen too, on classes set aside; None for an unfinished run."""
     if result_of(folder) is None or failure_of(folder) is not None:
         return None
-    k = run_config(folder).evaluate_ks[0]
-    reached = [_number(row, f"recall@{k}") for row in rows_of(folder, "validation")]
-    return max((recall for recall in reached if math.isfinite(recall)), default=None)
+    reached = [_number(row, "map@r") for row in rows_of(folder, "validation")]
+    return max((value for value in reached if math.isfinite(value)), default=None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -280,14 +279,3 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
     spread = statistics.stdev(values) / math.sqrt(len(values))
     return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * spread
-
-
-def below_start(before: Row, after: Row, ks: Sequence[int]) -> list[str]:
-    """Say where the test metrics after training are below those before, and what to try; nothing where none is."""
-    fell = [
-        f"{name} fell from {100 * before[name]:.1f} to {100 * after[name]:.1f}"
-        for name in (f"recall@{ks[0]}", "map@r")
-        if _number(after, name) < _number(before, name)
-    ]
-    remedy = "try a lower --learning-rate, more classes, --select last, or fewer --epochs"
-    return [f"worse than before training on the test classes: {' and '.join(fell)}; {remedy}"] if fell else []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recallk.data.source import Part, part
+from recallk.training.history import Row
 
 FEWEST_CLASSES = 10
 """Training classes of two images or more: of fewer, those set aside would be missed in training."""
@@ -49,3 +50,17 @@ def set_aside(train: Part, fraction: float, seed: int, recorded: Collection[str]
         return part([train.records[i] for i in np.flatnonzero(aside == validation).tolist()], None)
 
     return Aside(side(False), side(True))
+
+
+def below_start(before: Row, after: Row, first_k: int, selection: str) -> list[str]:
+    """Say where the test metrics after training are below those before, and what to try; nothing where none is."""
+    fell = [
+        f"{name} fell from {100 * before[name]:.1f} to {100 * after[name]:.1f}"
+        for name in (f"recall@{first_k}", "map@r")
+        if name in before and name in after and after[name] < before[name]
+    ]
+    if not fell:
+        return []
+    other = "" if selection == "last" else ", --select last"
+    remedy = f"try a lower --learning-rate, more steps (a smaller --batch-size, more --epochs){other}, or more classes"
+    return [f"worse than before training on the test classes: {' and '.join(fell)}; {remedy}"]

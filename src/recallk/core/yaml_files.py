@@ -1,0 +1,57 @@
+"""YAML that is read as it is meant: plain tables, without references that stand for more than any memory."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recallk.core.files import load
+
+_LARGEST, _DEEPEST = 1_000_000, 20  # bytes; tables within tables
+
+
+def read_table(path: Path, what: str, remedy: str) -> dict[Any, Any]:
+    """Return the table in a YAML file; its keys are single values, most of them texts.
+
+    Raises InputError, "PATH: not WHAT (why); REMEDY", where it holds anything but a table, a key is there twice, it
+    refers to parts of itself, or is larger than a megabyte.
+    """
+    return load(path, _parse, what, remedy)
+
+
+def _parse(path: Path) -> dict[Any, Any]:
+    if path.stat().st_size > _LARGEST:
+        raise ValueError("larger than a megabyte")
+    table = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    if not isinstance(table, dict):
+        raise ValueError("not a table of keys and values")
+    return table
+
+
+class _Loader(yaml.SafeLoader):
+    """Tables with each key once; no anchors, no towers of brackets."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise self._error("a reference (*name) is not allowed here: write it out", self.peek_event())  # type: ignore[no-untyped-call]
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self._error(f"more than {_DEEPEST} tables in one another", self.peek_event())  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._error("a key is no single value", key)
+            if key.value in seen:
+                raise self._error(f"the key {key.value!r} is there twice", key)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def _error(self, problem: str, where: Any) -> yaml.YAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
