@@ -344,7 +344,10 @@ EFFECT: dict[str, Effect] = {
     "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
     "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
     "accelerator": Effect(("cpu", ABSENT), starts, both(True, False)),
-    "precision": Effect(("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16})),
+    # of a single place, PyTorch's convolution in bfloat16 gives NaN now and then: a gradient from memory never written
+    "precision": Effect(
+        ("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16}), {"image_size": 32, "resize": 32}
+    ),
 }
 
 
