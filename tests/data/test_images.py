@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode, functional
 
 from recallk import InputError
 from recallk.data.images import check_image, mixed_seed, read_image, test_view, train_view
+from recallk.data.record import Interpolation
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
@@ -94,3 +97,47 @@ def test_a_train_view_is_a_function_of_seed_epoch_and_item() -> None:
 
 def test_seeds_depend_on_the_order() -> None:
     assert len({mixed_seed(*numbers) for numbers in [(1, 2), (2, 1), (1,), (1, 2, 0), (3,)]}) == 5
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_thin_images_give_the_centre_of_the_resized_whole(interpolation: Interpolation) -> None:
+    for width, height in ((400, 7), (7, 400), (1000, 3), (601, 2), (2, 333), (1, 90), (90, 1)):
+        image = picture(width, height).point(lambda value: 96 + value // 4)  # nothing overshoots
+        for resize, size in ((24, 16), (16, 16), (37, 32)):
+            whole = functional.resize(image, [resize], InterpolationMode(interpolation))
+            expected = np.asarray(functional.center_crop(whole, [size, size]), dtype=int)
+            view = test_view(image, resize, size, interpolation).permute(1, 2, 0).numpy()
+            assert np.abs(view - expected).max() <= 1, (width, height, resize)
+
+
+def test_ordinary_images_are_resized_as_torchvision_does() -> None:
+    for width, height in ((1, 1), (7, 5), (500, 375), (375, 500), (64, 64), (320, 10), (257, 223), (31, 992)):
+        image = picture(width, height)
+        for resize, size in ((256, 224), (37, 32), (16, 16)):
+            whole = functional.resize(image, [resize], InterpolationMode.BILINEAR)
+            expected = np.asarray(functional.center_crop(whole, [size, size]))
+            assert np.array_equal(test_view(image, resize, size, "bilinear").permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4), np.uint16),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4), np.uint8),
+        np.zeros((4, 0, 3), np.uint8),
+        "a.jpg",
+    ],
+)
+def test_pixels_of_another_type_or_shape_are_one_line(pixels: Any) -> None:
+    with pytest.raises(InputError, match=r"pixels are|an image is a str") as caught:
+        read_image(pixels)
+    assert "\n" not in str(caught.value)
+
+
+def test_pixels_grey_and_in_colour() -> None:
+    assert read_image(np.full((2, 3), 7, np.uint8)).getpixel((2, 1)) == (7, 7, 7)
+    assert read_image(np.full((2, 3, 3), (1, 2, 3), np.uint8)).getpixel((2, 1)) == (1, 2, 3)

@@ -24,7 +24,7 @@ def rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info and not halve:
         return image
     white = _white(image)
-    if max(image.size) <= _TILE:
+    if max(image.size) <= _TILE and not halve:
         return _rgb(image, white)
     scale = 2 if halve else 1
     whole = Image.new("RGB", (-(-image.width // scale), -(-image.height // scale)))
@@ -62,7 +62,7 @@ def _brightest(image: Image.Image) -> float:
 
 def _rgb(image: Image.Image, white: float) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more a channel: to the range of 8
-        pixels = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=white)
+        pixels = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=white, neginf=0)
         return Image.fromarray((pixels / white * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "La":  # brightness times opacity
         image = image.convert("LA")

@@ -145,7 +145,8 @@ def _walk(found: Found) -> Iterator[_Candidate]:
 def _candidate(
     entry: os.DirEntry[str], parts: tuple[str, ...], device: int, skipped: Counter[str]
 ) -> _Candidate | None:
-    suffix = Path(entry.name).suffix.lower()
+    _, dot, ending = entry.name.rpartition(".")
+    suffix = f"{dot}{ending.lower()}" if dot else ""
     link = entry.is_symlink()
     if suffix not in SUFFIXES:
         skipped[suffix or "without a suffix"] += 1

@@ -10,7 +10,6 @@ from PIL import Image, UnidentifiedImageError
 
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.files import require_file, why
-from recallk.core.text import one_line
 
 _SAFE = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI")
 """Formats that begin with a mark of their own and are decoded inside the process, from one file.
@@ -56,8 +55,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(
             f"{path}: not an image, or of a format that is not read ({', '.join(FORMATS)} are); remove or replace it"
         ) from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too large ({one_line(error)}); scale it down, or remove it") from None
+    except Image.DecompressionBombError:
+        most = f"{MOST_PIXELS / 1e6:.0f} megapixels"
+        raise InputError(f"{path}: more than the {most} that are read; scale it down, or remove it") from None
     except MemoryError:
         raise InputError(f"{path}: needs more memory than there is; scale it down, or lower --workers") from None
     except PermissionError as error:

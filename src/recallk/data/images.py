@@ -89,7 +89,8 @@ def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpo
 def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Image.Image:
     """Return the shorter side resized to `resize`, and of the longer one no more than the middle `size` pixels.
 
-    To within a grey level what cropping the resized whole gives, whose longer side may be millions of pixels.
+    What cropping the resized whole gives, whose longer side may be millions of pixels: to within a grey level, except
+    where bicubic values overshoot the range, as the two directions may then be scaled in the other order.
     """
     short, long = min(image.size), max(image.size)
     resized = int(resize * long / short)

@@ -41,7 +41,7 @@ def table(path: Path) -> list[Record]:
     else:
         columns = load(path, _csv, "a readable CSV table", "save it again as UTF-8, with commas between the columns")
     splits = columns.get("split", [None] * len(columns["path"]))
-    records, rows, identities = list[Record](), dict[str, int](), Identities()
+    folder, records, rows, identities = path.parent, list[Record](), dict[str, int](), Identities()
     # a person counts rows from 1, after the header
     for row, (image, label, split) in enumerate(zip(columns["path"], columns["label"], splits, strict=True), 1):
         if not image or label in (None, ""):
@@ -51,8 +51,9 @@ def table(path: Path) -> list[Record]:
         if "split" in columns and split not in ("train", "test"):
             wanted = "write train or test, or leave the column out"
             raise InputError(f"{path}, row {row}: split is {_cell(repr(split))}; {wanted}")
-        file = path.parent / image
-        _identify(file, f"{path}, row {row}: {_cell(image)}", row, identities)
+        file = folder / image
+        if (wrong := _identify(file, image, row, identities)) is not None:
+            raise InputError(f"{path}, row {row}: {_cell(image)} {wrong}")
         records.append(Record(file, label, split))
     if not records:
         raise InputError(f"{path}: the table has no rows")
@@ -62,20 +63,19 @@ def table(path: Path) -> list[Record]:
     return records
 
 
-def _identify(file: Path, where: str, row: int, identities: Identities) -> None:
-    """Note which file it is; a missing one is not told here, but before the training, with the images."""
+def _identify(file: Path, written: str, row: int, identities: Identities) -> str | None:
+    """Note which file it is, or say what else it is; a missing one is told before the training, with the images."""
     try:
         status = file.stat()
     except (FileNotFoundError, NotADirectoryError):
-        if _ADDRESS.match(where.partition(": ")[2]):
-            raise InputError(f"{where} is an address; download the images, and give their paths") from None
-        return
+        return "is an address; download the images, and give their paths" if _ADDRESS.match(written) else None
     except (OSError, ValueError) as error:
-        raise InputError(f"{where} cannot be read ({why(error)})") from None
+        return f"cannot be read ({why(error)})"
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-        raise InputError(f"{where} is {kind}; give the path of an image file")
+        return f"is {kind}; give the path of an image file"
     identities.add(row, status.st_dev, status.st_ino)
+    return None
 
 
 def _csv(path: Path) -> dict[str, list[str | None]]:
