@@ -17,6 +17,7 @@ from recallk.data.catalogue import BENCHMARKS
 from recallk.data.check import check
 from recallk.data.record import Record
 from recallk.data.source import read_benchmark
+from tests.data import limits
 from tests.data.miniatures import CLASSES, IMAGES, VARIANTS, annotations, jpeg, make, write
 
 
@@ -409,6 +410,50 @@ def test_images_that_are_not_unpacked_are_one_line(tmp_path: Path, name: str) ->
         path.unlink()
     problem = reported(name, root, "missing image")
     assert re.search(r"no such image, nor any other of the \d+; unpack", problem.message)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_no_file(tmp_path: Path, name: str, kind: str) -> None:
+    root = make(name, tmp_path)
+    path = root / LISTS[name]
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with limits.seconds(20):
+        problem = reported(name, root, "missing file")
+    assert problem.where == str(path)
+    assert ("a pipe or a device, not a file" if kind == "pipe" else "a folder, not a file") in problem.message
+
+
+def test_an_annotation_file_that_is_a_pipe(tmp_path: Path) -> None:
+    root = make("cars", tmp_path)
+    for path in [*root.rglob("*.mat")]:
+        path.unlink()
+        os.mkfifo(path)
+    with limits.seconds(20), pytest.raises(InputError, match="no such file"):
+        read_benchmark("cars", str(root))
+
+
+def test_an_image_that_is_a_pipe_is_missing(tmp_path: Path) -> None:
+    root = make("cub", tmp_path)
+    path = sorted(root.rglob("*.jpg"))[3]
+    path.unlink()
+    os.mkfifo(path)
+    with limits.seconds(20):
+        problem = reported("cub", root, "missing image")
+    assert f"{path}: no such image" in problem.message
+
+
+def test_problems_are_shown_escaped(tmp_path: Path) -> None:
+    root = make("inaturalist", tmp_path)
+    path = root / LISTS["inaturalist"]
+    write(path, [*path.read_text().splitlines(), "train_val2018/Aves/21/\x1b[2J\u202ex.jpg"])
+    problem = reported("inaturalist", root, "missing image")
+    assert "\\x1b[2J\\u202ex.jpg: no such image" in problem.message
+    assert problem.message.isprintable()
 
 
 def test_a_wrong_count_is_an_error(tmp_path: Path) -> None:

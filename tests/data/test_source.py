@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pyarrow import parquet
 from recallk import InputError
 from recallk.data.record import Record
 from recallk.data.source import check_images, check_test_positives, limit_classes, part, read_data, split_classes
+from tests.data.limits import seconds
 
 PIXELS = np.zeros((2, 2), np.uint8)
 
@@ -93,16 +95,53 @@ def records(**images_of: int) -> list[Record]:
     return [Record(PIXELS, label) for label, count in images_of.items() for _ in range(count)]
 
 
+def sides(given: list[Record], fraction: float, seed: int) -> dict[str, str | None]:
+    return {record.label: record.split for record in split_classes(given, fraction, seed)}
+
+
 def test_classes_are_split_disjoint_seeded_and_as_asked() -> None:
-    given = records(**{f"c{i}": 3 for i in range(10)})
+    given = records(**{f"c{i}": 3 for i in range(400)})
     split = split_classes(given, 0.3, seed=1)
     train, test = part(split, "train"), part(split, "test")
     assert not set(train.classes) & set(test.classes)
-    assert (len(train.classes), len(test.classes)) == (7, 3)
-    assert len(train.labels) + len(test.labels) == 30
+    assert len(train.classes) + len(test.classes) == 400
+    assert abs(len(test.classes) - 120) < 4 * (400 * 0.3 * 0.7) ** 0.5  # four standard deviations
+    assert len(train.labels) + len(test.labels) == 1200
     assert split == split_classes(given, 0.3, seed=1)
     assert split != split_classes(given, 0.3, seed=2)
     assert [train.classes[label] for label in train.labels] == [record.label for record in train.records]
+
+
+@pytest.mark.parametrize("count", [20, 50, 200])
+def test_a_class_stays_on_its_side_when_others_come(count: int) -> None:
+    given = records(**{f"c{i}": 1 for i in range(count)})
+    before = sides(given, 0.5, 0)
+    for more in (1, 2, 30):
+        after = sides([*records(**{f"new{i}": 1 for i in range(more)}), *given], 0.5, 0)
+        assert {name: after[name] for name in before} == before
+
+
+def test_a_larger_test_fraction_only_adds_classes() -> None:
+    given = records(**{f"c{i}": 1 for i in range(100)})
+    tests = [{n for n, side in sides(given, fraction, 3).items() if side == "test"} for fraction in (0.2, 0.5, 0.8)]
+    assert tests[0] < tests[1] < tests[2]
+
+
+def test_the_split_is_the_same_in_every_version() -> None:
+    """Written down once: a run is evaluated on the classes that it was not trained on."""
+    split = sides(records(**dict.fromkeys("abcdefghijkl", 1), é=1), 0.5, 0)
+    assert "".join(name for name, side in split.items() if side == "test") == "bcefgjkl"
+
+
+@pytest.mark.parametrize(("classes", "fewest"), [(2, 1), (3, 1), (4, 2), (5, 2), (9, 2)])
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+def test_few_classes_leave_no_side_empty(classes: int, fewest: int, fraction: float) -> None:
+    for seed in range(20):
+        given = records(**{f"c{i}": 1 for i in range(classes)})
+        found = list(sides(given, fraction, seed).values())
+        assert min(found.count("train"), found.count("test")) >= fewest
+        if fraction != 0.5:
+            assert min(found.count("train"), found.count("test")) == fewest
 
 
 def test_each_side_gets_a_class() -> None:
@@ -123,6 +162,8 @@ def test_a_given_split_is_kept_and_checked() -> None:
 def test_one_class_and_lonely_test_images() -> None:
     with pytest.raises(InputError, match=r"only one class \(a\)"):
         split_classes(records(a=5), 0.5, 0)
+    with pytest.raises(InputError, match="no images"):
+        split_classes([], 0.5, 0)
     with pytest.raises(InputError, match="every test class has one image"):
         check_test_positives(part(records(a=1, b=1), None))
 
@@ -149,3 +190,9 @@ def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
     check_images([Record(tmp_path / "good.jpg", "a")])
     with pytest.raises(InputError, match=r"bad\.jpg"):
         check_images([Record(tmp_path / "good.jpg", "a"), Record(tmp_path / "bad.jpg", "a")])
+
+
+def test_a_pipe_among_the_images_of_a_table_is_found_before_any_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with seconds(10), pytest.raises(InputError, match=r"pipe\.jpg: a pipe or a device"):
+        check_images([Record(tmp_path / "pipe.jpg", "a")])

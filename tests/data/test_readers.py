@@ -1,0 +1,157 @@
+"""Readers' processes that are killed, fail or are interrupted."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recallk import InputError
+from recallk.data.chunks import read_chunks
+from tests.data.limits import HangsError, seconds
+
+PIXEL = torch.zeros(3, 1, 1, dtype=torch.uint8)
+
+
+class Fails:
+    """Reads two items, then waits for the file `go` and does what it was made for."""
+
+    def __init__(self, go: Path, act: Callable[[], object]) -> None:
+        self.go, self.act = go, act
+
+    def __call__(self, item: int) -> torch.Tensor:
+        if item >= 2:
+            while not self.go.exists():
+                time.sleep(0.01)
+            self.act()
+        return PIXEL
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def too_many_files() -> None:
+    raise OSError(24, "Too many open files")
+
+
+def out_of_memory() -> None:
+    raise MemoryError
+
+
+def crash() -> None:
+    raise RuntimeError("several\nlines")
+
+
+CHUNKS = [np.array([0]), np.array([1]), np.array([2])]
+
+
+def read_all(view: Fails, workers: int, idle: float) -> None:
+    """Read all, with something else to do after the second chunk."""
+    for number, _ in enumerate(read_chunks(view, CHUNKS, workers)):
+        if number == 1:
+            view.go.touch()
+            until = time.monotonic() + idle
+            while time.monotonic() < until:
+                time.sleep(0.05)
+
+
+def caught(view: Fails, workers: int = 1, idle: float = 0) -> str:
+    """Return the one line that comes of reading all."""
+    with seconds(30), pytest.raises(InputError) as error:
+        read_all(view, workers, idle)
+    message = str(error.value)
+    assert "\n" not in message
+    left: object = signal.getsignal(signal.SIGCHLD)
+    assert getattr(left, "__module__", "") != "recallk.data.readers", "PyTorch's handler, or none, is left"
+    return message
+
+
+@pytest.mark.parametrize("idle", [0, 10])
+def test_a_killed_reader_is_one_line(tmp_path: Path, idle: float, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where the main process is busy with something else when it happens."""
+    started = time.monotonic()
+    message = caught(Fails(tmp_path / "go", kill), idle=idle)
+    assert message.startswith("a process that reads images failed (DataLoader worker (pid")
+    assert "lower --workers (now 1)" in message
+    assert time.monotonic() - started < 9
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_killed_reader_is_one_line_in_another_thread(tmp_path: Path) -> None:
+    """There, no handler of signals can be set."""
+    told: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for number, _ in enumerate(read_chunks(Fails(tmp_path / "go", kill), CHUNKS, 1)):
+                if number == 1:
+                    (tmp_path / "go").touch()
+        except BaseException as error:
+            told.append(error)
+
+    thread = threading.Thread(target=read)
+    with seconds(40):
+        thread.start()
+        try:
+            thread.join()
+        except (RuntimeError, InputError):  # a handler of an earlier reading in the main thread
+            thread.join()
+    assert [type(error) for error in told] == [InputError]
+    assert "lower --workers" in str(told[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [(too_many_files, "Too many open files"), (out_of_memory, "MemoryError"), (crash, "several lines")],
+)
+def test_whatever_a_reader_raises_is_one_line(
+    tmp_path: Path, act: Callable[[], object], said: str, workers: int
+) -> None:
+    (tmp_path / "go").touch()
+    message = caught(Fails(tmp_path / "go", act), workers)
+    assert message.startswith("images cannot be read (")
+    assert said in message
+
+
+def test_an_interrupt_is_left_to_the_main_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C reaches every process of a terminal."""
+    (tmp_path / "go").touch()
+    with seconds(20):
+        assert len(list(read_chunks(Fails(tmp_path / "go", interrupt), CHUNKS, 1))) == 3
+    assert not capfd.readouterr().err
+
+
+def test_shared_memory_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.data import dataloader
+
+    def lost(_: object) -> None:
+        raise RuntimeError("unable to open shared memory object </torch_1> in read-write mode:\nNo space left (28)")
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_next_data", lost)
+    with pytest.raises(InputError, match=r"unable to open shared memory object .* \(28\)\); .*/dev/shm"):
+        list(read_chunks(Fails(Path(), crash), CHUNKS, 1))
+
+
+def test_processes_that_cannot_be_started_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    with pytest.raises(InputError, match=r"Resource temporarily unavailable.*lower --workers \(now 2\)"):
+        list(read_chunks(Fails(Path(), crash), CHUNKS, 2))
+
+
+def test_hangs_are_told() -> None:
+    with pytest.raises(HangsError), seconds(0.05):
+        time.sleep(5)
