@@ -15,10 +15,10 @@ demo: .venv/ready  ## train on characters, about three minutes, no download
 	@$(BIN)/recallk demo --overwrite
 
 test: .venv/ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-slow: .venv/ready  ## the slow ones: thousands of generated cases, kills
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadgroup -m slow
 
 wheel: .venv/ready  ## build the wheel, install it into an empty environment and use it there
 	rm -rf build  # what an earlier version left there would be packed too
