@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from recallk import InputError
-from recallk.core.lock import locked
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import make_config, to_yaml
 
@@ -75,6 +74,8 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
+    from recallk.core.lock import locked
+
     folder = folder_of(tmp_path / "run")
     with locked(folder.path), pytest.raises(InputError, match="in use"):
         folder.clear("demo")
@@ -83,6 +84,8 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["file", "n" * 300, "nul\0"])
 def test_a_place_that_cannot_be_a_folder_is_one_line(tmp_path: Path, name: str) -> None:
+    from recallk.core.lock import locked
+
     (tmp_path / "file").write_text("keep")
     folder = RunFolder(tmp_path / name)
     assert folder.taken == (name == "file")
