@@ -35,7 +35,8 @@ class Found:
             kinds = self.skipped.most_common()
             named = ", ".join(f"{n:,} {shown(kind)}" for kind, n in kinds[:_NAMED])
             more = f" and {sum(n for _, n in kinds[_NAMED:]):,} others" if len(kinds) > _NAMED else ""
-            told.append(f"passed over {_counted(count, 'file that is no image', 'files that are no images')}: {named}{more}")
+            files = _counted(count, "file that is no image", "files that are no images")
+            told.append(f"passed over {files}: {named}{more}")
         if self.again:
             names = _counted(len(self.again), "image", "images")
             told.append(f"passed over {names} that stand here under another name: the first is {self.again[0][0]}")
