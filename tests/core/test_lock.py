@@ -55,6 +55,8 @@ def test_a_full_disk_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         patch.setattr(os, "write", full)
         with pytest.raises(InputError, match="No space left on device"), locked(tmp_path):
             pass
+        with pytest.raises(InputError, match="No space left on device"), locked(tmp_path / "new"):
+            pass
     assert not list(tmp_path.iterdir())
     with locked(tmp_path):
         pass

@@ -42,12 +42,15 @@ def evaluate(
     config = folder.read_config()
     depths = config.evaluate_ks if asked is None else asked
     with console.status("reading the data"):
-        of_run = read_run(folder) if data is None else None
-        test = all_of(data or "") if of_run is None else of_run.test
+        if data is None:
+            of_run = read_run(folder)
+            test, notes = of_run.test, of_run.notes
+        else:
+            test, notes = all_of(data)
         if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
             raise InputError("--protocol re-identification draws its own gallery: this benchmark comes with one")
         check_images(test.part.records)
-    for note in of_run.notes if of_run is not None else ():
+    for note in notes:
         say(f"note      {note.message}")
     with progress("embedding", total=len(test.part.records)) as advance:
         embeddings = embedder.embed(

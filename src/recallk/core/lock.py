@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recallk.core.errors import InputError
@@ -21,12 +21,18 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is the file `.lock` in it, made with the folder where need be, and gone afterwards. It ends with its
     process, whatever ends that. Raises InputError, saying who holds it, where it is held already.
     """
-    path = folder.absolute() / ".lock"
+    path, there = folder.absolute() / ".lock", folder.exists()
     make_folder(folder)
     if path in _held:
         raise InputError(f"{folder}: in use by this very process; wait until that has ended")
-    with writing(path):
-        descriptor = _open(path)
+    try:
+        with writing(path):
+            descriptor = _open(path)
+    except InputError:
+        if not there:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
     try:
         _held.add(path)
         yield

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recallk.core.errors import InputError
-from recallk.core.text import one_line
+from recallk.core.text import one_line, shown
 from recallk.data.chunks import read_chunks
 from recallk.data.views import TestView
 from recallk.models.backbone import make_backbone, own_size
@@ -147,7 +147,7 @@ def load(run: str | os.PathLike[str]) -> Embedder:
     except OSError:
         there = False
     if not there:
-        raise InputError(f"{folder}: no such run folder")
+        raise InputError(f"{shown(folder)}: no such run folder")
     config, weights = folder / "config.yaml", folder / "model.safetensors"
     for file in (config, weights):
         if not file.exists():

@@ -19,7 +19,7 @@ from recallk.report.page import render
 from recallk.report.pictures import Retrieval
 from recallk.training.checkpoint import Row, RunFolder
 from recallk.training.outcomes import Outcome, rows_of, run_config
-from recallk.training.plan import read
+from recallk.training.plan import read_run
 from recallk.training.verdict import verdict, winner
 
 QUESTIONS = 6
@@ -180,7 +180,7 @@ def _has(row: Row, *names: str) -> bool:
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     """Let the models answer the queries, of different classes, on which they differ most."""
-    test = read(run_config(next(iter(runs.values())))).test
+    test = read_run(next(iter(runs.values()))).test
     answered = {}
     for name, run in runs.items():
         embeddings = load(run.path).embed(test.part.images, chunk_size=run_config(run).chunk_size)

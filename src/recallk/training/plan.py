@@ -200,11 +200,12 @@ def read_run(folder: RunFolder) -> Data:
     return replace(data, notes=[*data.notes, Problem("other counts", str(folder.path), told)])
 
 
-def all_of(data: str) -> TestImages:
-    """Return own images that all search each other. Raises InputError as `read`."""
-    images = part(read_data(data)[0], None)
+def all_of(data: str) -> tuple[TestImages, Sequence[Problem]]:
+    """Return own images that all search each other, and what is worth knowing of them. Raises InputError as `read`."""
+    records, notes = read_data(data)
+    images = part(records, None)
     check_test_positives(images)
-    return TestImages(images, [Search("", np.arange(len(images.labels)))])
+    return TestImages(images, [Search("", np.arange(len(images.labels)))]), notes
 
 
 def prepare(config: TrainConfig, recorded: Split | None = None) -> Plan:

@@ -1,6 +1,7 @@
 """What a checkpoint holds, as a file that is read without running anything that is in it."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def read_weights(module: nn.Module, path: Path) -> None:
 
 def _read(path: Path) -> State:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a format that is then refused, or of none of ours
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # its words tell how to load the file all the same
         raise InputError(f"{path}: not a checkpoint that is whole; {_REMEDY}") from None
     if not isinstance(state, Mapping) or not {"model", "optimizer", "epoch"} <= state.keys():
