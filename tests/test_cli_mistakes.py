@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recallk.training.checkpoint import RunFolder
 from tests.test_cli import FLAGS, recallk
 
 
@@ -244,3 +245,31 @@ def test_the_start_of_a_network_with_weights_is_not_untrained(
     printed = capfd.readouterr().out
     assert "untrained" not in printed
     assert "start " in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_two_hundred_classes_by_default_never_end_below_the_start_in_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    for label in range(200):
+        (tmp_path / f"data/class{label}").mkdir(parents=True)
+        pattern = random.integers(0, 255, (6, 6, 3))
+        for number in range(5):
+            noisy = (pattern + random.normal(0, 60, pattern.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).resize((36, 36)).save(tmp_path / f"data/class{label}/{number}.png")
+    network = ["--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--embedding-size", "32"]
+    harm = ["--learning-rate", "0.3"] if seed == 4 else []  # one that must be told
+    assert recallk("train", "--data", tmp_path / "data", "--run", tmp_path / "run", *network, *harm) == 0
+    rows = RunFolder(tmp_path / "run").history()
+    before = next(row for row in rows if row["kind"] == "evaluation")
+    below = any(rows[-1][name] < before[name] for name in ("recall@1", "map@r"))
+    printed = capfd.readouterr().out
+    assert ("worse than before training" in printed) == ("worse than before" in _report(tmp_path / "run")) == below
+    assert not below or "try a lower --learning-rate" in printed
+    assert below or not harm
+
+
+def _report(run: Path) -> str:
+    return (run / "report.html").read_text()

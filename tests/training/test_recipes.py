@@ -156,7 +156,9 @@ def test_published_numbers_are_the_listed_ones(name: str) -> None:
 
 def test_how_many_recipes_have_a_published_number() -> None:
     """As README says."""
-    assert sum(bool(RECIPES[name].published) for name in NAMES) == len(PUBLISHED) == 8
+    assert sum(bool(RECIPES[name].published) for name in NAMES) == len(PUBLISHED)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"{len(PUBLISHED)} of the {len(NAMES)} recipes" in readme
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
