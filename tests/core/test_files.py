@@ -73,13 +73,40 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+def test_nothing_of_somebody_else_is_in_the_way(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keep")
     (tmp_path / "file.unfinished").symlink_to(precious)
+    (tmp_path / "notes.unfinished").write_text("mine")
     write_text(tmp_path / "file", "new")
+    write_text(tmp_path / "notes", "new")
     assert precious.read_text() == "keep"
-    assert (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "notes.unfinished").read_text() == "mine"
+    assert (tmp_path / "file").read_text() == (tmp_path / "notes").read_text() == "new"
+
+
+def test_two_may_write_at_a_time(tmp_path: Path) -> None:
+    def write(unfinished: Path) -> None:
+        unfinished.write_text("outer")
+        write_text(tmp_path / "file", "inner")
+
+    write_file(tmp_path / "file", write)
+    assert (tmp_path / "file").read_text() == "outer"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("n" * 250), "x")
+    assert (tmp_path / ("n" * 250)).read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), NameError("a mistake of ours")])
+def test_what_is_not_the_files_fault_is_not_said_of_it(tmp_path: Path, error: Exception) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(type(error)):
+        load(tmp_path / "file", broken(error), "a picture", "get it again")
+    with pytest.raises(type(error)):
+        write_file(tmp_path / "file", broken(error))
 
 
 def test_the_mode_is_the_users_whatever_the_writer_does(tmp_path: Path) -> None:

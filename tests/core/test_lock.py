@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,39 @@ def test_one_at_a_time_in_a_process(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").iterdir())
     with locked(tmp_path / "run"):
         pass
+
+
+def test_however_the_folder_is_spelt(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with locked(tmp_path / "run"):
+        for other in (tmp_path / "link", tmp_path / "link/../run"):
+            with pytest.raises(InputError, match="this very process"), locked(other):
+                pass
+
+
+def test_one_of_many_threads_is_let_in(tmp_path: Path) -> None:
+    inside, refused = list[int](), list[int]()
+    start, over = threading.Barrier(8), threading.Event()
+
+    def work(number: int) -> None:
+        start.wait()
+        try:
+            with locked(tmp_path):
+                inside.append(number)
+                over.wait(10)
+        except InputError:
+            refused.append(number)
+            if len(refused) == 7:
+                over.set()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 1
+    assert len(refused) == 7
 
 
 def test_another_process_is_kept_out_until_it_is_killed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from recallk.core.text import one_line, shown
+from recallk import InputError
+from recallk.core.text import brief, one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,23 @@ def test_an_error_is_one_line() -> None:
     assert one_line(ValueError("first\n  second\x07")) == r"first second\x07"
     assert one_line(KeyError()) == "KeyError"
     assert len(one_line(ValueError("long " * 1000))) < 310
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError("no word")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("a\x1b", r"'a\x1b'"), (3, "3"), (Odd(), "a value of type Odd")],
+)
+def test_any_value_in_brief(value: object, expected: str) -> None:
+    assert brief(value) == expected
+    assert brief(10**5000) == "a value of type int"
+    assert len(brief("long" * 100)) < 110
+
+
+def test_an_error_never_holds_what_a_terminal_would_act_on() -> None:
+    assert str(InputError("a\x1b[2J\nb")) == r"a\x1b[2J\nb"
+    assert str(InputError(str(InputError("a\x1b")))) == r"a\x1b"

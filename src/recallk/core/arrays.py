@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recallk.core.errors import InputError
-from recallk.core.text import one_line, shown
+from recallk.core.text import brief, one_line
 
 ArrayLike = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 """A tensor, an array of NumPy, or a (nested) list of numbers or tensors."""
@@ -23,7 +23,6 @@ INTEGERS = frozenset(
 _FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _NUMBER_THEM = "number the classes, as numpy.unique(labels, return_inverse=True)[1] does"
 _LARGEST_K = 2**31 - 1
-_LONGEST = 100
 
 
 def labelled_embeddings(
@@ -120,15 +119,6 @@ def checked_ks(ks: Any) -> tuple[int, ...]:
         if k > _LARGEST_K:
             raise InputError(f"ks: every k must be at most {_LARGEST_K}, got {brief(k)}")
     return tuple(int(k) for k in values)
-
-
-def brief(value: object) -> str:
-    """Return a value of any type as a message shows it, in a line."""
-    try:
-        text = shown(repr(value))
-    except Exception:  # an integer of thousands of digits, or whatever a class of the caller's does
-        return f"a value of type {shown(type(value).__name__)}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def type_name(values: Tensor) -> str:

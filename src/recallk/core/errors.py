@@ -1,8 +1,13 @@
 """What can go wrong through no fault of the program, as errors that say what to do."""
 
+from recallk.core.text import shown
+
 
 class RecallkError(Exception):
-    """Base of all errors that a person can mend; the command line prints them as one line."""
+    """Base of all errors that a person can mend: one line, that may hold what somebody else wrote."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 class InputError(RecallkError, ValueError):

@@ -1,6 +1,7 @@
 """Files: whatever goes wrong is one line, and what is written is there as a whole or not at all."""
 
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.text import one_line, shown
+from recallk.core.text import one_line
 
 T = TypeVar("T")
 
 UNFINISHED = ".unfinished"
-"""At the end of a name: a file that is being written, or was when its process ended."""
+"""At the end of a name: a file that is being written, or was when its process ended. Before it, the file's own name."""
+_LONGEST = 100  # characters of a name that go into that of the unfinished file
 
 
 def user_path(text: str | Path) -> Path:
@@ -21,7 +23,7 @@ def user_path(text: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{shown(text)}: {one_line(error)}; write the path out") from None
+        raise InputError(f"{text}: {one_line(error)}; write the path out") from None
 
 
 def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
@@ -33,12 +35,12 @@ def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
     try:
         require_file(path)
         return parse(path)
-    except (RecallkError, KeyboardInterrupt, SystemExit):
-        raise
+    except (RecallkError, KeyboardInterrupt, SystemExit, MemoryError, NameError):
+        raise  # the last is a mistake of ours
     except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read ({why(error)}); {remedy}") from None
+        raise InputError(f"{path}: cannot be read ({why(error)}); {remedy}") from None
     except BaseException as error:  # libraries raise whatever their parts raise, a panic of Rust among it
-        raise InputError(f"{shown(path)}: not {what} ({one_line(error)}); {remedy}") from None
+        raise InputError(f"{path}: not {what} ({one_line(error)}); {remedy}") from None
 
 
 def require_file(path: Path) -> None:
@@ -47,9 +49,9 @@ def require_file(path: Path) -> None:
         kind = path.stat().st_mode
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise InputError(f"{shown(path)}: {'no such file' if missing else f'cannot be read ({why(error)})'}") from None
+        raise InputError(f"{path}: {'no such file' if missing else f'cannot be read ({why(error)})'}") from None
     if not stat.S_ISREG(kind):
-        raise InputError(f"{shown(path)}: {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, not a file")
+        raise InputError(f"{path}: {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, not a file")
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -58,10 +60,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     A power cut leaves the old file or the new one. Raises InputError, one line, where it cannot be written; the old
     file is then as it was.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
     with writing(path):
+        # a name of its own: two may write at a time, and nobody's file is in the way
+        unfinished = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
         try:
-            unfinished.unlink(missing_ok=True)  # left over from a process that was killed; may be a link
             os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             mode = stat.S_IMODE(unfinished.stat().st_mode)
             write(unfinished)
@@ -88,11 +90,12 @@ def writing(path: Path) -> Iterator[None]:
     except RecallkError:
         raise
     except OSError as error:
-        raise InputError(
-            f"{shown(path)}: cannot be written ({why(error)}); choose another place, or make room"
-        ) from None
-    except Exception as error:  # as PyTorch and safetensors say that a disk is full
-        raise InputError(f"{shown(path)}: cannot be written ({one_line(error)})") from None
+        raise InputError(f"{path}: cannot be written ({why(error)}); choose another place, or make room") from None
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and type(error).__name__ != "SafetensorError":
+            raise
+        # as PyTorch and safetensors say that a disk is full
+        raise InputError(f"{path}: cannot be written ({one_line(error)})") from None
 
 
 def make_folder(path: Path) -> None:

@@ -6,12 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from recallk.core.errors import InputError
 from recallk.core.files import make_folder, writing
-from recallk.core.text import shown
 
-_held: set[Path] = set()  # the system's lock is the process's: it would let a second thread in
+# the system's lock is the process's: it would let a second thread in
+_held: set[tuple[int, int]] = set()
+_holding = Lock()
 
 
 @contextmanager
@@ -23,8 +25,21 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path, there = folder.absolute() / ".lock", folder.exists()
     make_folder(folder)
-    if path in _held:
-        raise InputError(f"{folder}: in use by this very process; wait until that has ended")
+    status = folder.stat()
+    identity = status.st_dev, status.st_ino  # however it is spelt
+    with _holding:
+        if identity in _held:
+            raise InputError(f"{folder}: in use by this very process; wait until that has ended")
+        _held.add(identity)
+    try:
+        with _of_the_system(path, folder, there):
+            yield
+    finally:
+        _held.discard(identity)
+
+
+@contextmanager
+def _of_the_system(path: Path, folder: Path, there: bool) -> Iterator[None]:
     try:
         with writing(path):
             descriptor = _open(path)
@@ -34,11 +49,10 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
         raise
     try:
-        _held.add(path)
         yield
     finally:
-        _held.discard(path)
-        path.unlink(missing_ok=True)  # while it is held: nobody else can be removing it
+        with suppress(OSError):  # what went wrong before is what is told
+            path.unlink(missing_ok=True)  # while it is held: nobody else can be removing it
         os.close(descriptor)
 
 
@@ -48,7 +62,7 @@ def _open(path: Path) -> int:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = shown(os.read(descriptor, 200).decode("utf-8", "replace")) or "another process"
+            holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
             os.close(descriptor)
             if not isinstance(error, BlockingIOError | PermissionError):
                 raise

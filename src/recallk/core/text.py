@@ -3,7 +3,7 @@
 import unicodedata
 
 _JOINERS = "\u200c\u200d"  # several scripts and emoji need them
-_LONGEST = 300
+_LONGEST, _BRIEF = 300, 100
 
 
 def shown(text: object) -> str:
@@ -21,6 +21,15 @@ def one_line(error: BaseException) -> str:
     """Return what an error says, in one line of at most 300 characters; its type where it says nothing."""
     text = shown(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def brief(value: object) -> str:
+    """Return a value of any type as a message shows it, in a line of about 100 characters."""
+    try:
+        text = shown(repr(value))
+    except Exception:  # an integer of thousands of digits, or whatever a class of the caller's does
+        return f"a value of type {shown(type(value).__name__)}"
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 def _harmless(character: str) -> bool:

@@ -10,9 +10,9 @@ import torch
 import faiss  # isort: skip
 from torch import Tensor
 
-from recallk.core.arrays import brief
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
+from recallk.core.text import brief
 
 SCORES_AT_ONCE = 2**26
 """Similarities held at one time when a whole gallery is scored: 256 MB of float32."""

@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, brief, class_labels, type_name
+from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, class_labels, type_name
 from recallk.core.errors import InputError
+from recallk.core.text import brief
 from recallk.loss.scratch import Scratch
 
 Relatives = Literal["keep", "exclude"]

@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recallk.core.arrays import ArrayLike, brief, checked_ks, labelled_embeddings, normalised
+from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
+from recallk.core.text import brief
 from recallk.loss import definition, streamed, symmetric, tiled
 from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix
 from recallk.loss.temperatures import check_range, checked_temperatures

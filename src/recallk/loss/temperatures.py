@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recallk.core.arrays import brief
 from recallk.core.errors import InputError
+from recallk.core.text import brief
 
 
 def checked_temperatures(rank: Any, recall: Any, ks: int) -> tuple[float, tuple[float, ...]]:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from recallk.core.errors import InputError
-from recallk.core.text import shown
+from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
 from recallk.models.settings import EmbedderSettings
 from recallk.training.loss_catalogue import CATALOGUE, MOST_BYTES, OURS, Loss, checked, entry_of, settings_of
@@ -177,16 +177,16 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-            raise InputError(f"unknown key {_in_short(key)}: {hint}")
+            raise InputError(f"unknown key {brief(key)}: {hint}")
     if "data" not in values:
         raise InputError("no data: give --data PATH (a folder with a folder per class, or a CSV or Parquet table)")
     try:
         return TrainConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        message = shown(first["msg"].removeprefix("Value error, "))
+        message = first["msg"].removeprefix("Value error, ")
         if first["loc"]:
-            message = f"{first['loc'][0]}={_in_short(first['input'])}: {message[0].lower()}{message[1:]}"
+            message = f"{first['loc'][0]}={brief(first['input'])}: {message[0].lower()}{message[1:]}"
         raise InputError(message) from None
 
 
@@ -195,13 +195,8 @@ def read_config(path: Path) -> dict[str, Any]:
     values = read_table(path, "YAML with a table of settings", "mend it, or write it anew")
     for key in values:
         if not isinstance(key, str):
-            raise InputError(f"{path}: the key {_in_short(key)} is no text; the keys are those of recallk train --help")
+            raise InputError(f"{path}: the key {brief(key)} is no text; the keys are those of recallk train --help")
     return values
-
-
-def _in_short(value: object) -> str:
-    text = shown(repr(value))
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def to_yaml(config: TrainConfig) -> str:

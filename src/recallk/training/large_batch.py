@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from recallk.core.arrays import as_tensor
 from recallk.core.errors import InputError
-from recallk.core.text import one_line
+from recallk.core.text import brief, one_line
 from recallk.training.readings import Passes, Readings
 from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, leaves, undone_on_failure
 
@@ -75,7 +76,9 @@ def large_batch_backward(
 
     """
     _check_arguments(model, loss_fn, chunk_size, batch_norm, backward)
-    chunks, labels = _as_chunks(inputs, chunk_size), _as_labels(labels)
+    chunks, labels = _as_chunks(inputs, chunk_size), as_tensor(labels, "labels", "numbers are needed")
+    if not labels.ndim:
+        raise InputError(f"labels={brief(labels)}: one label for each row is needed")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("no parameter of the model is trained: it has none, or all are frozen")
@@ -152,16 +155,16 @@ def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_n
     if backward is not None and not callable(backward):
         raise InputError(f"backward is of type {type(backward).__name__}: a function of the loss is needed")
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, Integral) or chunk_size < 1:
-        raise InputError(f"chunk_size={chunk_size!r}: a whole number is needed, a chunk holds at least 1 row")
+        raise InputError(f"chunk_size={brief(chunk_size)}: a whole number is needed, a chunk holds at least 1 row")
     if batch_norm not in get_args(BatchNorm):
-        raise InputError(f"batch_norm={batch_norm!r} is unknown: choose 'frozen' or 'per-chunk'")
+        raise InputError(f"batch_norm={brief(batch_norm)} is unknown: choose 'frozen' or 'per-chunk'")
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here: call it outside of torch.no_grad() and inference_mode()")
 
 
 def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
     if isinstance(inputs, np.ndarray):
-        inputs = _as_tensor(inputs, "inputs")
+        inputs = as_tensor(inputs, "inputs", "numbers are needed")
     if isinstance(inputs, Tensor):
         if not inputs.ndim or not len(inputs):
             raise InputError(f"inputs are of shape {tuple(inputs.shape)}: rows are needed, (B, ...)")
@@ -174,23 +177,6 @@ def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
         raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks")
     chunks: Iterable[Any] = inputs
     return chunks
-
-
-def _as_labels(labels: Any) -> Tensor:
-    found = labels if isinstance(labels, Tensor) else _as_tensor(labels, "labels")
-    if not found.ndim:
-        raise InputError(f"labels={labels!r}: one label for each row is needed")
-    return found
-
-
-def _as_tensor(values: Any, name: str) -> Tensor:
-    if isinstance(values, np.ndarray):  # PyTorch takes no backward strides, and warns of what cannot be written to
-        values = np.require(values, requirements=["C", "W"])
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        what = f"type {type(values).__name__}"
-        raise InputError(f"{name} of {what} cannot be made a tensor ({one_line(error)}): give numbers") from None
 
 
 def _recorded(reading: Iterator[Any], random: RandomStates, states: list[RandomState]) -> Iterator[Any]:

@@ -224,7 +224,7 @@ def _number(key: str, value: object, whole: bool) -> int | float:
     """Return a setting as a number; YAML reads 1e-3 as text."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     fits = math.isfinite(number) and (number > 0 or (number == 0 and key in _MAY_BE_ZERO))
     if not fits or (whole and number != int(number)):

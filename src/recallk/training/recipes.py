@@ -64,7 +64,7 @@ def _read(path: Path, follow: bool = True) -> Recipe:
     values = read_config(path)
     about = values.pop("about", None) or {}
     published = about.get("published") or {} if isinstance(about, dict) else None
-    if not isinstance(published, dict) or not all(isinstance(number, int | float) for number in published.values()):
+    if not isinstance(published, dict) or not all(map(_is_percentage, published.values())):
         raise InputError(f"{path}: about: is a table with title, source and published, a number for each metric")
     # the run keeps where it came from, so that its report finds the published numbers; a copy says it itself
     if path.parent == FOLDER:
@@ -114,3 +114,7 @@ def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_percentage(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 100
