@@ -12,7 +12,7 @@ from recallk.core.errors import RecallkError
 from recallk.core.files import why
 from recallk.core.text import one_line, shown
 
-INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143
 app = typer.Typer(
     name="recallk",
     help="Train embedding models for retrieval directly on recall@k.",
@@ -55,10 +55,17 @@ def main() -> None:
     except RecallkError as error:
         _fail(str(error))
     except _UsageError as error:
-        _fail(error.format_message())  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]
+        if not message:  # a group of commands alone: its help has been printed
+            sys.exit(MISTAKE)
+        _fail(message)
     except (KeyboardInterrupt, typer.Abort):
         print("recallk: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print("recallk: terminated", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
@@ -75,12 +82,11 @@ def main() -> None:
 
 def _fail(message: str) -> None:
     print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(MISTAKE)
 
 
 def _terminate(*_: object) -> None:
     """End as Ctrl-C does, with everything closed and released."""
-    print("recallk: terminated", file=sys.stderr)
     raise SystemExit(TERMINATED)
 
 

@@ -3,7 +3,6 @@
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from recallk.training.recipes import find
 
 if TYPE_CHECKING:
     from recallk.training.checkpoint import RunFolder
+    from recallk.training.history import Row
     from recallk.training.trainer import Trainer
 
 WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
@@ -77,30 +77,17 @@ def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool =
     if dry_run:
         terminal.show_memory(console, trainer)
         return
-    before, started = _seconds(folder) if resume else 0.0, time.perf_counter()
-    with _told_how_to_go_on(folder):
-        _follow(trainer, resume)
+    started = time.perf_counter()
+    _follow(trainer, resume)
     terminal.show_result(console, trainer)
     with console.status("writing the report"):
         from recallk.report.run import report_run
 
         report_run(trainer)
-    now = time.perf_counter() - started
-    since = f", {_minutes(now)} of it since it was resumed" if before else ""
-    say(f"{_minutes(before + now)} in all{since}; the run is in {run}")
+    since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resume else ""
+    say(f"{_minutes(_seconds(folder))} of training and evaluation in all{since}; the run is in {run}")
     say(f"look at   {run / 'report.html'}")
     say(f"search    recallk search {_typed(run)} --gallery FOLDER IMAGE...")
-
-
-@contextmanager
-def _told_how_to_go_on(folder: "RunFolder") -> Iterator[None]:
-    """Whatever ends a run early, say how it is continued, where it can be."""
-    try:
-        yield
-    except BaseException:
-        if folder.config.is_file():
-            say(f"continue with   recallk train --resume {_typed(folder.path)}")
-        raise
 
 
 def _follow(trainer: "Trainer", resume: bool) -> None:
@@ -110,7 +97,7 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
     width = 9 if trainer.plan.validation is None else 21
     with progress("training", trainer.plan.steps, "evaluating the start") as advance:
         done = 0
-        for row in trainer.rows(resume=resume):
+        for row in _told_how_to_go_on(trainer.rows(resume=resume), trainer.folder):
             if row["kind"] == "step":
                 done, rate = row["step"], row["images"] / row["seconds"]
                 note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
@@ -128,8 +115,21 @@ def _follow(trainer: "Trainer", resume: bool) -> None:
                 advance(done, None, "")
 
 
+def _told_how_to_go_on(rows: "Iterator[Row]", folder: "RunFolder") -> "Iterator[Row]":
+    """Whatever ends a run that has begun, say how it is continued, where it can be."""
+    begun = False
+    try:
+        for row in rows:
+            begun = True
+            yield row
+    except BaseException as error:
+        if (begun or not isinstance(error, InputError)) and folder.config.is_file():
+            say(f"continue with   recallk train --resume {_typed(folder.path)}")
+        raise
+
+
 def _seconds(folder: "RunFolder") -> float:
-    """Return how long a run has trained and evaluated so far."""
+    """Return how long a run has trained and evaluated."""
     return float(sum(row.get("seconds", 0) for row in folder.history() if row["kind"] != "result"))
 
 
