@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
-from recallk.core.files import write_file
+from recallk.core.files import write_text
 from recallk.core.text import shown
 from recallk.report.figures import loss_chart, recall_chart, similarity_chart, usable_chart
 from recallk.report.pictures import Retrieval
@@ -64,7 +64,7 @@ def render(template: str, path: Path, **values: object) -> None:
     environment.filters["tiny"] = _is_tiny
     environment.filters["lines"] = _lines
     page = environment.get_template(template).render(**values)
-    write_file(path, lambda unfinished: unfinished.write_text(page, encoding="utf-8"))
+    write_text(path, page)
 
 
 def _as_shown(value: object) -> object:
