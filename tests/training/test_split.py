@@ -209,3 +209,10 @@ def test_a_run_of_an_earlier_version_says_what_it_lacks(tmp_path: Path) -> None:
     (folder.path / "split.json").unlink()
     notes = read_run(folder).notes
     assert "of an earlier version, which kept no split" in str(notes[-1])
+
+
+@pytest.mark.parametrize("version", [0, -1, 2])
+def test_a_split_of_another_version_is_told(tmp_path: Path, version: int) -> None:
+    (tmp_path / "split.json").write_text(f'{{"version": {version}, "splits": {{"train": {{}}, "test": {{}}}}}}')
+    with pytest.raises(InputError, match=rf"by another version of recallk \(format {version}\)"):
+        RunFolder(tmp_path).read_split()

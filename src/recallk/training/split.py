@@ -79,7 +79,7 @@ def save_split(split: Split, path: Path) -> None:
 
 
 def load_split(path: Path) -> Split:
-    """Return the split in a file. Raises InputError, one line, where it is damaged or of a later version."""
+    """Return the split in a file. Raises InputError, one line, where it is damaged or of another version."""
     return load(path, _parse, "the split of a run", "put it back from a copy, or start the run anew")
 
 
@@ -134,10 +134,10 @@ def _namer(root: Path) -> Callable[[Path], str]:
 def _parse(path: Path) -> Split:
     held = json.loads(path.read_bytes())
     version, splits = held["version"], held["splits"]
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise ValueError("its version is no number")
     if version != VERSION:
-        raise InputError(f"{path}: written by a later version of recallk (format {version}); use that one")
+        raise InputError(f"{path}: written by another version of recallk (format {version}); use that one")
     for labels in splits.values():
         for names in labels.values():
             whole = isinstance(names, int) and not isinstance(names, bool) and names >= 0
