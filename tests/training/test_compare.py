@@ -182,6 +182,24 @@ def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkey
     assert json.dumps(outcome.results) == "[]"
 
 
+def test_a_failure_that_could_not_be_written_is_told_as_that(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recallk.training import jobs
+    from recallk.training.outcomes import fail
+
+    def full(*_: object) -> None:
+        raise InputError("cannot be written")
+
+    parent, own = os.getpid(), fail
+    monkeypatch.setattr(jobs, "fail", lambda *given: (own if os.getpid() == parent else full)(*given))
+    monkeypatch.setattr(jobs, "prepare", full)
+    list(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("full", {})], (1,), 1).run())
+    (outcome,) = outcomes([tmp_path])
+    assert outcome.failures == [f"seed-1: {jobs._why_ended(jobs.UNWRITTEN)}"]
+    assert "why could not be written" in outcome.failures[0]
+
+
 def _die(job: object, at_once: int) -> None:
     raise SystemExit(9)
 

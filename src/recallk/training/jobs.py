@@ -26,6 +26,7 @@ from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, workers_of  # here, and not in each process again
 
 LAST_WORDS = 5  # seconds that a process has to end by itself
+UNWRITTEN = 74  # exit status of a process that failed and could not write why
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,15 @@ def wait_for_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
         process.join()
         del running[sentinel]
         if process.exitcode and failure_of(job.folder) is None:
-            code = process.exitcode
-            by = signal.Signals(-code).name if code < 0 else str(code)
-            fail(job.folder, f"the process ended with {by}; it may have run out of memory")
+            fail(job.folder, _why_ended(process.exitcode))
+
+
+def _why_ended(code: int) -> str:
+    """Say in words what an exit status tells of a process that left no word itself."""
+    if code == UNWRITTEN:
+        return "failed, and why could not be written: the disk was full, or its folder is closed to writing; make room"
+    by = signal.Signals(-code).name if code < 0 else str(code)
+    return f"the process ended with {by}; it may have run out of memory"
 
 
 def end_all(processes: Sequence[BaseProcess]) -> None:
@@ -110,8 +117,8 @@ def _work(job: Job, at_once: int) -> None:
 def _leave_word(job: Job, message: str) -> None:
     try:
         fail(job.folder, message)
-    except InputError:  # a full disk: the parent tries once more, and says so
-        sys.exit(1)
+    except InputError:  # a full disk: the parent says so, if it can by then
+        sys.exit(UNWRITTEN)
 
 
 def _peak_bytes(device: torch.device) -> int:
