@@ -249,3 +249,14 @@ def test_a_winner_is_marked_in_the_page(tmp_path: Path) -> None:
     assert "the best in colour" in page
     assert "stroke: var(--right)" in page
     assert "best: good; its interval of recall@1 lies above all others" in page
+
+
+def test_a_start_whose_row_is_lost_is_not_another_epochs(trainer: Trainer) -> None:
+    rows = [row | ({"epoch": 1} if row["kind"] == "evaluation" else {}) for row in trainer.folder.history()]
+    rows = [row | ({"recall@1": 0.0} if row["kind"] == "result" else {}) for row in rows]
+    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console = plain()
+    show_result(console, trainer)
+    report_run(trainer)
+    assert "–" in said(console)
+    assert "fell" not in said(console) + trainer.folder.report.read_text()

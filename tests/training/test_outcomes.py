@@ -60,8 +60,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "rows of numbers": ("seed-2", text("metrics.jsonl", "5\n[]\nnull\n")),
     "garbage": ("seed-2", lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\xfe\x00\x01")),
     "a cut row": ("seed-2", text("metrics.jsonl", '{"kind": "res')),
-    "a result that is no number": ("is damaged", text("metrics.jsonl", RESULT % '"x"')),
-    "a result that is NaN": ("is damaged", text("metrics.jsonl", RESULT % "NaN")),
+    "a result that is no number": ("not finished", text("metrics.jsonl", RESULT % '"x"')),
+    "a result that is NaN": ("not finished", text("metrics.jsonl", RESULT % "NaN")),
     "a result beyond 1": ("is damaged", text("metrics.jsonl", RESULT % "45.3")),
     "a result without recall": ("is damaged", text("metrics.jsonl", '{"kind": "result", "epoch": 1, "step": 2}\n')),
     "no steps": ("rows are missing", text("metrics.jsonl", RESULT % "0.5")),
@@ -147,3 +147,12 @@ def test_a_batch_that_shrank_is_told_where_a_first_seed_is_damaged(tmp_path: Pat
     (tmp_path / "one" / "seed-1").mkdir()
     (outcome,) = outcomes([tmp_path])
     assert outcome.remarks == ["seed-1: not finished", "its batches have 40 images: there are no more classes"]
+
+
+def test_rows_without_their_numbers_count_for_nothing(tmp_path: Path) -> None:
+    made_comparison(tmp_path, one=(0.5,))
+    with (tmp_path / "one" / "seed-1" / "metrics.jsonl").open("a") as file:
+        for rest in ("", ', "images": null', ', "seconds": "x"', f', "step": {"9" * 400}', ', "images": 1e308'):
+            file.write(f'{{"kind": "step", "epoch": 1{rest}}}\n')
+    (outcome,) = outcomes([tmp_path])
+    assert (list(outcome.images), list(outcome.minutes), outcome.remarks) == ([80], [0.2], [])

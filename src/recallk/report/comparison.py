@@ -17,8 +17,8 @@ from recallk.report.comparison_figures import comparison_chart, interval_chart
 from recallk.report.drawing import Chart, Floats
 from recallk.report.page import render
 from recallk.report.pictures import Retrieval
-from recallk.training.checkpoint import Row, RunFolder
-from recallk.training.outcomes import Outcome, rows_of, run_config
+from recallk.training.checkpoint import RunFolder
+from recallk.training.outcomes import Outcome, rows_of
 from recallk.training.plan import read_run
 from recallk.training.verdict import verdict, winner
 
@@ -128,7 +128,7 @@ def report_comparison(outcomes: Sequence[Outcome], path: Path) -> list[str]:
 
 def _common(runs: Sequence[RunFolder]) -> str:
     """Return the settings that all runs share, as YAML."""
-    configs = [run_config(run).model_dump(mode="json") for run in runs]
+    configs = [run.read_config().model_dump(mode="json") for run in runs]
     shared = {k: v for k, v in configs[0].items() if k != "seed" and all(c[k] == v for c in configs)} if configs else {}
     text: str = yaml.safe_dump(shared, sort_keys=False, default_flow_style=None, width=120)
     return text
@@ -162,20 +162,15 @@ def _curve(runs: Sequence[RunFolder], kind: str, name: str) -> tuple[Floats, Flo
     """Return thousands of images seen, and the mean of a column over the seeds, in percent: where all have one."""
     curves = []
     for run in runs:
-        steps = [row for row in rows_of(run, "step") if _has(row, "step", "images")]
+        steps = [row for row in rows_of(run, "step") if {"step", "images"} <= row.keys()]
         images = dict(
             zip([0, *(row["step"] for row in steps)], np.cumsum([0, *(row["images"] for row in steps)]), strict=True)
         )
-        rows = [row for row in rows_of(run, kind) if _has(row, "step", name) and row["step"] in images]
+        rows = [row for row in rows_of(run, kind) if name in row and row.get("step") in images]
         curves.append({int(images[row["step"]]): float(row[name]) for row in rows})
     seen = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[images] for images in seen] for curve in curves], dtype=np.float64)
     return np.array(seen, dtype=np.float64) / 1000, 100 * values.mean(0)
-
-
-def _has(row: Row, *names: str) -> bool:
-    """Whether a row of metrics.jsonl has numbers by these names; rows of other hands may not."""
-    return all(isinstance(row.get(name), int | float) and np.isfinite(row[name]) for name in names)
 
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
@@ -183,7 +178,7 @@ def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     test = read_run(next(iter(runs.values()))).test
     answered = {}
     for name, run in runs.items():
-        embeddings = load(run.path).embed(test.part.images, chunk_size=run_config(run).chunk_size)
+        embeddings = load(run.path).embed(test.part.images, chunk_size=run.read_config().chunk_size)
         answered[name] = answers(embeddings, test.part, test.searches[0])
     firsts = np.stack([one.first_right for one in answered.values()])
     most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()

@@ -81,13 +81,12 @@ def start_and_result(folder: RunFolder) -> tuple[Row, Row]:
     after = result_of(folder)
     if after is None:
         raise InputError(f"{folder.path}: no result in its metrics.jsonl; finish it with --resume {folder.path}")
-    return next(iter(rows_of(folder, "evaluation")), {}), after
+    return next((row for row in rows_of(folder, "evaluation") if row["epoch"] == 0), {}), after
 
 
 def percent(row: Row, name: str) -> str:
     """Return a metric of a row in percent; a dash where it is not there."""
-    value = row.get(name)
-    return f"{100 * value:.1f}" if isinstance(value, int | float) else "–"
+    return f"{100 * row[name]:.1f}" if name in row else "–"
 
 
 def machine(device: torch.device) -> str:

@@ -20,7 +20,7 @@ from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.training.contenders import SET_BY_COMPARISONS, Contender
 from recallk.training.jobs import Job, end_all, start, wait_for_one
-from recallk.training.outcomes import REMEDY, best_validation, fail, forget_failure, result_of, run_config, seconds_of
+from recallk.training.outcomes import REMEDY, best_validation, fail, forget_failure, result_of, seconds_of
 from recallk.training.plan import Data, Plan, lay_out, read
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
@@ -223,7 +223,7 @@ class Comparison:
 
 def _is_missing(job: Job) -> bool:
     if job.folder.config.is_file():
-        _check_same(job.folder.path, make_config(job.values), run_config(job.folder))
+        _check_same(job.folder.path, make_config(job.values), job.folder.read_config())
     return result_of(job.folder) is None
 
 

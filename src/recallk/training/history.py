@@ -9,12 +9,16 @@ from typing import Any
 from recallk.core.files import load, write_text, writing
 
 Row = dict[str, Any]
+"""The `kind`, the `epoch` from 0, and further finite numbers by their names."""
+
+_LARGEST = 1e100  # beyond whatever a run writes; sums and percentages of numbers below it are still finite
 
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a file; none where there is no file.
 
-    Lines that are no rows are passed over: the last may be cut, and a disk that was full leaves others.
+    Lines that are no rows, whole and of finite numbers, are passed over: the last may be cut, and a disk that was full
+    leaves others.
     Raises InputError, one line, where the file cannot be read.
     """
     if not os.path.lexists(path):
@@ -43,5 +47,10 @@ def _row(line: bytes) -> Row | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    sound = isinstance(row, dict) and isinstance(row.get("kind"), str) and type(row.get("epoch")) is int
-    return row if sound else None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+        return None
+    numbers = [value for name, value in row.items() if name != "kind"]
+    if not all(type(number) in (int, float) and abs(number) < _LARGEST for number in numbers):  # NaN is not below
+        return None
+    epoch = row.get("epoch")
+    return row if type(epoch) is int and epoch >= 0 else None

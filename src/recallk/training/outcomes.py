@@ -163,28 +163,27 @@ def _measured(run: RunFolder) -> _Measured | None:
     result = result_of(run)
     if result is None:
         return None
-    config, notes, peak = run_config(run), [], 0
+    config, notes, peak = run.read_config(), [], 0
     for name in (*(f"recall@{k}" for k in config.evaluate_ks), "map@r"):
-        if not 0 <= _number(result, name) <= 1 + 1e-6:
+        if not 0 <= result.get(name, math.nan) <= 1 + 1e-6:
             raise InputError(f"{run.metrics}: {name} of the result is {shown(result.get(name))}; {REMEDY}")
     steps = rows_of(run, "step")
-    numbers = [_number(row, "step") for row in steps]
-    if len(steps) < max([1, *(number for number in numbers if math.isfinite(number))]):
+    if len(steps) < max([1, *(row.get("step", 0) for row in steps)]):
         notes.append(f"{run.path.name}: rows are missing from its metrics.jsonl; it took more images and minutes")
     if cost_of(run).is_file():
         try:
             peak = load(cost_of(run), lambda file: int(json.loads(file.read_text())["peak_bytes"]), "a cost", REMEDY)
         except InputError:
             notes.append(f"{run.path.name}: its {cost_of(run).name} is damaged: its memory is unknown")
-    images = [_number(row, "images") for row in steps]
+    images = [row.get("images", 0) for row in steps]
     return _Measured(
         run,
         config,
         result,
-        int(_sum(images)),
-        _sum([_number(row, "seconds") for row in steps]) / 60,
+        int(sum(images)),
+        _seconds(steps) / 60,
         peak,
-        int(_sum(images[:1])),
+        int(sum(images[:1])),
         notes,
     )
 
@@ -198,25 +197,13 @@ def _rate_of(run: RunFolder) -> float | None:
         return None
 
 
-def _number(row: Row, name: str) -> float:
-    """Return a number of a row; NaN where there is none."""
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def _sum(numbers: Sequence[float]) -> float:
-    return sum(number for number in numbers if math.isfinite(number))
+def _seconds(rows: Sequence[Row]) -> float:
+    return float(sum(row.get("seconds", 0) for row in rows))
 
 
 def rows_of(folder: RunFolder, kind: str) -> list[Row]:
     """Return the rows of one kind of a run's metrics.jsonl. Raises InputError where that cannot be read."""
-    rows = load(folder.metrics, lambda _: folder.history(), "a run's metrics", REMEDY)
-    return [row for row in rows if isinstance(row, dict) and row.get("kind") == kind]
-
-
-def run_config(folder: RunFolder) -> TrainConfig:
-    """Return a run's configuration. Raises InputError, one line, for whatever keeps it from being one."""
-    return load(folder.config, lambda _: folder.read_config(), "a configuration", REMEDY)
+    return [row for row in folder.history() if row["kind"] == kind]
 
 
 def result_of(folder: RunFolder) -> Row | None:
@@ -226,7 +213,7 @@ def result_of(folder: RunFolder) -> Row | None:
 
 def seconds_of(folder: RunFolder) -> float:
     """Return how long the steps of a run took."""
-    return _sum([_number(row, "seconds") for row in rows_of(folder, "step")])
+    return _seconds(rows_of(folder, "step"))
 
 
 def failure_of(folder: RunFolder) -> str | None:
@@ -267,8 +254,7 @@ def best_validation(folder: RunFolder) -> float | None:
     """Return the highest MAP@R, by which epochs are chosen too, on classes set aside; None for an unfinished run."""
     if result_of(folder) is None or failure_of(folder) is not None:
         return None
-    reached = [_number(row, "map@r") for row in rows_of(folder, "validation")]
-    return max((value for value in reached if math.isfinite(value)), default=None)
+    return max((row["map@r"] for row in rows_of(folder, "validation") if "map@r" in row), default=None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
