@@ -126,3 +126,44 @@ def test_a_row_after_a_cut_line_is_on_a_line_of_its_own(tmp_path: Path) -> None:
         file.write('{"kind": "st')
     folder.append(rows[1])
     assert folder.history() == rows
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"kind": "step", "epoch": 1, "seconds": null}',
+        '{"kind": "evaluation", "epoch": 0, "map@r": null}',
+        '{"kind": "evaluation", "epoch": 0, "map@r": "0.5"}',
+        '{"kind": "step", "epoch": 1, "loss": NaN}',
+        '{"kind": "step", "epoch": 1, "seconds": Infinity}',
+        '{"kind": "step", "epoch": 1, "seconds": 1e300}',
+        '{"kind": "step", "epoch": 1, "seconds": true}',
+        '{"kind": "step", "epoch": 1, "seconds": [1]}',
+        '{"kind": "step", "epoch": 1, "images": ' + "9" * 400 + "}",
+        '{"kind": "step", "epoch": ' + "9" * 400 + "}",
+        '{"kind": "step", "epoch": ' + "9" * 5000 + "}",
+        '{"kind": "step", "epoch": -1}',
+        '{"kind": "step", "epoch": 1.0}',
+        '{"kind": "step", "epoch": true}',
+        '{"kind": null, "epoch": 1}',
+        '{"kind": "step"}',
+    ],
+)
+def test_only_rows_of_finite_numbers_are_kept(tmp_path: Path, row: str) -> None:
+    folder = RunFolder(tmp_path)
+    sound = {"kind": "step", "epoch": 0, "step": 1, "loss": -3.4e38, "seconds": 0.5}
+    folder.append(sound)
+    with folder.metrics.open("a") as file:
+        file.write(row + "\n")
+    assert folder.history() == [sound]
+
+
+def test_weights_that_cannot_be_removed_are_one_line(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "run")
+    folder.best(2).mkdir()
+    with pytest.raises(InputError, match=r"best-2.safetensors: cannot be written"):
+        folder.forget_best_but(3)
+    folder.best(2).rmdir()
+    folder.best(1).touch()
+    folder.forget_best_but(3)
+    assert sorted(path.name for path in folder.checkpoint.parent.iterdir()) == ["best-3.safetensors", "latest.ckpt"]

@@ -62,9 +62,8 @@ class RunFolder:
 
     def forget_best_but(self, epoch: int) -> None:
         """Remove the weights of epochs that were chosen before, once the checkpoint knows of a better one."""
-        for path in self.checkpoint.parent.glob("best-*.safetensors"):
-            if path != self.best(epoch):
-                path.unlink()
+        kept = self.best(epoch)
+        _unlink([path for path in self.checkpoint.parent.glob("best-*.safetensors") if path != kept])
 
     @property
     def model(self) -> Path:
@@ -180,10 +179,14 @@ class RunFolder:
         return own, others
 
     def _remove(self, files: list[Path]) -> None:
-        for path in files:
-            with writing(path):
-                path.unlink(missing_ok=True)
+        _unlink(files)
         checkpoints = self.path / _CHECKPOINTS
         if not checkpoints.is_symlink():
             with suppress(OSError):
                 checkpoints.rmdir()
+
+
+def _unlink(files: list[Path]) -> None:
+    for path in files:
+        with writing(path):
+            path.unlink(missing_ok=True)
