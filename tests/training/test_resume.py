@@ -245,3 +245,50 @@ def test_a_damaged_folder_is_one_line(pictures: Path, tmp_path: Path, name: str,
 
 def resume_with_split(folder: RunFolder) -> None:
     list(Trainer(prepare(folder.read_config(), folder.read_split()), folder).rows(resume=True))
+
+
+def test_a_run_resumed_with_moved_data_is_read_where_that_is(tmp_path: Path) -> None:
+    from recallk.training.plan import read_run
+
+    for name in ("before", "now"):
+        (tmp_path / name).mkdir()
+    data = save_patterns(tmp_path / "before", classes=4, images=4)
+    folder = cut(data, tmp_path / "run")
+    moved = data.rename(tmp_path / "now" / "data")
+    changed = folder.read_config().model_copy(update={"data": str(moved), "host_memory_gb": 1.0})
+    list(Trainer(prepare(changed, folder.read_split()), folder).rows(resume=True))
+    assert folder.read_config() == changed
+    assert read_run(folder).gone == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_a_failure_leaves_a_folder_that_was_there_before(
+    pictures: Path, tmp_path: Path, error: type[BaseException]
+) -> None:
+    for path, stays in ((tmp_path / "there", True), (tmp_path / "new", False)):
+        if stays:
+            path.mkdir()
+        rows = Trainer(prepare(config_of(pictures)), RunFolder(path)).rows()
+        next(rows)
+        with pytest.raises(error):
+            rows.throw(error("why"))  # type: ignore[attr-defined]
+        assert path.exists() == stays
+        assert not list(path.rglob("*"))
+
+
+@pytest.mark.parametrize("spoil", ["NaN", "float64", "cut"])
+def test_damaged_weights_of_the_best_epoch_are_one_line(pictures: Path, tmp_path: Path, spoil: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = RunFolder(tmp_path / "run")
+    list(Trainer(prepare(config_of(pictures)), folder).rows())
+    (best,) = folder.checkpoint.parent.glob("best-*")
+    weights = load_file(best)
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name] = weights[name] * torch.nan if spoil == "NaN" else weights[name].double()
+    save_file(weights, best)
+    if spoil == "cut":
+        best.write_bytes(best.read_bytes()[:99])
+    with pytest.raises(InputError, match=r"best-\d.safetensors: ") as caught:
+        resume(folder)
+    assert "\n" not in str(caught.value)

@@ -72,6 +72,76 @@ def moments_of_another_width(state: dict[str, Any]) -> None:
         moments["exp_avg"] = torch.zeros(3, 3, 3)
 
 
+def moments(change: Callable[[dict[str, Any]], object], of_all: bool = False) -> Callable[[dict[str, Any]], object]:
+    """Damage the moments of one parameter, or of all."""
+
+    def damage(state: dict[str, Any]) -> None:
+        for one in list(state["optimizer"]["state"].values())[: None if of_all else 1]:
+            change(one)
+
+    return damage
+
+
+MOMENTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "all are lost": lambda state: state["optimizer"].update(state={}),
+    "a parameter's are lost": lambda state: state["optimizer"]["state"].pop(0),
+    "of one more": lambda state: state["optimizer"]["state"].update({999: state["optimizer"]["state"][0]}),
+    "one is lost": moments(lambda one: one.pop("exp_avg")),
+    "one is lost everywhere": moments(lambda one: one.pop("exp_avg"), of_all=True),
+    "of another optimizer": moments(lambda one: one.update(momentum_buffer=one.pop("exp_avg")), of_all=True),
+    "integers": moments(lambda one: one.update(exp_avg=one["exp_avg"].long())),
+    "no tensor": moments(lambda one: one.update(exp_avg=1.0)),
+    "a scalar": moments(lambda one: one.update(exp_avg=torch.zeros(()))),
+    "a step for each": moments(lambda one: one.update(step=one["exp_avg"])),
+    "a step below 0": moments(lambda one: one.update(step=torch.tensor(-1.0))),
+    "a step that is none": moments(lambda one: one.update(step=torch.tensor(torch.nan))),
+}
+
+
+@pytest.mark.parametrize("damage", MOMENTS)
+def test_damaged_moments_are_one_line(begun: RunFolder, damage: str) -> None:
+    state = torch.load(begun.checkpoint, weights_only=True)
+    MOMENTS[damage](state)
+    torch.save(state, begun.checkpoint)
+    with pytest.raises(InputError, match=r"latest.ckpt: the state of another optimizer .*; start the run anew"):
+        resume(begun)
+
+
+def test_parameters_without_a_gradient_have_no_moments(tmp_path: Path) -> None:
+    from recallk.training.state import optimizer_state, restore_optimizer
+
+    used, unused = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([unused, used])
+    restore_optimizer(optimizer, optimizer_state(optimizer), tmp_path)  # no step has been taken yet
+    used.grad = torch.ones(2)
+    optimizer.step()
+    again = torch.optim.AdamW([unused, used])
+    restore_optimizer(again, optimizer_state(optimizer), tmp_path)
+    assert torch.equal(again.state[used]["exp_avg"], optimizer.state[used]["exp_avg"])
+    assert unused not in again.state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": "x"}, {"scale": 0.0}, {"scale": -2.0}, {"scale": float("inf")}, {"scale": float("nan")},
+        {"scale": 1e300}, {"scale": None}, {"scale": torch.tensor(2.0)}, {"growth_interval": 0}, {"growth_factor": "x"},
+        {"backoff_factor": -0.5}, {"_growth_tracker": -1}, {"_growth_tracker": "x"}, {"more": 1.0},
+    ],
+)  # fmt: skip
+def test_a_damaged_scale_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    from recallk.training.state import restore_scaler
+
+    scaler = torch.amp.GradScaler("cpu")
+    sound = scaler.state_dict() | {"scale": 2.0**60, "_growth_tracker": 7}
+    restore_scaler(scaler, sound, tmp_path)
+    assert scaler.state_dict() == sound
+    for state in (sound | change, {key: value for key, value in sound.items() if key not in change}, None, {}):
+        if state != sound:
+            with pytest.raises(InputError, match=r"the state of another precision .*; start the run anew"):
+                restore_scaler(scaler, state, tmp_path)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_nothing_in_a_checkpoint_is_run(begun: RunFolder, tmp_path: Path, legacy: bool) -> None:
     hostile, made = {"model": Hostile(tmp_path / "made")}, tmp_path / "made"

@@ -19,6 +19,7 @@ from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.models.embedder import Embedder, build
+from recallk.models.weights import fill, read_weights
 from recallk.training.checkpoint import RunFolder
 from recallk.training.config import TrainConfig
 from recallk.training.history import Row
@@ -28,9 +29,10 @@ from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, check_gradients, fabric_of
 from recallk.training.recipes import unlike
 from recallk.training.state import (
+    REMEDY,
     State,
     load_state,
-    read_weights,
+    optimizer_state,
     restore_module,
     restore_optimizer,
     restore_scaler,
@@ -101,10 +103,11 @@ class Trainer:
 
         One process at a time is in the folder. Raises InputError, one line, for a folder that is taken or in use, for
         a plan that is not that of the run, where a checkpoint is damaged, where the training diverges, and for whatever
-        cannot be read or written. An error before the first checkpoint leaves no folder behind, if this call made it.
+        cannot be read or written. An error before the first checkpoint leaves nothing behind that this call made.
         PyTorch's random state is at the end as it was at the beginning.
         """
         made, devices = False, [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        there = os.path.lexists(self.folder.path)
         try:
             with locked(self.folder.path), torch.random.fork_rng(devices):
                 made = not resume and not self.folder.taken
@@ -117,7 +120,7 @@ class Trainer:
                         self.folder.remove_unless_started()
                     raise
         except (InputError, KeyboardInterrupt):
-            if made:
+            if made and not there:
                 self.folder.remove_if_empty()
             raise
 
@@ -152,7 +155,8 @@ class Trainer:
         """Measure the chosen model and save it."""
         assert self._best is not None
         epoch = self._best[0]
-        read_weights(self.embedder, self.folder.best(epoch))
+        best = self.folder.best(epoch)
+        fill(self.embedder, read_weights(best, REMEDY), best, self.config.backbone, exact=True)
         write_weights(self.embedder, self.folder.model)
         if self._latest.get("epoch") == epoch:  # just measured
             return self._log(**self._latest | {"kind": "result"})
@@ -246,7 +250,7 @@ class Trainer:
         """Write the checkpoint: of the loss, what it learns or remembers; of the precision, the scale of the loss."""
         state: State = {name: module.state_dict() for name, module in self._modules().items()}
         state |= {
-            "optimizer": self.optimizer.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer.optimizer),
             "scaler": self.scaler and self.scaler.state_dict(),
         }
         save_state(state | {"epoch": epoch, "best": self._best}, self.folder.checkpoint)
@@ -269,7 +273,7 @@ class Trainer:
         epoch = self._load()
         if epoch > config.epochs:
             raise InputError(f"epochs={config.epochs}: {epoch} are done already; give {epoch} or more")
-        if config.epochs != there.epochs:
+        if config != there:  # where the data is by now, for one: others read it there
             folder.write_config(config)
         folder.forget_after(epoch)
         return epoch
