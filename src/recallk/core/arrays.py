@@ -73,6 +73,8 @@ def as_tensor(values: ArrayLike, name: str, needed: str) -> Tensor:
     if isinstance(values, Tensor):
         if values.layout != torch.strided or values.is_quantized or values.is_nested:
             raise InputError(f"{name} are a sparse, nested or quantized tensor: a dense one is needed")
+        if values.is_meta:
+            raise InputError(f"{name} are a tensor without values (on the device meta): {needed}")
         return values
     if isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
         try:

@@ -1,7 +1,9 @@
 """Files: whatever goes wrong is one line, and what is written is there as a whole or not at all."""
 
 import os
+import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,9 @@ T = TypeVar("T")
 
 UNFINISHED = ".unfinished"
 """At the end of a name: a file that is being written, or was when its process ended. Before it, the file's own name."""
+UNFINISHED_NAME = rf"\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}"
+"""What follows a file's own name, as a pattern."""
+_ROOM = 1 << 20  # bytes: a disk with less is as good as full
 _LONGEST = 100  # characters of a name that go into that of the unfinished file
 
 
@@ -94,8 +99,15 @@ def writing(path: Path) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, RuntimeError) and type(error).__name__ != "SafetensorError":
             raise
-        # as PyTorch and safetensors say that a disk is full
-        raise InputError(f"{path}: cannot be written ({one_line(error)})") from None
+        full = _is_full(path.parent)  # which PyTorch and safetensors say in words of their own
+        reason = "No space left on device); choose another place, or make room" if full else f"{one_line(error)})"
+        raise InputError(f"{path}: cannot be written ({reason}") from None
+
+
+def _is_full(folder: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < _ROOM
+    return False
 
 
 def make_folder(path: Path) -> None:

@@ -23,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is the file `.lock` in it, made with the folder where need be, and gone afterwards. It ends with its
     process, whatever ends that. Raises InputError, saying who holds it, where it is held already.
     """
-    path, there = folder.absolute() / ".lock", folder.exists()
+    path, there = folder.absolute() / ".lock", os.path.lexists(folder)
     make_folder(folder)
     status = folder.stat()
     identity = status.st_dev, status.st_ino  # however it is spelt

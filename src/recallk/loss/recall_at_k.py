@@ -90,6 +90,9 @@ def recall_at_k_loss(
     _one_of("implementation", implementation, Implementation)
     _one_of("reduction", reduction, Reduction)
     _one_of("mix_relatives", mix_relatives, Relatives)
+    for name, flag in (("query_in_database", query_in_database), ("normalized", normalized)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name}={brief(flag)}: True or False is needed")
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
     if (mix_pairs is None) != (mix_alpha is None):

@@ -101,9 +101,10 @@ def usable_chart(history: Sequence[Row]) -> Chart | None:
     label(axes, "epoch, at its first step", "%")
     whole_numbers(axes, epochs)
     told = f"From {100 * shares[0]:.0f} % to {100 * shares[-1]:.0f} %. " if len(shares) > 1 else ""
+    others = "The others' first right item is ranked far beyond every k: larger k's would reach them."
     return Chart(
         "Queries with a usable gradient",
-        f"{told}The others' first right item is ranked far beyond every k: larger k's would reach them.",
+        told + (others if shares.min() < 1 else "Every query is within reach of the k's."),
         svg(figure),
     )
 
@@ -137,7 +138,7 @@ def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.fl
         handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
     )  # fmt: skip
     parts = [
-        f"{np.median(values):.2f} for {len(values):,} pairs of {name}"
+        f"{np.median(values):.2f} for pairs of {name} ({len(values):,} drawn at random)"
         for values, name in ((same, "one class"), (other, "two classes"))
         if len(values)
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recallk.core.errors import InputError
-from recallk.core.files import UNFINISHED, make_folder, write_text, writing
+from recallk.core.files import UNFINISHED, UNFINISHED_NAME, make_folder, write_text, writing
 from recallk.core.lock import locked
 from recallk.core.text import shown
 from recallk.models.settings import with_earlier_meaning
@@ -117,6 +117,10 @@ class RunFolder:
             self._remove(own)
         self.remove_if_empty()
 
+    def remove_unfinished(self) -> None:
+        """Remove the files that an earlier process, which was killed, has left half-written."""
+        self._remove([path for path in self._sorted()[0] if path.name.endswith(UNFINISHED)])
+
     def remove_unless_started(self) -> None:
         """Remove the files of a run that failed before its first checkpoint: there is nothing to come back to."""
         if not self.has_checkpoint:
@@ -167,7 +171,7 @@ class RunFolder:
 
         def sort(folder: Path, names: str) -> None:
             for entry in os.scandir(folder):
-                mine = re.fullmatch(f"({names})({re.escape(UNFINISHED)})?", entry.name)
+                mine = re.fullmatch(f"({names})({UNFINISHED_NAME})?", entry.name)
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if is_folder and folder == self.path and entry.name == _CHECKPOINTS:
                     sort(Path(entry.path), _STATES)

@@ -54,6 +54,7 @@ class Data:
     records: Sequence[Record] = ()  # of both, each with its split; an image of several test sets has one for each
     recorded: Split | None = None  # that of the run, where it has begun before
     gone: int = 0  # images of the recorded split that are no longer there
+    first_gone: str = ""  # one of them
 
 
 @dataclass(frozen=True)
@@ -173,18 +174,18 @@ def read(config: TrainConfig, recorded: Split | None = None) -> Data:
         records, notes = read_benchmark(config.dataset, config.data)
         notes = [*notes, *other_counts(benchmark, records)]
         tests, split_by_us = benchmark.tests, False
-    gone = 0
+    gone, first_gone = 0, ""
     if recorded is not None:
         all_classes = config.limit_classes is None
         found = find_records(recorded, records, root_of(config.data), by_split=not own, of_all=all_classes)
-        records, gone = list(found.records), found.gone.total()
+        records, gone, first_gone = list(found.records), found.gone.total(), found.first_gone
         notes = [*notes, *(Problem("other counts", config.data, told) for told in found.told)]
         _check_sides(config, records, tests)
     elif config.limit_classes is not None:
         records = limit_classes(records, config.limit_classes)
     test = _test_images(records, tests)
     check_test_positives(test.part)
-    return Data(part(records, "train"), test, split_by_us, notes, records, recorded, gone)
+    return Data(part(records, "train"), test, split_by_us, notes, records, recorded, gone, first_gone)
 
 
 def read_run(folder: RunFolder) -> Data:
@@ -216,8 +217,8 @@ def prepare(config: TrainConfig, recorded: Split | None = None) -> Plan:
     data = read(config, recorded)
     if data.gone:
         raise InputError(
-            f"{config.data}: {data.gone:,} of the run's images are gone, it cannot be repeated: "
-            "put them back, or start a new run"
+            f"{config.data}: {data.gone:,} of the run's images cannot be found ({data.first_gone or 'drawn in memory'} "
+            "among them), so it cannot be repeated: put them back, or start a new run"
         )
     plan = lay_out(config, data)
     return replace(plan, opened=check_images([*data.train.records, *data.test.part.records]))

@@ -31,6 +31,8 @@ def fabric_of(config: TrainConfig) -> tuple[Fabric, GradScaler | None]:
         plugin = MixedPrecision(config.precision, device, scaler=scaler)
         return Fabric(accelerator=config.accelerator, devices=1, plugins=[plugin]), scaler
     except (ValueError, RuntimeError) as error:
+        if config.accelerator in ("cuda", "mps"):
+            raise InputError(f"accelerator={config.accelerator}: no such device here; take --accelerator cpu") from None
         raise InputError(f"accelerator={config.accelerator}: {one_line(error)}") from None
 
 

@@ -53,11 +53,11 @@ def set_aside(train: Part, fraction: float, seed: int, recorded: Collection[str]
 
 
 def below_start(before: Row, after: Row, first_k: int, selection: str) -> list[str]:
-    """Say where the test metrics after training are below those before, and what to try; nothing where none is."""
+    """Say where the test metrics, as they are shown, are below those before training, and what to try."""
     fell = [
         f"{name} fell from {100 * before[name]:.1f} to {100 * after[name]:.1f}"
         for name in (f"recall@{first_k}", "map@r")
-        if name in before and name in after and after[name] < before[name]
+        if name in before and name in after and round(100 * after[name], 1) < round(100 * before[name], 1)
     ]
     if not fell:
         return []

@@ -42,6 +42,7 @@ class Found:
     records: Sequence[Record]
     new: Counter[str]
     gone: Counter[str]
+    first_gone: str = ""
 
     @property
     def told(self) -> list[str]:
@@ -50,7 +51,8 @@ class Found:
         if self.new:
             told.append(f"{_counted(self.new)} are new since the run: left out")
         if self.gone:
-            told.append(f"{_counted(self.gone)} of the run are gone: it is measured on what is left")
+            first = f" ({self.first_gone}{', ...' if self.gone.total() > 1 else ''})" if self.first_gone else ""
+            told.append(f"{_counted(self.gone)} of the run, gone since{first}: it is measured on what is left")
         return told
 
 
@@ -116,7 +118,7 @@ def find_records(
             new[record.label] += 1
     gone = Counter(label for _, label, _ in place)
     gone.update({label: count for (_, label), count in rest.items() if count})
-    return Found(found, new, gone)
+    return Found(found, new, gone, next((name for _, _, name in place), ""))
 
 
 def _namer(root: Path) -> Callable[[Path], str]:
@@ -143,6 +145,14 @@ def _parse(path: Path) -> Split:
             whole = isinstance(names, int) and not isinstance(names, bool) and names >= 0
             if not whole and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
                 raise ValueError("a class has neither names nor a number of images")
+    trained, tested = set[str](), set[str]()
+    for split, labels in splits.items():
+        side = trained if split in ("train", VALIDATION) else tested
+        if split == "train" and labels.keys() & splits.get(VALIDATION, {}).keys():
+            raise ValueError("a class is trained on and set aside")
+        side |= labels.keys()
+    if both := trained & tested:
+        raise ValueError(f"the class {min(both)} is trained and tested on")
     if not {"train"} < splits.keys():
         raise ValueError("no training images, or nothing to test on")
     return Split(splits)

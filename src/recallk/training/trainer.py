@@ -110,6 +110,7 @@ class Trainer:
         there = os.path.lexists(self.folder.path)
         try:
             with locked(self.folder.path), torch.random.fork_rng(devices):
+                self.folder.remove_unfinished()
                 made = not resume and not self.folder.taken
                 try:
                     if not resume:
