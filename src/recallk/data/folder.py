@@ -67,11 +67,6 @@ def folder(root: Path) -> tuple[list[Record], list[Problem]]:
     return records, found.notes
 
 
-def find_images(root: Path) -> list[Path]:
-    """Return the image files below `root`, as `find`."""
-    return find(root).images
-
-
 def find(root: Path) -> Found:
     """Find the image files below `root`, in the order of their folders' and own names.
 
