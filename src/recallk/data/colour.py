@@ -18,6 +18,7 @@ def rgb(image: Image.Image) -> Image.Image:
     - Whole numbers of 32 bits have no agreed white. It is the first of 255, 4,095 and 65,535 that no pixel exceeds, or
       else the brightest pixel; in PPM files 65,535, to which they are scaled as they are read.
     - Of floats, white is 1, or the brightest pixel where that is above 1.
+    - Shades between two of 8 bits become the nearer one.
     - Of an animation, the first frame is read.
     """
     halve = image.width * image.height > HALVED_FROM
@@ -63,7 +64,7 @@ def _brightest(image: Image.Image) -> float:
 def _rgb(image: Image.Image, white: float) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more a channel: to the range of 8
         pixels = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=white, neginf=0)
-        return Image.fromarray((pixels / white * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(np.rint(pixels * 255 / white).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "La":  # brightness times opacity
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:

@@ -41,10 +41,15 @@ def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
     with opened(source) as image:
         if image.width * image.height > HALVED_FROM:
             image.draft(None, (image.width // 2, image.height // 2))  # a JPEG file comes out at half its size already
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        upright = rgb(image)
-        return upright if turn is None else upright.transpose(turn)
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of PIL, opened or made, in any mode: upright, and 8-bit RGB as `colour.rgb` has it."""
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    upright = rgb(image)
+    return upright if turn is None else upright.transpose(turn)
 
 
 def _of_pixels(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -2,18 +2,18 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
+from recallk.data.images import as_rgb
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 """A path; an image of PIL in any mode; or pixels: `(H, W)`, or `(H, W, C)` with 1 (grey), 3 (RGB) or 4 (RGB and alpha)
@@ -44,13 +44,15 @@ class Pictures(Sequence[Path | NDArray[np.uint8]]):
 def converted(image: Picture, name: str = "the image") -> Path | NDArray[np.uint8]:
     """Return a path as it is, and anything else as pixels `(H, W, 3)` or `(H, W)` uint8; alpha is laid on white.
 
+    An image of PIL becomes what its file would (`data.images.as_rgb`).
+
     Raises InputError, beginning with `name`, for what is no image.
     """
     image = _checked(image, name)
     try:
         if isinstance(image, Path):
             return image
-        return _of_pil(image, name) if isinstance(image, Image.Image) else _of_pixels(_array(image), name)
+        return np.asarray(as_rgb(image)) if isinstance(image, Image.Image) else _of_pixels(_array(image), name)
     except InputError:
         raise
     except Exception as error:  # PIL's and NumPy's own
@@ -113,7 +115,7 @@ def _of_pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         return pixels[:, :, 0]
     if pixels.ndim == 3 and pixels.shape[2] == 4:
-        return _on_white(Image.fromarray(np.ascontiguousarray(pixels)))
+        return np.asarray(as_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
     return pixels
 
 
@@ -128,23 +130,3 @@ def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         found = f"from {array.min():g} to {array.max():g}" if np.isfinite(array).all() else "with NaN or infinity"
         raise InputError(f"{name}: floats {found}; give floats from 0 to 1, or uint8 from 0 to 255")
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _of_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    with suppress(Exception):  # a broken EXIF says nothing of how it stands
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        return _eight_bits(np.asarray(image), name)
-    if image.mode.startswith("I"):  # 16 bits, in 32 where PIL has them so
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65_535:
-            raise InputError(f"{name}: values from {wide.min()} to {wide.max()}; give 8 or 16 bits, without a sign")
-        return _eight_bits(wide.astype(np.uint16), name)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
-        return _on_white(image)
-    return np.asarray(image.convert("RGB"))
-
-
-def _on_white(image: Image.Image) -> NDArray[np.uint8]:
-    white = Image.new("RGBA", image.size, "white")
-    return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
