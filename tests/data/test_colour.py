@@ -1,6 +1,8 @@
 """Every kind of pixels beside the picture that a person would expect, and what it takes in memory."""
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +33,19 @@ def save(folder: Path, values: list[float], kind: str, suffix: str = "tif", **op
 @pytest.mark.parametrize(
     ("kind", "suffix", "values", "expected"),
     [
-        ("uint16", "png", [0, 255, 4095, 32768, 65535], [0, 0, 15, 127, 255]),  # 65,535 is white, whatever is there
-        ("uint16", "png", [0, 1000, 4095], [0, 3, 15]),
-        ("uint16", "tif", [0, 32768, 65535], [0, 127, 255]),
+        ("uint16", "png", [0, 255, 4095, 32768, 65535], [0, 1, 16, 128, 255]),  # 65,535 is white, whatever is there
+        ("uint16", "png", [0, 1000, 4095], [0, 4, 16]),
+        ("uint16", "tif", [0, 32768, 65535], [0, 128, 255]),
         ("int32", "tif", [0, 100, 255], [0, 100, 255]),
-        ("int32", "tif", [0, 2048, 4095], [0, 127, 255]),
-        ("int32", "tif", [-5, 32768, 65535], [0, 127, 255]),
-        ("int32", "tif", [0, 500_000, 1_000_000], [0, 127, 255]),
-        ("int32", "pgm", [0, 1000, 2000], [0, 3, 7]),
-        ("float32", "tif", [0, 0.5, 1.0], [0, 127, 255]),
-        ("float32", "tif", [0, 0.25, 0.5], [0, 63, 127]),
-        ("float32", "tif", [-1, 3.5, 7], [0, 127, 255]),
-        ("float32", "tif", [float("nan"), 5, 10], [0, 127, 255]),
-        ("float32", "tif", [float("inf"), 0.5, float("-inf")], [255, 127, 0]),
+        ("int32", "tif", [0, 2048, 4095], [0, 128, 255]),
+        ("int32", "tif", [-5, 32768, 65535], [0, 128, 255]),
+        ("int32", "tif", [0, 500_000, 1_000_000], [0, 128, 255]),
+        ("int32", "pgm", [0, 1000, 2000], [0, 4, 8]),
+        ("float32", "tif", [0, 0.5, 1.0], [0, 128, 255]),
+        ("float32", "tif", [0, 0.25, 0.5], [0, 64, 128]),
+        ("float32", "tif", [-1, 3.5, 7], [0, 128, 255]),
+        ("float32", "tif", [float("nan"), 5, 10], [0, 128, 255]),
+        ("float32", "tif", [float("inf"), 0.5, float("-inf")], [255, 128, 0]),
     ],
 )
 def test_which_value_is_white(tmp_path: Path, kind: str, suffix: str, values: list[float], expected: list[int]) -> None:
@@ -58,7 +60,7 @@ def test_a_tiff_file_that_says_12_bits(tmp_path: Path) -> None:
     entries = entries.replace(struct.pack("<HHII", 258, 4, 1, 12), struct.pack("<HHIHH", 258, 3, 1, 12, 0))
     path = tmp_path / "twelve.tif"
     path.write_bytes(b"II*\0" + struct.pack("<I", 12) + pixels + b"\0" + struct.pack("<H", 9) + entries + bytes(4))
-    assert levels(path) == [255, 127]
+    assert levels(path) == [255, 128]
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -81,6 +83,26 @@ def test_corrupt_exif_is_read_without_turning(tmp_path: Path, suffix: str, damag
     Image.new("RGB", (40, 20), "white").save(path, exif=b"Exif\0\0" + damage)
     read = read_image(path)
     assert (read.size, read.getpixel((5, 5))) == ((40, 20), (255, 255, 255))
+
+
+def test_corrupt_exif_is_not_told(tmp_path: Path) -> None:
+    """Of a path or of an image that somebody opened; other warnings are."""
+    path = tmp_path / "image.jpg"
+    Image.new("RGB", (40, 20), "white").save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01")
+    program = f"""
+import warnings
+from pathlib import Path
+from PIL import Image
+from recallk.data.images import check_image, read_image
+check_image(Path({str(path)!r}))
+read_image(Path({str(path)!r}))
+from recallk.models.pictures import converted
+converted(Image.open({str(path)!r}))
+warnings.warn("another")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "EXIF" not in ran.stderr
+    assert "another" in ran.stderr
 
 
 def noise(height: int, width: int, channels: int = 4) -> NDArray[np.uint8]:

@@ -35,6 +35,8 @@ _USUAL_BYTES, _PROGRESSIVE_BYTES = 4, 8
 
 # Pillow warns from half its own limit on, in two lines of its source; ours is stated. Whoever filters it, still does.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+# An image whose EXIF data is corrupt is read all the same, as it stands.
+warnings.filterwarnings("ignore", "(possibly )?corrupt EXIF", UserWarning, append=True)
 
 
 @contextmanager
