@@ -41,7 +41,9 @@ def state_of(backbone: str) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "resnet50.tv_in1k", "legacy_seresnet18.in1k"])
+@pytest.mark.parametrize(
+    "backbone", ["test_resnet", "resnet50.tv_in1k", "legacy_seresnet18.in1k", "convnext_tiny_in22ft1k"]
+)
 def test_no_network_is_told_soon_and_once(
     no_network: Path, backbone: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +76,49 @@ def test_what_the_hubs_client_logs_is_not_shown(slow_hub: None, monkeypatch: pyt
     client.warning("later")
     assert seen == ["later"]
     client.removeHandler(handler)
+
+
+def test_a_network_that_somebody_registered_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = EmbedderSettings(**SETTINGS)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: None)
+    build(settings, "none")
+    with pytest.raises(InputError, match="timm has no weights for test_resnet; "):
+        build(settings, "pretrained")
+
+
+def test_threads_are_quiet_each_for_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """And leave the loggers as they were, in whichever order they end."""
+    from recallk.models.fetching import quiet
+
+    caplog.set_level(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("timm", "timm.models", "huggingface_hub", "huggingface_hub.utils")]
+
+    def state() -> list[tuple[int, int, bool]]:
+        return [(logger.level, len(logger.filters), logger.isEnabledFor(logging.WARNING)) for logger in loggers]
+
+    def log(message: str) -> None:
+        for logger in loggers:
+            logger.warning(message)
+
+    inside, over = threading.Event(), threading.Event()
+
+    def longer() -> None:
+        with quiet():
+            inside.set()
+            over.wait(10)
+            log("quiet")
+
+    before = state()
+    thread = threading.Thread(target=longer)
+    with quiet():
+        thread.start()
+        inside.wait(10)
+        log("quiet")
+    log("told")
+    over.set()
+    thread.join()
+    assert state() == before
+    assert {record.getMessage() for record in caplog.records} == {"told"}
 
 
 def test_a_network_without_weights() -> None:

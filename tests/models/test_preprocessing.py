@@ -92,6 +92,25 @@ def test_an_unknown_network_is_told_while_the_configuration_is_made(backbone: st
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("weights", ["none", "pretrained"])
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("resnet50.bogus", "resnet50.bogus: timm has no weights 'bogus' of it; there are resnet50.a1_in1k"),
+        ("resnet5", "resnet5: timm has no model of this name; near it: "),
+        ("convnext_tiny_in22ft1k.bogus", "timm has no weights 'bogus' of it"),
+    ],
+)
+def test_an_unknown_network_is_told_where_nothing_is_asked_of_it_before(
+    backbone: str, message: str, weights: str
+) -> None:
+    """As all that its weights would say is given."""
+    given: dict[str, Any] = EmbedderSettings(backbone="test_resnet", **SMALL).model_dump()
+    with pytest.raises(InputError, match=message) as caught:
+        build(EmbedderSettings(**(given | {"backbone": backbone})), weights)
+    assert str(caught.value).isprintable()
+
+
 def test_a_network_of_one_channel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from recallk.models.preprocessing import preprocessing_of
 

@@ -10,22 +10,22 @@ from recallk.core.errors import InputError
 from recallk.core.files import require_file, user_path
 from recallk.core.text import one_line
 from recallk.models.fetching import not_fetched, quiet, where_weights_are
-from recallk.models.preprocessing import require_known
+from recallk.models.preprocessing import timms_entry
 from recallk.models.settings import EmbedderSettings
 from recallk.models.weights import fill, read_weights
 
 
 def make_backbone(settings: EmbedderSettings, weights: str) -> nn.Module:
     """Return the network that gives the features; `weights` as in `build`. Raises InputError, one line."""
-    require_known(settings.backbone)
+    name, _ = timms_entry(settings.backbone)
     if weights == "pretrained":
-        overlay = where_weights_are(settings.backbone)
+        overlay = where_weights_are(name)
         try:
-            return _create(settings, pretrained=True, pretrained_cfg_overlay=overlay or None)
+            return _create(name, settings.image_size, pretrained=True, pretrained_cfg_overlay=overlay or None)
         except Exception as error:
             raise not_fetched(settings.backbone, one_line(error)) from None
     try:
-        backbone = _create(settings)
+        backbone = _create(name, settings.image_size)
     except Exception as error:
         raise InputError(f"backbone={settings.backbone}: timm cannot build it ({one_line(error)})") from None
     if weights != "none":
@@ -41,17 +41,17 @@ def make_backbone(settings: EmbedderSettings, weights: str) -> nn.Module:
 
 def own_size(backbone: str) -> int | None:
     """Return the side of the square images that timm lists for a network; None where it lists none."""
-    config = timm.get_pretrained_cfg(backbone)
+    _, config = timms_entry(backbone)
     return None if config is None else int(config.input_size[1])
 
 
-def _create(settings: EmbedderSettings, **options: Any) -> nn.Module:
+def _create(name: str, size: int, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         try:
-            model = timm.create_model(settings.backbone, img_size=settings.image_size, **options)
+            model = timm.create_model(name, img_size=size, **options)
         except TypeError:  # the fully convolutional ones take any size without being told
-            model = timm.create_model(settings.backbone, **options)
+            model = timm.create_model(name, **options)
     module: nn.Module = model
     return module

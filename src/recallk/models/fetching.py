@@ -1,6 +1,7 @@
 """Pretrained weights: from the caches where they are in one, else from where timm has them, if that answers at all."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
+from recallk.models.preprocessing import timms_entry
 
 CONNECT_SECONDS = 5.0
+_LOGGING = frozenset({"timm", "huggingface_hub"})
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 
 
@@ -19,12 +22,10 @@ def where_weights_are(backbone: str) -> dict[str, Any]:
     Empty where they must be fetched, and the place answers. Raises InputError, one line, where it does not:
     the hub's own client would try for a minute.
     """
-    import timm
-
-    config = timm.get_pretrained_cfg(backbone)
-    if config is None or config.file:  # a name of former days, or a file already
+    _, config = timms_entry(backbone)
+    if config is not None and config.file:
         return {}
-    if not config.has_weights:
+    if config is None or not config.has_weights:
         raise InputError(f"timm has no weights for {backbone}; start from random ones (--weights none)")
     if config.hf_hub_id:
         cached = _in_hub_cache(config.hf_hub_id, config.hf_hub_filename or "pytorch_model.bin")
@@ -46,18 +47,30 @@ def not_fetched(backbone: str, why: str) -> InputError:
     )
 
 
+class _Silence(logging.Filter):
+    """Lets nothing through of what one thread logs, be it critical or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread != self._thread
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep timm and the hub's client from logging what an error says once."""
-    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
-    before = [logger.level for logger in loggers]
+    """Keep timm and the hub's client from logging, in this thread, what an error says once."""
+    silence = _Silence()  # on every logger: filters are not asked about what loggers below theirs are told
+    names = [name for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] in _LOGGING]
+    loggers = [logging.getLogger(name) for name in {*_LOGGING, *names}]
     try:
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+            logger.addFilter(silence)
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(silence)
 
 
 def _in_hub_cache(repository: str, name: str) -> str | None:

@@ -1,7 +1,9 @@
 """How a network of timm was shown its images when its weights were made."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
@@ -30,16 +32,7 @@ def preprocessing_of(backbone: str) -> Preprocessing:
     """
     import timm  # takes seconds, and `recallk --help` has no need of it
 
-    require_known(backbone)
-    name = timm.models.get_deprecated_models().get(backbone) or backbone
-    try:
-        config = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
-    except RuntimeError:  # the network is known, its tag is not
-        network, _, tag = name.partition(".")
-        known = ", ".join(timm.list_models(f"{network}.*", include_tags=True))
-        raise InputError(
-            f"backbone={shown(name)}: timm has no weights {shown(tag)!r} of it; there are {known}"
-        ) from None
+    config = timms_entry(backbone)[1] or timm.models.PretrainedCfg()
     if config.input_size[0] != 3 or len(config.mean) != 3 or len(config.std) != 3:
         raise InputError(
             f"backbone={backbone}: this network takes images of {config.input_size[0]} channels; "
@@ -50,11 +43,22 @@ def preprocessing_of(backbone: str) -> Preprocessing:
     return Preprocessing(mean, std, interpolation, float(config.crop_pct))
 
 
-def require_known(backbone: str) -> None:
-    """Raise InputError, with names near to it, for a network that timm does not know."""
+def timms_entry(backbone: str) -> tuple[str, Any]:
+    """Return a network's present name, `backbone` or its successor, and what timm lists of its weights, if anything.
+
+    Raises InputError, one line with names near to it, for a network that timm does not know, or weights of it.
+    """
     import timm
 
     if not timm.is_model(backbone):
         near = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:_NAMES_SHOWN]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise InputError(f"backbone={shown(backbone)}: timm has no model of this name{hint}")
+    name = timm.models.get_deprecated_models().get(backbone) or backbone
+    network, _, tag = name.partition(".")
+    with suppress(RuntimeError):  # the network is known, its tag is not
+        config = timm.get_pretrained_cfg(name)
+        if config is not None or not tag:
+            return name, config
+    known = ", ".join(timm.list_models(f"{network}.*", include_tags=True)) or "none"
+    raise InputError(f"backbone={shown(name)}: timm has no weights {shown(tag)!r} of it; there are {known}")
