@@ -1,4 +1,5 @@
 import doctest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,18 @@ def test_a_folder_without_a_model(run: Path, tmp_path: Path) -> None:
     (run / "config.yaml").write_text("a: 1")
     with pytest.raises(InputError, match="not the configuration of a run"):
         load(run)
+
+
+def test_threads_that_embed_at_a_time_leave_the_model_as_it_was(run: Path) -> None:
+    embedder = load(run)
+    pictures = [np.full((40, 40, 3), 20 * number, dtype=np.uint8) for number in range(6)]
+    expected = embedder.embed(pictures)
+    embedder.train()
+    before = {name: value.clone() for name, value in embedder.state_dict().items()}
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: embedder.embed(pictures, chunk_size=2), range(12)))
+    assert all(module.training for module in embedder.modules())
+    for one in found:
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
+    for name, value in embedder.state_dict().items():
+        assert torch.equal(value, before[name]), name

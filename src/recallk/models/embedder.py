@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -159,17 +160,31 @@ def load(run: str | os.PathLike[str]) -> Embedder:
     return embedder.eval()
 
 
+_counting = Lock()
+_embedding: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+
+
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Have every part of a module as at test inside; each has its own mode back after, whatever happens."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    """Have every part of a module as at test inside; each has its own mode back after, whatever happens.
+
+    Of several threads inside at a time the first to come keeps the modes, the last to go puts them back.
+    """
+    with _counting:
+        users, modes = _embedding.get(module) or (0, [(part, part.training) for part in module.modules()])
+        _embedding[module] = users + 1, modes
+        module.eval()
     try:
         yield
     finally:
-        for part, training in modes:  # from the outside in; by `train`, where some networks drop what they remembered
-            if part.training != training:
-                part.train(training)
+        with _counting:
+            users, modes = _embedding.pop(module)
+            if users > 1:
+                _embedding[module] = users - 1, modes
+            else:  # from the outside in; by `train`, where some networks drop what they remembered
+                for part, training in modes:
+                    if part.training != training:
+                        part.train(training)
 
 
 def _try_out(embedder: Embedder) -> None:

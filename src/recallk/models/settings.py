@@ -1,13 +1,12 @@
 """What is needed to build an embedder, as a person writes it."""
 
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recallk.core.errors import InputError
-from recallk.core.text import shown
+from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.data.record import Interpolation
 from recallk.models.preprocessing import preprocessing_of
@@ -90,5 +89,5 @@ def read_settings(path: Path) -> EmbedderSettings:
         why = f"no {error.args[0]}"
     except ValidationError as error:
         first = error.errors()[0]
-        why = (f"{first['loc'][0]}={reprlib.repr(first['input'])}: " if first["loc"] else "") + first["msg"]
+        why = (f"{first['loc'][0]}={brief(first['input'])}: " if first["loc"] else "") + first["msg"]
     raise InputError(f"{path}: not {what} ({shown(why)}); {remedy}")
