@@ -127,10 +127,19 @@ def test_a_closed_pipe_is_no_mistake() -> None:
     assert done.stderr == ""
 
 
+def hears_interruptions() -> None:
+    """Undo what a shell does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_until_it_trains(pictures: Path, run: Path) -> "subprocess.Popen[str]":
     words = ["train", "--data", pictures, "--run", run, *FLAGS, "--epochs", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "recallk", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "recallk", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interruptions,
     )
     metrics = run / "metrics.jsonl"
     for _ in range(600):

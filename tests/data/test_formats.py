@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, features
 
 from recallk import InputError
+from recallk.core.text import shown
 from recallk.data.images import check_image, read_image
 from tests.data.limits import seconds
 
@@ -23,19 +24,19 @@ def one_line(path: Path, *parts: str) -> None:
         with pytest.raises(InputError) as caught:
             read(path)
         message = str(caught.value)
-        assert message.startswith(f"{path}: ")
+        assert message.startswith(f"{shown(path)}: ")
         assert "\n" not in message
         for part in parts:
             assert part in message
 
 
 def read_or_one_line(read: Callable[[Path], object], path: Path) -> None:
-    message = f"{path}: "
+    message = f"{shown(path)}: "
     try:
         read(path)
     except InputError as error:
         message = str(error)
-    assert message.startswith(f"{path}: ")
+    assert message.startswith(f"{shown(path)}: ")
     assert "\n" not in message
 
 

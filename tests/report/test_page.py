@@ -163,7 +163,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     same = np.array([np.nan, 1.0, 1.0], np.float32)  # all alike: the density has no width
     page = written(report(history=history, same_class=same, other_class=same[1:]), tmp_path)
     assert "From 0.500 at step 2 to 0.250 at step 4." in page
-    assert "Median 1.00 for 2 pairs of one class" in page
+    assert "Median 1.00 for pairs of one class (2 drawn at random)" in page
 
 
 def test_curves_say_what_they_are(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
     folder.config.write_text(to_yaml(make_config({"data": "x", "recipe": recipe})))
     for file in (folder.metrics, folder.checkpoint, folder.best(3), folder.model, folder.report, path / "split.json"):
         file.touch()
-    (path / "model.safetensors.unfinished").touch()
+    (path / "model.safetensors.0123abcd.unfinished").touch()
     return folder
 
 

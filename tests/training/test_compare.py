@@ -489,6 +489,7 @@ def endless(folder: Path, pictures: Path) -> Comparison:
 
 
 def run_all(folder: Path, pictures: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off
     list(endless(folder, pictures).run())
 
 

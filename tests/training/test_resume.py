@@ -177,7 +177,7 @@ def test_a_folder_with_leftovers_of_a_kill_is_not_taken(pictures: Path, tmp_path
     folder = RunFolder(tmp_path / "run")
     folder.checkpoint.parent.mkdir(parents=True)
     (folder.path / ".lock").touch()
-    (folder.path / "config.yaml.unfinished").touch()
+    (folder.path / "config.yaml.0123abcd.unfinished").touch()
     assert not folder.taken
     next(Trainer(prepare(config_of(pictures)), folder).rows())
     assert folder.taken

@@ -70,7 +70,7 @@ def test_a_runs_split_stays_when_classes_and_images_are_added(tmp_path: Path, mo
     Image.new("RGB", (9, 9)).save(data / plan.train.classes[0] / "new.png")
     again = prepare(folder.read_config(), folder.read_split())
     assert sides(again) == sides(plan)
-    assert "10 images of 4 classes are new since the run: left out" in str(again.data.notes[0])
+    assert "new since the run: 10 images of 4 classes; left out" in str(again.data.notes[0])
     assert sides(again)[1] == [str(record.image) for record in read_run(folder).test.part.records]
     list(Trainer(again, folder).rows(resume=True))
     assert folder.model.is_file()
@@ -88,8 +88,11 @@ def test_what_is_gone_is_told_and_stops_a_resume(tmp_path: Path) -> None:
     gone.unlink()
     there = read_run(folder)
     assert len(there.test.part.records) == len(plan.test.part.records) - 1
-    assert "1 image of 1 class of the run are gone" in str(there.notes[0])
-    with pytest.raises(InputError, match=r"1 of the run's images are gone.*put them back, or start a new run"):
+    assert "gone since the run: 1 image of 1 class (c0/0.png); measured on what is left" in str(there.notes[0])
+    with pytest.raises(
+        InputError,
+        match=r"1 of the run's images cannot be found \(c0/0\.png among them\).*put them back, or start a new run",
+    ):
         prepare(folder.read_config(), folder.read_split())
     for record in plan.test.part.records[1:]:
         assert isinstance(record.image, Path)

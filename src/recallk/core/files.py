@@ -97,7 +97,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({why(error)}); choose another place, or make room") from None
     except Exception as error:
-        if not isinstance(error, RuntimeError) and type(error).__name__ != "SafetensorError":
+        if not isinstance(error, RuntimeError | ValueError) and type(error).__name__ != "SafetensorError":
             raise
         full = _is_full(path.parent)  # which PyTorch and safetensors say in words of their own
         reason = "No space left on device); choose another place, or make room" if full else f"{one_line(error)})"

@@ -16,6 +16,13 @@ _held: set[tuple[int, int]] = set()
 _holding = Lock()
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a zero byte, which no name has
+        return False
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other process, and every other caller in this one, out of a folder while the context lasts.
@@ -23,7 +30,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is the file `.lock` in it, made with the folder where need be, and gone afterwards. It ends with its
     process, whatever ends that. Raises InputError, saying who holds it, where it is held already.
     """
-    path, there = folder.absolute() / ".lock", os.path.lexists(folder)
+    path, there = folder.absolute() / ".lock", _is_there(folder)
     make_folder(folder)
     status = folder.stat()
     identity = status.st_dev, status.st_ino  # however it is spelt

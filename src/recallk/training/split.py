@@ -49,10 +49,10 @@ class Found:
         """What is to be said of it, a line each."""
         told = []
         if self.new:
-            told.append(f"{_counted(self.new)} are new since the run: left out")
+            told.append(f"new since the run: {_counted(self.new)}; left out")
         if self.gone:
             first = f" ({self.first_gone}{', ...' if self.gone.total() > 1 else ''})" if self.first_gone else ""
-            told.append(f"{_counted(self.gone)} of the run, gone since{first}: it is measured on what is left")
+            told.append(f"gone since the run: {_counted(self.gone)}{first}; measured on what is left")
         return told
 
 
