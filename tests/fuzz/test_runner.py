@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.misbehaving import CASES, GOOD
 from tests.fuzz.runner import Runner
 
 
+@pytest.mark.slow
 def test_every_broken_rule_is_seen(tmp_path: Path) -> None:
     found = list(Runner("misbehaving", tmp_path, seconds=2, megabytes=400).run(range(len(CASES))))
     assert [verdict.number for verdict in found] == list(range(len(CASES)))
