@@ -75,7 +75,7 @@ def test_the_lengths_of_epochs(sizes: list[int], monkeypatch: pytest.MonkeyPatch
     sampler = Sampler(np.repeat(np.arange(len(sizes)), sizes), 3, 4, seed=5)
     counts = [sampler.batches(epoch) for epoch in range(1, 41)]
     lengths = samplers.Lengths(sampler, 40)
-    assert [lengths.of(epoch) for epoch in range(1, 41)] == counts
+    assert [lengths.until(epoch) - lengths.until(epoch - 1) for epoch in range(1, 41)] == counts
     assert [lengths.until(epoch) for epoch in (0, 1, 40)] == [0, counts[0], sum(counts)]
     assert lengths.total == sum(counts)
     assert lengths.fewest_and_most == (min(counts), max(counts))

@@ -76,10 +76,6 @@ class Lengths:
         self._regular = sampler.regular
         self._until = [0]  # batches of all epochs up to and with each
 
-    def of(self, epoch: int) -> int:
-        """Return the batches of an epoch, counted from 1."""
-        return self.until(epoch) - self.until(epoch - 1)
-
     def until(self, epoch: int) -> int:
         """Return the batches of all epochs up to and with this one."""
         if self._regular:

@@ -67,7 +67,7 @@ def restore_optimizer(optimizer: Optimizer, state: Any, path: Path) -> None:
         groups = optimizer.state_dict()["param_groups"]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         trained = [number for number, parameter in enumerate(parameters) if parameter.requires_grad]
-        stepped = state.get("stepped", trained)  # an earlier version did not say
+        stepped = state["stepped"]
         if set(state["state"]) != set(stepped) or not set(stepped) <= set(trained):
             raise ValueError("moments are missing, or are of other parameters")
         names = _moments_of(optimizer)
