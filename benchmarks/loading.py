@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 
 from recallk.data.chunks import read_chunks
-from recallk.data.views import TestView, TrainView
+from recallk.models.views import TestView, TrainView
 
 WIDTH, HEIGHT, SIZE, RESIZE, CHUNK = 500, 375, 224, 256, 100
 REPEATS = 5

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from recallk.losses.build import build_loss
 from recallk.models.embedder import build
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import TrainConfig, make_config
-from recallk.training.losses import build_loss
+from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.folder import RunFolder
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
 
@@ -138,7 +138,8 @@ class Miniature:
 
     def loss(self, **changes: Any) -> nn.Module:
         """Return the loss of the run."""
-        return build_loss(self.config(**changes), classes=6)
+        config = self.config(**changes)
+        return build_loss(config, 6, config.embedding_size, config.seed)
 
     def shown(self, picture: str, **changes: Any) -> tuple[Tensor, Tensor]:
         """Return a picture as the embedder gets it, `(3, S, S)` uint8, and as its first layer does."""

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import recallk
-from recallk.data.benchmark import Findings, TestSet
-from recallk.data.catalogue import BENCHMARKS
+from recallk.data.benchmarks.benchmark import Findings, TestSet
+from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.models.embedder import Embedder
-from recallk.training.recipes import find
+from recallk.runs.recipes import find
+from tests.cli.test_cli import recallk as run_recallk
 from tests.data import miniatures
-from tests.test_cli import recallk as run_recallk
 
 TINY = [
     *("--backbone", "test_resnet", "--weights", "none", "--batch-norm", "per-chunk", "--embedding-size", "16"),

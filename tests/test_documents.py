@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recallk.training.outcomes import interval
+from recallk.comparison.outcomes import interval
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "docs/comparisons.md"]

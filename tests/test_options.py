@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import InputError
-from recallk.data.images import train_view
 from recallk.models.embedder import build
-from recallk.training.config import TrainConfig
+from recallk.models.views import train_view
+from recallk.runs.config import TrainConfig
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
 
@@ -154,7 +154,7 @@ def largest_chunk(mini: Miniature, **changes: Any) -> int:
 
 def times_read(mini: Miniature, **changes: Any) -> float:
     """Return how often an image of a batch is read from the disk."""
-    with mock.patch("recallk.data.views.train_view", wraps=train_view) as read:
+    with mock.patch("recallk.models.views.train_view", wraps=train_view) as read:
         images = sum(int(row["images"]) for row in mini.watch(**changes).of("step"))
     return read.call_count / images
 

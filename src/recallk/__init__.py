@@ -23,7 +23,10 @@ _HOMES = {
     "load": "recallk.models.embedder",
     "large_batch_backward": "recallk.training.large_batch",
 }
-_ROOMS = ("core", "data", "evaluation", "loss", "models", "report", "training")
+_ROOMS = (
+    *("core", "loss", "data", "models", "losses", "retrieval"),
+    *("evaluation", "runs", "training", "comparison", "reporting"),
+)
 
 __all__ = [
     "InputError",

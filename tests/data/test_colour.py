@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from recallk.data.images import read_image, test_view, train_view
+from recallk.data.images import read_image
+from recallk.models.views import test_view, train_view
 from tests.data.limits import megabytes
 
 

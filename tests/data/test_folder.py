@@ -8,7 +8,7 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.data.folder import find
-from recallk.data.record import Record
+from recallk.data.item import Record
 from recallk.data.source import read_data
 from tests.data.limits import seconds
 

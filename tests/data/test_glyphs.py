@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
 from recallk.data.glyphs import _classes, glyphs
-from recallk.data.record import Record
+from recallk.data.item import Record
 
 SIZE = 24  # not a multiple of the thumbnails' 16
 FONTS = 14  # fewer characters, to be fast; capitals of three alphabets are among them

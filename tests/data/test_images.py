@@ -8,8 +8,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 
 from recallk import InputError
-from recallk.data.images import check_image, mixed_seed, read_image, test_view, train_view
-from recallk.data.record import Interpolation
+from recallk.core.seeds import mixed_seed
+from recallk.data.images import check_image, read_image
+from recallk.data.item import Interpolation
+from recallk.models.views import test_view, train_view
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:

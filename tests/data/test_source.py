@@ -9,7 +9,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from recallk import InputError
-from recallk.data.record import Record
+from recallk.data.item import Record
 from recallk.data.source import check_images, check_test_positives, limit_classes, part, read_data, split_classes
 from tests.data.limits import seconds
 

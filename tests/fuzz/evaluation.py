@@ -6,8 +6,9 @@ import faiss
 import numpy as np
 import torch
 
-from recallk.evaluation import clustering, protocols, search
+from recallk.evaluation import clustering, protocols
 from recallk.evaluation import metrics as evaluation_metrics
+from recallk.retrieval import exact as search
 from tests.fuzz import reference
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 from tests.fuzz.losses import ODD_LABELS, ODD_ROWS, classes_of, points

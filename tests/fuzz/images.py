@@ -58,7 +58,7 @@ def prepare(shared: Path) -> None:
     """Import what the cases need, and make a folder of images that damaged ones are put into."""
     save_images(shared / "images")
     embedder()
-    import recallk.report.terminal
+    import recallk.cli.terminal
     import recallk.training.trainer  # noqa: F401
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recallk.training.config import TrainConfig, make_config, to_yaml
+from recallk.runs.config import TrainConfig, make_config, to_yaml
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 from tests.fuzz.miniature import WORDS, make_run
 from tests.fuzz.options_seen import FIRST

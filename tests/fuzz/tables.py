@@ -16,7 +16,7 @@ from tests.fuzz.tables_seen import FIRST
 def prepare(shared: Path) -> None:
     """Make the images that tables name, and import what the cases need."""
     save_images(shared / "images")
-    import recallk.report.terminal
+    import recallk.cli.terminal
     import recallk.training.trainer  # noqa: F401
 
 

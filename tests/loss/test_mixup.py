@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
-from recallk.loss import streamed
+from recallk.loss.kernels import streamed
 from recallk.loss.mixup import pairs_of_a_class, related
 
 

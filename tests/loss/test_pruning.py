@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recallk import RecallAtKLoss, recall_at_k_loss
-from recallk.loss import blocks, streamed, symmetric, tiled, usable
+from recallk.loss import usable
+from recallk.loss.kernels import blocks, streamed, symmetric, tiled
 from tests.loss.problems import LossProblem, loss_problems
 
 

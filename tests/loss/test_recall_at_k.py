@@ -101,12 +101,12 @@ def test_labels_and_mixup_are_moved_to_the_embeddings(implementation: Any) -> No
 
 
 def test_the_fused_loss_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = pytest.importorskip("recallk.loss.fused")
+    fused = pytest.importorskip("recallk.loss.kernels.fused")
     monkeypatch.setattr(fused, "INTERPRETED", False)
     with pytest.raises(InputError, match="on cpu: move them to a GPU, or choose 'auto'"):
         recall_at_k_loss(X, LABELS, implementation="fused")
-    monkeypatch.delattr("recallk.loss.fused")
-    monkeypatch.setitem(sys.modules, "recallk.loss.fused", None)
+    monkeypatch.delattr("recallk.loss.kernels.fused")
+    monkeypatch.setitem(sys.modules, "recallk.loss.kernels.fused", None)
     with pytest.raises(InputError, match="install triton, or choose 'auto'"):
         recall_at_k_loss(X, LABELS, implementation="fused")
     assert recall_at_k_loss(X, LABELS) == recall_at_k_loss(X, LABELS, implementation="tiled")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recallk import InputError, recall_at_k_loss
-from recallk.loss import streamed, symmetric
+from recallk.loss.kernels import streamed, symmetric
 
 LABELS = torch.arange(9) // 3
 X = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recallk import InputError, RecallAtKLoss, recall_at_k_loss
-from recallk.loss import symmetric
+from recallk.loss.kernels import symmetric
 
 LABELS = torch.arange(12) // 3
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from recallk import InputError
 from recallk.models.embedder import build
 from recallk.models.settings import EmbedderSettings
-from recallk.training.config import make_config
-from recallk.training.recipes import find
+from recallk.runs.config import make_config
+from recallk.runs.recipes import find
 
 SMALL: dict[str, Any] = {"image_size": 32, "resize": 32, "embedding_size": 8}
 

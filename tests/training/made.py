@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recallk.training.config import make_config, to_yaml
+from recallk.runs.config import make_config, to_yaml
 
 ROWS: list[dict[str, Any]] = [
     {"kind": "evaluation", "epoch": 0, "step": 0, "recall@1": 0.3, "recall@2": 0.4, "map@r": 0.2},

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from recallk import InputError
-from recallk.data.benchmark import TestSet
-from recallk.data.catalogue import BENCHMARKS
-from recallk.data.record import Record
+from recallk.data.benchmarks.benchmark import TestSet
+from recallk.data.benchmarks.catalogue import BENCHMARKS
+from recallk.data.item import Record
+from recallk.runs.config import TrainConfig, make_config
 from recallk.training import plan as plans
 from recallk.training import selection
-from recallk.training.config import TrainConfig, make_config
 from recallk.training.plan import Plan, prepare
 
 SMALL: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 2}

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from recallk import InputError, large_batch_backward, load
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
 from recallk.training import trainer as trainers
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import make_config
-from recallk.training.memory import step_memory
 from recallk.training.plan import Plan, prepare
+from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
 from tests.training.test_trainer import SMALL, save_patterns, without_time
 

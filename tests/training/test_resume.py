@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from recallk import InputError, load
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import TrainConfig, make_config
+from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.training.test_trainer import SMALL, save_patterns, without_time
@@ -86,7 +86,7 @@ def test_a_kill_before_the_first_checkpoint_is_no_dead_end(pictures: Path, whole
 
 WORK = """
 import sys, time; from pathlib import Path
-from recallk.training.checkpoint import RunFolder; from recallk.training.config import read_config, make_config
+from recallk.runs.folder import RunFolder; from recallk.runs.config import read_config, make_config
 from recallk.training.plan import prepare; from recallk.training.trainer import Trainer
 for row in Trainer(prepare(make_config(read_config(Path(sys.argv[1])))), RunFolder(Path(sys.argv[2]))).rows():
     print(row["epoch"], flush=True)

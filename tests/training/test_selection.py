@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recallk.data.record import Record
+from recallk.data.item import Record
 from recallk.data.source import Part, part
 from recallk.training.selection import FEWEST_QUERIES, set_aside
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import make_config
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.training.test_trainer import SMALL, save_patterns, train, without_time

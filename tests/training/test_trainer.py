@@ -10,10 +10,10 @@ from PIL import Image
 
 from recallk import InputError, load
 from recallk.evaluation.protocols import rate
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
+from recallk.runs.history import Row
 from recallk.training import selection
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import make_config
-from recallk.training.history import Row
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, learning_rate
 

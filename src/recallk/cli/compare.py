@@ -9,18 +9,18 @@ import typer
 
 from recallk.cli.console import console, say
 from recallk.cli.options import Overrides, given, name_of, typed_options, with_config_options, with_whole_path
-from recallk.core.errors import InputError
-from recallk.core.files import make_folder
-from recallk.training.config import make_config
-from recallk.training.contenders import (
+from recallk.comparison.contenders import (
     MIXUP,
     ablation_as_contenders,
     ablations,
     losses_as_contenders,
     sweep_as_contenders,
 )
-from recallk.training.loss_catalogue import OURS
-from recallk.training.recipes import find
+from recallk.core.errors import InputError
+from recallk.core.files import make_folder
+from recallk.losses.registry import OURS
+from recallk.runs.config import make_config
+from recallk.runs.recipes import find
 
 
 @with_config_options
@@ -53,7 +53,7 @@ def compare(
     **overrides: Overrides,
 ) -> None:
     """Train several losses, or several values of a setting, under one budget; print a table and write a page."""
-    from recallk.training.compare import Comparison, minutes_of
+    from recallk.comparison.experiment import Comparison, minutes_of
 
     if finished:
         for option in typed_options(context):
@@ -95,9 +95,9 @@ def compare(
 
 
 def _show_comparison(folders: Sequence[Path], into: Path) -> None:
-    from recallk.report.comparison import report_comparison, save_table
-    from recallk.report.terminal import show_comparison
-    from recallk.training.outcomes import outcomes
+    from recallk.cli.terminal import show_comparison
+    from recallk.comparison.outcomes import outcomes
+    from recallk.reporting.comparison import report_comparison, save_table
 
     found = outcomes(folders)
     show_comparison(console, found)

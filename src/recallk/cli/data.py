@@ -16,7 +16,7 @@ app = typer.Typer(help="The benchmarks of the field: what they are, and whether 
 @app.command("list")
 def list_data() -> None:
     """List the benchmarks: what each is, its size and terms, and where its owners offer it."""
-    from recallk.data.catalogue import BENCHMARKS
+    from recallk.data.benchmarks.catalogue import BENCHMARKS
 
     table = Table("name", "what it is, size, terms, home", show_lines=True)
     table.columns[1].overflow = "fold"
@@ -35,8 +35,8 @@ def check_data(
     every: Annotated[bool, typer.Option("--all", help="open every image, not a sample of 1,000")] = False,
 ) -> None:
     """Check a benchmark on disk: what is missing or broken, and its counts beside the published ones."""
-    from recallk.data.catalogue import benchmark_named
-    from recallk.data.check import OPENED, check
+    from recallk.data.benchmarks.catalogue import benchmark_named
+    from recallk.data.benchmarks.check import OPENED, check
 
     benchmark = benchmark_named(name)
     with progress("opening images", note="reading the lists") as advance:

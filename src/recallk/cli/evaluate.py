@@ -32,7 +32,7 @@ def evaluate(
     from recallk.evaluation.clustering import nmi
     from recallk.evaluation.protocols import rate, re_identification, spoken
     from recallk.models.embedder import load
-    from recallk.training.checkpoint import RunFolder
+    from recallk.runs.folder import RunFolder
     from recallk.training.plan import all_of, read_run
     from recallk.training.trainer import workers_of
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
-from recallk.training.config import TrainConfig
+from recallk.runs.config import TrainConfig
 
 DIGITS = 9
 Overrides = str | bool | None

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from recallk.cli.console import console
 from recallk.core.text import shown
-from recallk.training.recipes import find, shipped
+from recallk.runs.recipes import find, shipped
 
 app = typer.Typer(help="The recipes: one for each published row, and two on characters, which need no download.")
 

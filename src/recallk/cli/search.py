@@ -21,10 +21,10 @@ def search(
     """Find the images of a folder that are most like the queries; print a table and draw a picture."""
     from recallk.data.folder import find
     from recallk.data.images import check_image, read_image
-    from recallk.evaluation.search import nearest
     from recallk.models.embedder import load
-    from recallk.report.pictures import Retrieval, Retrieved, search_picture
-    from recallk.training.checkpoint import RunFolder
+    from recallk.reporting.pictures import Retrieval, Retrieved, search_picture
+    from recallk.retrieval.exact import nearest
+    from recallk.runs.folder import RunFolder
     from recallk.training.trainer import workers_of
 
     if picture.suffix.lower() != ".png" or not picture.parent.is_dir():

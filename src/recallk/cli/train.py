@@ -11,12 +11,12 @@ import typer
 from recallk.cli.console import console, progress, say
 from recallk.cli.options import Overrides, given, name_of, with_config_options, with_whole_path
 from recallk.core.errors import InputError
-from recallk.training.config import TrainConfig, make_config
-from recallk.training.recipes import find
+from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.recipes import find
 
 if TYPE_CHECKING:
-    from recallk.training.checkpoint import RunFolder
-    from recallk.training.history import Row
+    from recallk.runs.folder import RunFolder
+    from recallk.runs.history import Row
     from recallk.training.trainer import Trainer
 
 WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
@@ -30,7 +30,7 @@ def demo(
     """Train on characters in matplotlib's typefaces, without a download, in about three minutes."""
     config = make_config(find("demo").values)
     if overwrite:
-        from recallk.training.checkpoint import RunFolder
+        from recallk.runs.folder import RunFolder
 
         RunFolder(run).clear(recipe="demo")
     _train(config, run)
@@ -51,7 +51,7 @@ def train(
         if recipe or run or dry_run or given(overrides).keys() - WHEN_RESUMED:
             allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))
             raise InputError(f"--resume continues a run as it was configured: beside it only {allowed} may be given")
-        from recallk.training.checkpoint import RunFolder
+        from recallk.runs.folder import RunFolder
 
         there = RunFolder(resume).read_config()
         changed = make_config(there.model_dump(), given(overrides))
@@ -62,13 +62,13 @@ def train(
 
 
 def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool = False) -> None:
-    from recallk.training.checkpoint import RunFolder
+    from recallk.runs.folder import RunFolder
 
     folder = RunFolder(run)
     if not resume and not dry_run and folder.taken:
         raise InputError(f"{run}: exists already; continue it with --resume {_typed(run)}, or choose another --run")
     with console.status("reading the data"):
-        from recallk.report import terminal
+        from recallk.cli import terminal
         from recallk.training.plan import prepare
         from recallk.training.trainer import Trainer
 
@@ -81,7 +81,7 @@ def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool =
     _follow(trainer, resume)
     terminal.show_result(console, trainer)
     with console.status("writing the report"):
-        from recallk.report.run import report_run
+        from recallk.reporting.run import report_run
 
         report_run(trainer)
     since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resume else ""

@@ -9,10 +9,10 @@ from pathlib import Path
 from recallk.core.errors import InputError
 from recallk.core.files import why
 from recallk.core.text import shown
-from recallk.data.benchmark import Problem
+from recallk.data.benchmarks.benchmark import Problem
 from recallk.data.formats import SUFFIXES
 from recallk.data.identity import Identities
-from recallk.data.record import Record
+from recallk.data.item import Record
 
 _NAMED = 5  # suffixes of what was passed over
 

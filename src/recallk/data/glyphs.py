@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recallk.core.errors import InputError
-from recallk.data.record import Record
+from recallk.data.item import Record
 
 _EM = 0.875  # of the image's side: capitals take two thirds, and nearly every letter fits
 _MARGIN = 1  # white pixels kept on each side

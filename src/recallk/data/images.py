@@ -3,16 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
 from recallk.core.errors import InputError
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.formats import opened
-from recallk.data.record import Interpolation
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
@@ -26,7 +22,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LONG = 32  # times as long as wide: resized as a whole, 1 x 60,000 pixels would take gigabytes
 
 
 def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
@@ -80,63 +75,3 @@ def check_image(path: Path) -> None:
                 file.seek(max(0, size - _TRAILER_SPAN))
                 if trailer not in file.read():
                     raise OSError("the end is missing")
-
-
-def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Tensor:
-    """Return `(3, size, size)` uint8: the shorter side resized to `resize`, the centre cropped."""
-    if max(image.size) > _LONG * min(image.size):
-        resized = _middle(image, resize, size, interpolation)
-    else:
-        resized = functional.resize(image, [resize], InterpolationMode(interpolation))
-    return _pixels(functional.center_crop(resized, [size, size]))
-
-
-def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Image.Image:
-    """Return the shorter side resized to `resize`, and of the longer one no more than the middle `size` pixels.
-
-    What cropping the resized whole gives, whose longer side may be millions of pixels: to within a grey level, except
-    where bicubic values overshoot the range, as the two directions may then be scaled in the other order.
-    """
-    short, long = min(image.size), max(image.size)
-    resized = int(resize * long / short)
-    first = round((resized - size) / 2)
-    start, end = (place * long / resized for place in (first, first + size))
-    wide = image.width > image.height
-    box = (start, 0, end, short) if wide else (0, start, short, end)
-    shape = (size, resize) if wide else (resize, size)
-    return image.resize(shape, Image.Resampling[interpolation.upper()], box=box)
-
-
-test_view.__test__ = False  # type: ignore[attr-defined]
-
-
-def train_view(
-    image: Image.Image,
-    size: int,
-    crop_scale: tuple[float, float],
-    horizontal_flip: bool,
-    interpolation: Interpolation,
-    *,
-    seed: int,
-    epoch: int,
-    item: int,
-) -> Tensor:
-    """Return `(3, size, size)` uint8: a random crop, perhaps mirrored, the same for the same (seed, epoch, item)."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
-    # torchvision's choice of the crop; Pillow cuts and scales in one step
-    top, left, height, width = RandomResizedCrop.get_params(image, list(crop_scale), [3 / 4, 4 / 3])
-    mirrored = horizontal_flip and bool(torch.rand(()) < 0.5)
-    torch.set_rng_state(state)
-    box = (left, top, left + width, top + height)
-    view = image.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
-    return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def mixed_seed(*numbers: int) -> int:
-    """Return a seed below 2**63 that depends on all the numbers and their order."""
-    return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -16,13 +16,13 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.data import table
-from recallk.data.benchmark import Findings, Problem
-from recallk.data.catalogue import benchmark_named
+from recallk.data.benchmarks.benchmark import Findings, Problem
+from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.folder import folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
-from recallk.data.record import Record
+from recallk.data.item import Record
 
 OPENED = 2_000
 """Images that are opened before a training starts: more would keep a person waiting."""

@@ -16,7 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import load, why
 from recallk.core.text import shown
 from recallk.data.identity import Identities
-from recallk.data.record import Record
+from recallk.data.item import Record
 
 SUFFIXES = frozenset({".csv", ".parquet"})
 

@@ -2,4 +2,4 @@
 
 from recallk.evaluation.clustering import nmi as nmi
 from recallk.evaluation.metrics import retrieval_metrics as retrieval_metrics
-from recallk.evaluation.search import nearest as nearest
+from recallk.retrieval.exact import nearest as nearest

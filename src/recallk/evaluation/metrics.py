@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
-from recallk.evaluation.search import SCORES_AT_ONCE, blocks, inner_products, nearest
+from recallk.retrieval.exact import SCORES_AT_ONCE, blocks, inner_products, nearest
 
 _CELLS_AT_ONCE = 2**22
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, class_labels, type_name
 from recallk.core.errors import InputError
 from recallk.core.text import brief
-from recallk.loss.scratch import Scratch
+from recallk.loss.kernels.scratch import Scratch
 
 Relatives = Literal["keep", "exclude"]
 

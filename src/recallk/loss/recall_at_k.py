@@ -11,10 +11,11 @@ from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, norm
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.core.text import brief
-from recallk.loss import definition, streamed, symmetric, tiled
+from recallk.loss import definition
+from recallk.loss.kernels import streamed, symmetric, tiled
+from recallk.loss.kernels.unit import unit_rows
 from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix
 from recallk.loss.temperatures import check_range, checked_temperatures
-from recallk.loss.unit import unit_rows
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
@@ -218,7 +219,7 @@ def _choose(
         hindrance = _hindrance(queries, problem)
         if hindrance is not None:
             raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
-        from recallk.loss import fused
+        from recallk.loss.kernels import fused
 
         sweep = fused.sweep
     else:
@@ -240,7 +241,7 @@ def _hindrance(queries: Tensor, problem: streamed.Problem) -> str | None:
     if queries.dtype == torch.float64:
         return "computes in float32, these are float64: convert the embeddings"
     try:
-        from recallk.loss import fused  # not above: Triton is not everywhere
+        from recallk.loss.kernels import fused  # not above: Triton is not everywhere
     except ImportError:
         return "needs Triton, which cannot be imported: install triton"
     if fused.INTERPRETED:

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from recallk.core.precision import full_precision
 from recallk.loss.definition import loss_of_a_query, rankings
+from recallk.loss.kernels.unit import unit_rows
 from recallk.loss.pruning import most_similar, reach_of
 from recallk.loss.recall_at_k import RecallAtKLoss
-from recallk.loss.unit import unit_rows
 
 LEAST = 0.01  # of the largest
 QUERIES = 250  # of a batch: enough for a share to within a few percent

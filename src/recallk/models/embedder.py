@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from recallk.core.errors import InputError
 from recallk.core.text import one_line, shown
 from recallk.data.chunks import read_chunks
-from recallk.data.views import TestView
 from recallk.models.backbone import make_backbone, own_size
 from recallk.models.pictures import Picture, Pictures, converted
 from recallk.models.pooling import Pool
 from recallk.models.settings import EmbedderSettings, read_settings
+from recallk.models.views import TestView
 from recallk.models.weights import fill, read_weights
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.data.record import Interpolation
+from recallk.data.item import Interpolation
 
 Channels = tuple[float, float, float]
 _NAMES_SHOWN = 5

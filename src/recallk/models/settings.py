@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from recallk.core.errors import InputError
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
-from recallk.data.record import Interpolation
+from recallk.data.item import Interpolation
 from recallk.models.preprocessing import preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
-from recallk.data.benchmark import Problem, TestSet
-from recallk.data.catalogue import BENCHMARKS
-from recallk.data.check import other_counts
-from recallk.data.record import Record
+from recallk.data.benchmarks.benchmark import Problem, TestSet
+from recallk.data.benchmarks.catalogue import BENCHMARKS
+from recallk.data.benchmarks.check import other_counts
+from recallk.data.item import Record
 from recallk.data.source import (
     Part,
     check_images,
@@ -24,13 +24,13 @@ from recallk.data.source import (
     split_classes,
 )
 from recallk.evaluation.protocols import Search
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import TrainConfig
-from recallk.training.loss_catalogue import check_batch
-from recallk.training.recipes import differences
+from recallk.losses.registry import check_batch
+from recallk.runs.config import TrainConfig
+from recallk.runs.folder import RunFolder
+from recallk.runs.recipes import differences
+from recallk.runs.split import VALIDATION, Split, find_records, root_of, split_of
 from recallk.training.sampler import LeftOut, Lengths, Sampler, make_sampler
 from recallk.training.selection import Aside, set_aside
-from recallk.training.split import VALIDATION, Split, find_records, root_of, split_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
-from recallk.training.config import TrainConfig
+from recallk.runs.config import TrainConfig
 
 SMALLEST_SCALE = 2.0**-14
 """A scale of the loss below this has been halved thirty times: the gradients are not finite at any scale."""

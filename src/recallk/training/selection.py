@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recallk.data.source import Part, part
-from recallk.training.history import Row
+from recallk.runs.history import Row
 
 FEWEST_CLASSES = 10
 """Training classes of two images or more: of fewer, those set aside would be missed in training."""

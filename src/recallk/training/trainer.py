@@ -11,23 +11,23 @@ from torch import Tensor, nn
 
 from recallk.core.errors import InputError
 from recallk.core.lock import locked
+from recallk.core.seeds import mixed_seed
 from recallk.data.chunks import read_batches
-from recallk.data.images import mixed_seed
 from recallk.data.source import Part
-from recallk.data.views import TrainView
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import rate
 from recallk.loss.recall_at_k import RecallAtKLoss
+from recallk.losses.build import build_loss
 from recallk.models.embedder import Embedder, build
+from recallk.models.views import TrainView
 from recallk.models.weights import fill, read_weights
-from recallk.training.checkpoint import RunFolder
-from recallk.training.config import TrainConfig
-from recallk.training.history import Row
+from recallk.runs.config import TrainConfig
+from recallk.runs.folder import RunFolder
+from recallk.runs.history import Row
+from recallk.runs.recipes import unlike
 from recallk.training.large_batch import large_batch_backward
-from recallk.training.losses import build_loss
 from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, check_gradients, fabric_of
-from recallk.training.recipes import unlike
 from recallk.training.state import (
     REMEDY,
     State,
@@ -78,7 +78,9 @@ class Trainer:
             torch.manual_seed(mixed_seed(config.seed))
             self.embedder: Embedder = build(config, "none" if folder.has_checkpoint else config.weights)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        self.loss = build_loss(config, len(plan.train.classes)).to(self.fabric.device)
+        self.loss = build_loss(config, len(plan.train.classes), config.embedding_size, config.seed).to(
+            self.fabric.device
+        )
         groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
         self.rate_factors = [1.0]
         if own := list(self.loss.parameters()):

@@ -1,0 +1,1 @@
+"""Runs side by side: contenders, the experiment, its jobs, their outcomes."""

@@ -1,0 +1,120 @@
+"""What a comparison sets side by side: losses, the values of a setting, or an ablation that comes with recallk."""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.text import shown
+from recallk.core.yaml_files import read_table
+from recallk.runs.config import TrainConfig
+
+FOLDER = Path(__file__).parents[1] / "ablations"
+MIXUP = "+mixup"
+SET_BY_COMPARISONS = {"epochs": "--budget", "seed": "--seeds", "select": "the comparison"}
+"""Keys that no contender may change, and who sets them."""
+LONGEST_FOLDER = 100  # bytes: far below what file systems take, with room for what is written beside a name
+OURS_IN_THE_FOLDER = "comparison."
+"""What the names of a comparison's own files begin with; a contender's folder lies beside them."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What differs from the common configuration, under a name."""
+
+    name: str
+    changes: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The name as one of a folder inside the comparison's, whatever it is. Raises InputError for an empty one.
+
+        Separators, and whatever a terminal would act on, become "_"; a name that is too long ends in its checksum.
+        """
+        name = unicodedata.normalize("NFC", " ".join(self.name.split()))
+        if not name:
+            raise InputError("a contender without a name: give it one, for it names a folder and a row of the table")
+        safe = "".join("_" if c in "/\\" or shown(c) != c else c for c in name)
+        if safe.startswith((".", OURS_IN_THE_FOLDER)):  # ".", "..", hidden ones, and the comparison's own files
+            safe = f"_{safe}"
+        if len(safe.encode()) > LONGEST_FOLDER:
+            checksum = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+            safe = f"{safe.encode()[: LONGEST_FOLDER - 9].decode('utf-8', 'ignore')}-{checksum}"
+        return safe
+
+
+def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
+    """Return a contender for each loss by name; "recall@k+mixup" is ours with similarity mixup."""
+    return [
+        Contender(name, {"loss": name.removesuffix(MIXUP)} | ({"mixup": True} if name.endswith(MIXUP) else {}))
+        for name in map(str.strip, names)
+    ]
+
+
+def sweep_as_contenders(sweep: str) -> list[Contender]:
+    """Return a contender for each value of KEY=VALUE,VALUE,... Raises InputError for a key that does not exist."""
+    key, separator, values = sweep.partition("=")
+    key = key.strip().replace("-", "_")
+    if not separator or not values:
+        raise InputError(f"--sweep {sweep}: KEY=VALUE,VALUE,... is needed, such as batch_size=64,256,1024")
+    if key not in TrainConfig.model_fields:
+        raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
+    contenders = []
+    for value in _split(values):
+        if not value:
+            raise InputError(f"--sweep {sweep}: a value is missing between two commas, or after the last")
+        try:
+            read = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError(f"--sweep {sweep}: {value!r} is no value; lists stand in brackets, as in [1,2]") from None
+        contenders.append(Contender(f"{key}={value}", {key: read}))
+    return contenders
+
+
+def _split(values: str) -> list[str]:
+    """Split at commas, but not within brackets: ks=[1],[1,2,4] has two values."""
+    parts, depth = [""], 0
+    for character in values:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def ablations() -> list[str]:
+    """Return the names of the ablations that come with recallk."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def ablation_as_contenders(name: str) -> list[Contender]:
+    """Return the contenders of an ablation by name, or of a YAML file: a table of names, each with its settings."""
+    path = user_path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in ablations():
+            raise InputError(f"no ablation {name!r}: give a YAML file, or one of {', '.join(ablations())}")
+        path = FOLDER / f"{name}.yaml"
+    table = read_table(path, "YAML with a table of contenders", "mend it, or write it anew")
+    if not table or not all(_is_settings(changes) for changes in table.values()):
+        raise InputError(
+            f"{path}: a table of contenders is needed, each with its settings, such as 'large: {{batch_size: 4000}}'"
+        )
+    return [Contender(_as_name(contender, path), changes) for contender, changes in table.items()]
+
+
+def _is_settings(changes: object) -> bool:
+    return isinstance(changes, dict) and all(isinstance(key, str) for key in changes)
+
+
+def _as_name(key: object, path: Path) -> str:
+    """Return a key of YAML as a contender's name, in one line. Raises InputError for what YAML takes for no text."""
+    if isinstance(key, bool) or not isinstance(key, str | int | float):  # YAML reads off, no and ~ so
+        raise InputError(f"{path}: {shown(key)!r} as a contender's name: put the name in quotes")
+    return " ".join(str(key).split())

@@ -1,0 +1,235 @@
+"""Runs side by side: the same network, data, batches and budget for each, and the same search of the learning rate.
+
+Everything is in the folders of the runs: what is finished is not run again, and what was interrupted goes on.
+"""
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from recallk.comparison.contenders import SET_BY_COMPARISONS, Contender
+from recallk.comparison.jobs import Job, end_all, start, wait_for_one
+from recallk.comparison.outcomes import REMEDY, best_validation, fail, forget_failure, result_of, seconds_of
+from recallk.core.errors import InputError
+from recallk.core.files import write_text
+from recallk.core.lock import locked
+from recallk.core.text import shown
+from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.runs.folder import RunFolder
+from recallk.training.plan import Data, Plan, lay_out, read
+
+SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
+DIGITS = 6
+WITHOUT_EFFECT = {"recipe", "workers", "host_memory_gb", "accelerator"}
+MOST_MINUTES = 366 * 24 * 60
+
+
+def minutes_of(budget: str) -> float | None:
+    """Return the minutes of "5min"; None for "images". Raises InputError for anything else."""
+    if budget == "images":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:m|min|minutes?)", budget.strip())
+    if found is None or not 0 < float(found[1]) <= MOST_MINUTES:
+        raise InputError(f"--budget {budget}: images (the same for each), or minutes of training such as 5min")
+    return float(found[1])
+
+
+class Comparison:
+    """A comparison in a folder: `run()` runs what is missing."""
+
+    def __init__(
+        self,
+        folder: Path,
+        common: dict[str, Any],
+        contenders: Sequence[Contender],
+        factors: Sequence[float],
+        seeds: int,
+        *,
+        searches: int = 1,
+        minutes: float | None = None,
+        at_once: int = 1,
+    ) -> None:
+        """Check every configuration before anything runs.
+
+        `factors` times the common learning rate are tried for each contender, in so many `searches`, with seeds of
+        their own; the best on validation classes counts.
+        Each contender sees as many images as the common configuration in its epochs, or trains for about `minutes`.
+        """
+        self.folder, self.common, self.contenders, self.factors, self.seeds = folder, common, contenders, factors, seeds
+        self.searches, self.minutes, self.at_once = searches, minutes, at_once
+        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+            raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
+        # some file systems take upper and lower case for the same
+        folders = [contender.folder.casefold() for contender in contenders]
+        for what, names in (("rate", [f"{f:g}" for f in factors]), ("contender", folders)):
+            if len(set(names)) < len(names):
+                twice = max(names, key=names.count)
+                called = [shown(c.name) for c in contenders if what == "contender" and c.folder.casefold() == twice]
+                meant = f" (one folder for {' and '.join(map(repr, called))})" if len(set(called)) > 1 else ""
+                raise InputError(f"the {what} {twice} is there twice{meant}: name each once")
+        for contender in contenders:
+            for key in SET_BY_COMPARISONS.keys() & contender.changes.keys():
+                raise InputError(f"{shown(contender.name)}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
+            make_config(self._values(contender))
+        self.refused: list[str] = []
+        """Contenders whose batches the data does not allow, and why; complete before the first job is yielded."""
+
+    def run(self) -> Generator[Job, None, None]:
+        """Run every job that is not finished; each is yielded when it is about to start. What failed is tried again.
+
+        Whatever ends this process, or closes this generator before its end, ends the runs under way.
+        Raises InputError for data that the common configuration could not train on, and where the folder holds
+        another comparison, or another process runs one in it.
+        """
+        common = make_config(self.common, {"select": "validation"})
+        data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
+        self._planned = lay_out(common, data)
+        if self._planned.validation is None and len(self.factors) > 1:
+            raise InputError(
+                f"no rate can be chosen on validation classes, {self._planned.why_last}: raise --validation-fraction, "
+                "or give a single rate (--rates 1)"
+            )
+        with locked(self.folder):
+            self._claim(common)
+            yield from self._run_all(self._plans(common, data))
+
+    def _run_all(self, plans: list[tuple[Contender, Plan]]) -> Iterator[Job]:
+        if self.minutes is not None:
+            yield from self._run(self._job(plan, c, "pace", 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
+            plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, "pace")) is not None]
+        epochs = {c.name: self._epochs(c, plan) for c, plan in plans}
+        if len(self.factors) > 1:
+            yield from self._run(
+                self._job(plan, c, f"rate-{rate:g}-{search}", epochs[c.name], SEARCH_SEED + search, rate)
+                for c, plan in plans
+                for rate in self._rates(c)
+                for search in range(1, self.searches + 1)
+            )
+        chosen = {c.name: self._chosen_rate(c) for c, _ in plans}
+        yield from self._run(
+            self._job(plan, c, f"seed-{seed}", epochs[c.name], seed, rate)
+            for c, plan in plans
+            if (rate := chosen[c.name]) is not None  # no rate came through: the table says why
+            for seed in range(1, self.seeds + 1)
+        )
+
+    def _plans(self, common: TrainConfig, data: Data) -> list[tuple[Contender, Plan]]:
+        """Return the contenders whose batches the data allows; the others fail here."""
+        able = []
+        self.refused.clear()
+        for contender in self.contenders:
+            config, folder = make_config(self._values(contender)), self._folder(contender, "plan")
+            try:
+                able.append((contender, lay_out(config, data if config.same_data(common) else read(config))))
+            except InputError as error:
+                self.refused.append(f"{shown(contender.name)}: {error}")
+                fail(folder, str(error))
+            else:
+                forget_failure(folder)
+                folder.remove_if_empty()
+        return able
+
+    def _claim(self, common: TrainConfig) -> None:
+        """Write what is common to all into the folder. Raises InputError where it is another comparison's."""
+        for contender in self.contenders:
+            if (link := self.folder / contender.folder).is_symlink():  # nothing is written or removed through it
+                raise InputError(
+                    f"{link}: a link in the place of a contender's folder; remove it, or choose another --run"
+                )
+        path = self.folder / "comparison.yaml"
+        budget = {"minutes": self.minutes}
+        if path.is_file():
+            there = read_config(path)
+            if there.pop("budget", None) != budget:
+                raise InputError(f"{self.folder}: holds a comparison of another budget; choose another --run")
+            try:
+                before = make_config(there)
+            except InputError as error:
+                raise InputError(f"{path}: not a comparison of this version ({error}); choose another --run") from None
+            _check_same(self.folder, common, before)
+        write_text(path, f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
+
+    def _epochs(self, contender: Contender, plan: Plan) -> int:
+        """Return how many epochs the budget is for a contender."""
+        if self.minutes is None:
+            return max(1, round(self._planned.images * plan.config.epochs / plan.images))
+        pace = self._folder(contender, "pace")
+        seconds = seconds_of(pace)
+        if not seconds:
+            raise InputError(f"{pace.metrics}: says nothing of time; {REMEDY}")
+        return max(1, round(60 * self.minutes / seconds))
+
+    def _folder(self, contender: Contender, name: str) -> RunFolder:
+        path = self.folder / contender.folder / name
+        if path.is_symlink():  # nothing is written or removed through it
+            raise InputError(f"{path}: a link in the place of a run's folder; remove it, or choose another --run")
+        return RunFolder(path)
+
+    def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
+        return self.common | contender.changes | {"select": "validation"} | further
+
+    def _job(self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
+        """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps."""
+        planned = plan.config
+        steps = plan.steps * epochs / planned.epochs
+        values = self._values(
+            contender,
+            epochs=epochs,
+            milestones=sorted({max(1, round(m * epochs / planned.epochs)) for m in planned.milestones}),
+            warmup_steps=round(planned.warmup_steps * steps / self._planned.steps),
+            seed=seed,
+            learning_rate=rate,
+        )
+        return Job(contender, values, self._folder(contender, name))
+
+    def _rates(self, contender: Contender) -> list[float]:
+        rate = make_config(self._values(contender)).learning_rate
+        return [float(f"{rate * factor:.{DIGITS}g}") for factor in self.factors]
+
+    def _chosen_rate(self, contender: Contender) -> float | None:
+        rates = self._rates(contender)
+        if len(rates) == 1:
+            return rates[0]
+        found = {}
+        for rate in rates:
+            runs = [self._folder(contender, f"rate-{rate:g}-{n}") for n in range(1, self.searches + 1)]
+            best = [reached for run in runs if (reached := best_validation(run)) is not None]
+            if len(best) == len(runs):  # a rate that fails now and then is none
+                found[rate] = statistics.mean(best)
+        return max(found, key=lambda rate: found[rate]) if found else None
+
+    def _run(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Run what is not finished of the jobs, so many at once, each in a process of its own."""
+        running: dict[int, tuple[BaseProcess, Job]] = {}
+        try:
+            for job in jobs:
+                if not _is_missing(job):
+                    continue
+                yield job
+                process = start(job, self.at_once)
+                running[process.sentinel] = process, job
+                if len(running) == self.at_once:
+                    wait_for_one(running)
+            while running:
+                wait_for_one(running)
+        finally:
+            end_all([process for process, _ in running.values()])
+
+
+def _is_missing(job: Job) -> bool:
+    if job.folder.config.is_file():
+        _check_same(job.folder.path, make_config(job.values), job.folder.read_config())
+    return result_of(job.folder) is None
+
+
+def _check_same(folder: Path, config: TrainConfig, there: TrainConfig) -> None:
+    """Raise InputError where a folder's runs are not what they would be now."""
+    for key in TrainConfig.model_fields:
+        now, before = getattr(config, key), getattr(there, key)
+        if key not in WITHOUT_EFFECT and now != before:
+            raise InputError(f"{folder}: was run with {key}={before}, now it is {now}: choose another --run")

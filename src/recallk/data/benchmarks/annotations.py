@@ -1,0 +1,229 @@
+"""What the readers of all benchmarks share: finding the root, reading lists, and what can be wrong with them."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from recallk.core.errors import InputError
+from recallk.core.files import require_file, why
+from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, Findings, Kind, TestSet
+from recallk.data.item import Record
+
+_SUFFIXES = (".jpg", ".jpeg")  # what every one of the lists names
+_SHOWN = 5  # entries of a folder
+_NAMED = 3  # of the places where lists may be
+_DIGITS = 18
+
+
+class Place(NamedTuple):
+    """Where something stands; .mat files have annotations instead of lines."""
+
+    file: Path
+    number: int
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+def find_home(root: Path, tops: Sequence[str], lists: Sequence[str], unpacked: str, findings: Findings) -> Path | None:
+    """Return the folder that has one of the `lists`: `root`, or one of `tops` in it.
+
+    Where there is none, report what was looked for and what was found instead; `unpacked` says in words which folder
+    to give.
+    """
+    try:
+        for home in (root, *(root / top for top in tops)):
+            if any((home / name).exists() for name in lists):
+                return home
+        instead = _instead(root)
+    except OSError as error:
+        instead = f"cannot be read ({error.strerror})"
+    inside = " or ".join(f"{top}/" for top in tops[:_NAMED])
+    wanted = f"looked for {' or '.join(lists[:_NAMED])} here and in {inside}"
+    findings.add("wrong root folder", root, f"{instead}; {wanted}; give {unpacked}")
+    return None
+
+
+def _instead(root: Path) -> str:
+    if root.is_file():
+        return "this is a file, not a folder"
+    if root.is_dir():
+        return f"the data set is not here, but {_entries(root)}"
+    above = next((folder for folder in root.absolute().parents if folder.is_dir()), Path("/"))
+    return f"no such folder; in {above} there is {_entries(above)}"
+
+
+def _entries(folder: Path) -> str:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"nothing that can be read ({error.strerror})"
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) or "nothing") + more
+
+
+def first_folder(*candidates: Path) -> Path:
+    """Return the first folder that exists; without any, the first, for the images to be missed there."""
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    place: Place
+    path: str
+    label: str
+    split: str
+
+
+class Reading:
+    """One reading of a benchmark's lists: gathers the images, reports what is wrong, and goes on.
+
+    Training classes must not be in the test sets `tests`, nor an image in two splits; only test sets that are all
+    against all may have images in common, of the same class in each.
+    """
+
+    def __init__(self, findings: Findings, tests: Sequence[TestSet] = ALL_AGAINST_ALL) -> None:
+        self._findings, self._tests = findings, tests
+        self._common = {test.queries for test in tests if test.gallery is None}
+        self._images: list[_Listed] = []
+        self._by_path: dict[str, tuple[_Listed, ...]] = {}
+        self._by_class: dict[str, _Listed] = {}
+        self._in_both: set[str] = set()
+
+    def report(self, kind: Kind, place: Place | Path, message: str) -> None:
+        """Report a problem."""
+        self._findings.add(kind, str(place), message)
+
+    def lines(self, path: Path) -> Iterator[tuple[Place, str]]:
+        """Yield the lines of a list that are not blank."""
+        try:
+            if path.exists():
+                require_file(path)
+            data = path.read_bytes()
+        except (InputError, OSError) as error:
+            reason = why(error) if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
+            there = f"in {path.parent} there is {_entries(path.parent)}"
+            self.report("missing file", path, f"cannot be read ({reason}); {there}; unpack the data set again")
+            return
+        if b"\r\n" in data:
+            self.report("Windows line ends", path, "has Windows line ends; read all the same, nothing to be done")
+        blank = True
+        for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), 1):
+            if text := line.strip():
+                blank = False
+                yield Place(path, number), text
+        if blank:
+            self.report("missing file", path, "is empty; unpack the data set again")
+
+    def fields(self, place: Place, line: str, names: Sequence[str]) -> list[str] | None:
+        """Return as many fields as there are names, or None for a truncated line; "path" is that of an image."""
+        fields = line.split(maxsplit=len(names) - 1)
+        if len(fields) < len(names):
+            self.truncated(place, line, f"{len(fields)} of {len(names)} fields ({', '.join(names)})")
+        elif "path" in names and not fields[names.index("path")].lower().endswith(_SUFFIXES):
+            self.truncated(place, line, "no path of a .jpg file")
+        else:
+            return fields
+        return None
+
+    def truncated(self, place: Place, line: str, why: str) -> None:
+        """Report a line that ends too early, or reads as if it did."""
+        self.report("truncated line", place, f"{why} in {_short(line)}; get {place.file.name} again")
+
+    def number(self, place: Place, what: str, text: str, lowest: int = 0, highest: int | None = None) -> int | None:
+        """Return the number that `text` is, or None, reported, where it is none or out of range."""
+        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+            self.report(
+                "label is no number", place, f"{what} is {_short(text)}, no number; get {place.file.name} again"
+            )
+            return None
+        number = int(text)
+        if number < lowest or (highest is not None and number > highest):
+            wanted = f"from {lowest} to {highest}" if highest is not None else f"{lowest} or more"
+            self.report("label is no number", place, f"{what} is {number}, not {wanted}; get {place.file.name} again")
+            return None
+        return number
+
+    def image(self, place: Place, folder: Path | str, path: str, label: str, split: str) -> None:
+        """Take an image into a split, unless it is there, or in another one, already."""
+        image = _Listed(place, f"{folder}/{path}", label, split)
+        earlier = self._by_path.get(image.path, ())
+        for other in earlier:
+            if other.split == split:
+                self.report("duplicate path", place, f"{path} is listed already ({other.place}); remove one of the two")
+                return
+            if not {split, other.split} <= self._common:
+                where = f"{split}, and in {other.split} ({other.place})"
+                self.report("image in two splits", place, f"{path} is in {where}; remove it from one of the two")
+                return
+            if other.label != label:
+                where = f"class {label} in {split}, and {other.label} in {other.split} ({other.place})"
+                self.report("image in two splits", place, f"{path} is of {where}; get {place.file.name} again")
+                return
+        self._by_path[image.path] = (*earlier, image)
+        self._images.append(image)
+        first = self._by_class.setdefault(label, image)
+        if (first.split == "train") != (split == "train") and label not in self._in_both:
+            self._in_both.add(label)
+            where = f"{split}, and in {first.split} ({first.place})"
+            why = "test classes must be unseen in training, get the lists again"
+            self.report("class in two splits", place, f"class {label} is in {where}; {why}")
+
+    def records(self) -> list[Record]:
+        """Return a record for every image that exists, and report the missing ones and the classes of one image."""
+        folders: dict[str, frozenset[str]] = {}
+        found, missing = list[_Listed](), list[_Listed]()
+        for image in self._images:
+            folder, _, name = image.path.rpartition("/")
+            if folder not in folders:
+                folders[folder] = _names(folder)
+            (found if name in folders[folder] else missing).append(image)
+        if missing and not found:  # a reason to look at one place, not at thousands
+            first = missing[0]
+            others = f", nor any other of the {len(missing):,}" if len(missing) > 1 else ""
+            message = f"{first.path}: no such image{others}; unpack the images, or give the folder that holds them"
+            self.report("missing image", first.place, message)
+            return []
+        for image in missing:
+            message = f"{image.path}: no such image; unpack the images again, or remove the line"
+            self.report("missing image", image.place, message)
+        self._report_lonely(found)
+        return [Record(Path(image.path), image.label, image.split) for image in found]
+
+    def _report_lonely(self, images: Sequence[_Listed]) -> None:
+        """Note the classes that cannot be drawn in training, or have nothing to be found in a test."""
+        counts = Counter((image.split, image.label) for image in images)
+        messages = {"train": "training never draws it, nothing to be done"}
+        galleries = {test.queries: test.gallery for test in self._tests if test.gallery is not None}
+        messages |= {test.queries: "as a query it has nothing to find" for test in self._tests if test.gallery is None}
+        reported = set[tuple[str, str]]()
+        for image in images:
+            if image.label in self._in_both:
+                continue
+            split, label = key = (image.split, image.label)
+            gallery = galleries.get(split)
+            if split in messages and counts[key] == 1:
+                message = f"class {label} has one image in {split}: {messages[split]}"
+            elif gallery and not counts[gallery, label] and key not in reported:
+                message = f"class {label} is not in {gallery}: its queries have nothing to find"
+            else:
+                continue
+            reported.add(key)
+            self.report("class with one image", image.place, message)
+
+
+def _names(folder: str) -> frozenset[str]:
+    """Return the files in a folder, by one reading of it instead of asking for each; a pipe is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
+    except (OSError, ValueError):  # the latter for a zero byte in its name
+        return frozenset()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")

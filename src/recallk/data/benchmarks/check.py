@@ -1,0 +1,115 @@
+"""Is a benchmark on disk what its owners published? Its lists, its counts, and a sample of its images."""
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recallk.core.errors import InputError
+from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings, Problem
+from recallk.data.images import check_image
+from recallk.data.item import Record
+
+OPENED = 1_000
+_BLOCK = 256  # images between two reports of progress
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """What was found of a split beside what is published."""
+
+    split: str
+    images: int
+    classes: int
+    published: Count
+
+    @property
+    def same(self) -> bool:
+        """Both counts are as published."""
+        return (self.images, self.classes) == (self.published.images, self.published.classes)
+
+    @property
+    def verdict(self) -> str:
+        """In a word; where the figure is unconfirmed, that is said."""
+        word = "ok" if self.same else "differs"
+        return word if self.published.confirmed else f"{word}, unconfirmed figure"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found; `opened` of `files` images were opened."""
+
+    findings: Findings
+    counts: Sequence[SplitCount]
+    files: int
+    opened: int
+
+    @property
+    def right(self) -> bool:
+        """There is no error, and every confirmed count is as published."""
+        return not self.findings.errors and all(row.same or not row.published.confirmed for row in self.counts)
+
+
+def check(
+    benchmark: Benchmark,
+    root: Path,
+    opened: int | None = OPENED,
+    advance: Callable[[int, int], None] | None = None,
+) -> Check:
+    """Read the lists, hold the counts against the published ones, and open a seeded sample of images.
+
+    `opened` None opens every image; `advance` is told how many are done, and of how many.
+    """
+    findings = Findings()
+    records = benchmark.read(root, findings)
+    counts = _counts(benchmark, records)
+    if records or not findings.errors:  # otherwise what is wrong has been said
+        for note in other_counts(benchmark, records):
+            findings.add(note.kind, note.where, note.message)
+    # an image of several test sets is one file
+    files = list(dict.fromkeys(record.image for record in records if isinstance(record.image, Path)))
+    sample = files if opened is None or opened >= len(files) else random.Random(0).sample(files, opened)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(sample), _BLOCK):
+            block = sample[start : start + _BLOCK]
+            for path, problem in zip(block, pool.map(_problem, block), strict=True):
+                if problem is not None:
+                    findings.add("broken image", path, problem)
+            if advance is not None:
+                advance(start + len(block), len(sample))
+    return Check(findings, counts, len(files), len(sample))
+
+
+def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]:
+    labels: dict[str | None, list[str]] = {split: [] for split in benchmark.counts}
+    for record in records:
+        labels[record.split].append(record.label)
+    return [
+        SplitCount(split, len(labels[split]), len(set(labels[split])), published)
+        for split, published in benchmark.counts.items()
+    ]
+
+
+def other_counts(benchmark: Benchmark, records: Sequence[Record]) -> list[Problem]:
+    """Return a note for each split whose counts are not the published ones."""
+    counts = _counts(benchmark, records)
+    return [Problem("other counts", benchmark.title, _difference(row)) for row in counts if not row.same]
+
+
+def _difference(row: SplitCount) -> str:
+    published = row.published
+    return (
+        f"{row.split} has {row.images:,} images of {row.classes:,} classes; "
+        f"{'published' if published.confirmed else 'said, but unconfirmed,'} are {published.images:,} "
+        f"of {published.classes:,}"
+    )
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        check_image(path)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None

@@ -1,0 +1,299 @@
+"""The exact loss and its gradient with Triton kernels for CUDA: a block's queries are ranked in one launch.
+
+As in `tiled`, a block of rows is compared with the whole database by one product, and two more products bring the
+gradient back. In between, where PyTorch needs a few operations for each of thousands of tiles, one kernel ranks the
+block's positives and another weighs its similarities. Neither the matrix of all pairs nor the comparisons of three
+items are kept; memory is that of a few blocks, whatever the batch. Every number is written by one program in a fixed
+order (no atomics), so the gradient is the same in every run. Importing this file needs Triton.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import triton
+from torch import Tensor
+from triton import language as tl
+
+from recallk.loss.kernels import blocks
+from recallk.loss.kernels.blocks import Block, sweep_blocks
+from recallk.loss.kernels.scratch import Scratch
+from recallk.loss.kernels.streamed import Problem, recall
+from recallk.loss.mixup import Mixing, mixed_columns
+from recallk.loss.pruning import most_similar
+
+BLOCK_PAIRS = 8  # (query, positive) pairs that one program ranks: neighbours share their rows in the cache
+RANK_COLUMNS = 128  # columns that it compares at a time
+WEIGHT_COLUMNS = 1024  # columns of a row whose gradient one program computes
+OPTIONS = {"enable_fp_fusion": True}  # Triton's default so far, but it warns of a change unless it is asked for
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What the virtual items hand back: item b of the batch is in items `item[start[b]:start[b + 1]]`, by `share`.
+
+    Itself is the first of them, with a share of 1.
+    """
+
+    start: Tensor
+    item: Tensor
+    share: Tensor
+
+
+def descent(mixing: Mixing | None, items: int, like: Tensor) -> Descent:
+    """List for each of `items` rows what it is mixed into; `like` gives device and type of the shares."""
+    parent = item = torch.arange(items, device=like.device)
+    share = like.new_ones(items)
+    if mixing is not None:
+        virtual = items + torch.arange(len(mixing.pairs), device=like.device)
+        parent, order = torch.sort(torch.cat([parent, mixing.pairs[:, 0], mixing.pairs[:, 1]]), stable=True)
+        item = torch.cat([item, virtual, virtual])[order]
+        share = torch.cat([share, mixing.alpha, 1 - mixing.alpha])[order]
+    start = torch.searchsorted(parent, torch.arange(items + 1, device=like.device))
+    return Descent(start, item, share)
+
+
+def sweep(
+    queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Sweep`.
+
+    In float32.
+    """
+    family = descent(problem.mixing, len(queries), queries)
+    with torch.cuda.device(queries.get_device()):  # Triton launches on the current device, whatever the tensors say
+        return sweep_blocks(queries, gallery, problem, weights, partial(rank_block, problem, family))
+
+
+def rank_block(
+    problem: Problem, family: Descent, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
+) -> tuple[Tensor, Tensor | None]:
+    """Rank a block in one launch and weigh it in another: see `blocks.RankBlock`."""
+    if problem.mixing is not None:
+        scaled = mixed_columns(scaled, problem.mixing, scratch)
+    rows, columns = scaled.shape
+    queries = block.queries
+    positives, exists = nearest_positives(scaled, block, problem)
+    most = positives.shape[1]
+    pairs = torch.nonzero(exists.flatten())[:, 0]
+    itself = queries.int() if problem.skip_query else torch.full_like(queries, -1, dtype=torch.int32)
+    mixed = problem.mixing is not None
+    x, above, density = scaled.new_zeros(3, *exists.shape).unbind()
+    of_query = (block.one, block.other, block.alpha, itself, positives.int())
+    _compare[(triton.cdiv(len(pairs), BLOCK_PAIRS),)](
+        scaled,
+        *of_query,
+        pairs,
+        x,
+        above,
+        density,
+        len(pairs),
+        most,
+        columns,
+        mixed=mixed,
+        block_pairs=BLOCK_PAIRS,
+        block_columns=RANK_COLUMNS,
+        **OPTIONS,
+    )
+    height = max(1, blocks.BLOCK_ELEMENTS // (most * len(problem.ks)))  # few classes, all large, take it in parts
+    parts = [
+        recall(ranks, present, problem)
+        for ranks, present in zip(torch.split(1 + above, height), torch.split(exists, height), strict=True)
+    ]
+    losses, slope = (torch.cat(part) for part in zip(*parts, strict=True))
+    if weights is None:
+        return losses, None
+
+    slope = slope * weights[:, None]
+    local = torch.empty(len(problem.relevance.count), dtype=torch.int64, device=queries.device)
+    local[queries] = torch.arange(len(queries), device=queries.device)
+    gradient = scratch("gradient", rows, columns)
+    _weigh[(rows, triton.cdiv(columns, WEIGHT_COLUMNS))](
+        scaled,
+        *of_query,
+        exists.sum(1),
+        x,
+        slope,
+        density,
+        block.rows,
+        local,
+        family.start,
+        family.item,
+        family.share,
+        gradient,
+        most,
+        columns,
+        mixed=mixed,
+        block_columns=WEIGHT_COLUMNS,
+        **OPTIONS,
+    )
+    return losses, gradient if problem.mixing is None else fold_columns(gradient, family)
+
+
+def nearest_positives(scaled: Tensor, block: Block, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the columns `(T, P)` of the positives that can count, and which of them exist.
+
+    A few queries at a time, where large classes have many that cannot.
+    """
+    most = max(block.counts)
+    if most <= problem.reach:
+        return problem.relevance.positives(block.queries, 0, most)
+    parts = []
+    everyone = torch.arange(len(block.queries), device=scaled.device)
+    for part in torch.split(everyone, max(1, blocks.BLOCK_ELEMENTS // most)):
+        columns, exists = problem.relevance.positives(block.queries[part], 0, most)
+        one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
+        similarities = torch.lerp(scaled[other, columns], scaled[one, columns], alpha)
+        parts.append(most_similar(similarities, columns, exists, problem.reach)[1:])
+    positives, exists = (torch.cat(each) for each in zip(*parts, strict=True))
+    return positives, exists
+
+
+def fold_columns(gradient: Tensor, family: Descent) -> Tensor:
+    """Give the virtual columns' gradient to their parents: `(R, B + V) -> (R, B)`."""
+    rows, columns = gradient.shape
+    real = len(family.start) - 1
+    out = gradient.new_empty(rows, real)
+    _fold[(rows, triton.cdiv(real, RANK_COLUMNS))](
+        gradient,
+        family.start,
+        family.item,
+        family.share,
+        out,
+        columns,
+        real,
+        block_columns=RANK_COLUMNS,
+        **OPTIONS,
+    )
+    return out
+
+
+# In the kernels, `tl.reduce` and `tl.full` stand for `tl.sum` and `tl.zeros`: those are jitted functions of Triton's
+# own and cannot be interpreted where something imported Triton before TRITON_INTERPRET was set.
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _compare(
+    scaled: tl.tensor,
+    one: tl.tensor,
+    other: tl.tensor,
+    alpha: tl.tensor,
+    itself: tl.tensor,
+    positives: tl.tensor,
+    pairs: tl.tensor,
+    xs: tl.tensor,
+    aboves: tl.tensor,
+    densities: tl.tensor,
+    count: tl.tensor,
+    most: tl.tensor,
+    columns: tl.tensor,
+    mixed: tl.constexpr,
+    block_pairs: tl.constexpr,
+    block_columns: tl.constexpr,
+) -> None:
+    """Sum for each pair the sigmoids of all others against its positive, and the sigmoids' derivatives."""
+    index = tl.program_id(0) * block_pairs + tl.arange(0, block_pairs)
+    exists = index < count
+    pair = tl.load(pairs + index, mask=exists, other=0)
+    query = pair // most
+    positive = tl.load(positives + pair)
+    mine = tl.load(itself + query)
+    first = scaled + tl.load(one + query) * columns
+    x = tl.load(first + positive)
+    second = first
+    share = tl.full([block_pairs], 1.0, tl.float32)
+    if mixed:
+        second = scaled + tl.load(other + query) * columns
+        share = tl.load(alpha + query)
+        x = share * x + (1 - share) * tl.load(second + positive)
+    above = tl.full([block_pairs, block_columns], 0.0, tl.float32)
+    density = tl.full([block_pairs, block_columns], 0.0, tl.float32)
+    for start in range(0, columns, block_columns):
+        column = (start + tl.arange(0, block_columns))[None, :]
+        inside = column < columns
+        s = tl.load(first[:, None] + column, mask=inside, other=0.0)
+        if mixed:
+            s = share[:, None] * s + (1 - share[:, None]) * tl.load(second[:, None] + column, mask=inside, other=0.0)
+        ranked = inside & (column != positive[:, None]) & (column != mine[:, None])
+        step = 1 / (1 + tl.exp(x[:, None] - s))
+        step = tl.where(ranked, step, 0.0)
+        above += step
+        density += step * (1 - step)
+    tl.store(xs + pair, x, mask=exists)
+    tl.store(aboves + pair, tl.reduce(above, 1, tl.standard._sum_combine), mask=exists)
+    tl.store(densities + pair, tl.reduce(density, 1, tl.standard._sum_combine), mask=exists)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _weigh(
+    scaled: tl.tensor,
+    one: tl.tensor,
+    other: tl.tensor,
+    alpha: tl.tensor,
+    itself: tl.tensor,
+    positives: tl.tensor,
+    counts: tl.tensor,
+    xs: tl.tensor,
+    slopes: tl.tensor,
+    densities: tl.tensor,
+    rows: tl.tensor,
+    local: tl.tensor,
+    starts: tl.tensor,
+    items: tl.tensor,
+    shares: tl.tensor,
+    gradient: tl.tensor,
+    most: tl.tensor,
+    columns: tl.tensor,
+    mixed: tl.constexpr,
+    block_columns: tl.constexpr,
+) -> None:
+    """Sum for one row, over the queries it is part of and their positives, what they say of each column."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    inside = column < columns
+    real = tl.load(rows + row)
+    total = tl.full([block_columns], 0.0, tl.float32)
+    for entry in range(tl.load(starts + real), tl.load(starts + real + 1)):
+        query = tl.load(local + tl.load(items + entry))
+        s = tl.load(scaled + tl.load(one + query) * columns + column, mask=inside, other=0.0)
+        if mixed:
+            share = tl.load(alpha + query)
+            second = tl.load(scaled + tl.load(other + query) * columns + column, mask=inside, other=0.0)
+            s = share * s + (1 - share) * second
+        part = tl.full([block_columns], 0.0, tl.float32)
+        for pair in range(query * most, query * most + tl.load(counts + query)):
+            step = 1 / (1 + tl.exp(tl.load(xs + pair) - s))
+            # the positive itself is pushed up by what all the others are pushed down together
+            weight = tl.where(column == tl.load(positives + pair), -tl.load(densities + pair), step * (1 - step))
+            part += tl.load(slopes + pair) * weight
+        total += tl.load(shares + entry) * tl.where(column == tl.load(itself + query), 0.0, part)
+    tl.store(gradient + row * columns + column, total, mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _fold(
+    gradient: tl.tensor,
+    starts: tl.tensor,
+    items: tl.tensor,
+    shares: tl.tensor,
+    out: tl.tensor,
+    columns: tl.tensor,
+    real: tl.tensor,
+    block_columns: tl.constexpr,
+) -> None:
+    """Sum for each real column of one row the gradient of all that it is part of, each by its share."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
+    inside = column < real
+    first = tl.load(starts + column, mask=inside, other=0)
+    children = tl.load(starts + column + 1, mask=inside, other=0) - first
+    total = tl.full([block_columns], 0.0, tl.float32)
+    for child in range(0, tl.reduce(children, 0, tl.standard._elementwise_max)):
+        has = inside & (child < children)
+        item = tl.load(items + first + child, mask=has, other=0)
+        share = tl.load(shares + first + child, mask=has, other=0.0)
+        total += share * tl.load(gradient + row * columns + item, mask=has, other=0.0)
+    tl.store(out + row * real + column, total, mask=inside)
+
+
+INTERPRETED = not isinstance(_compare, triton.JITFunction)  # TRITON_INTERPRET=1: the kernels run on the CPU

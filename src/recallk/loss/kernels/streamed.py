@@ -1,0 +1,154 @@
+"""The loss as one differentiable operation around a sweep, which computes losses and gradients together.
+
+A sweep walks over the batch in blocks and keeps no matrix of all pairs. `tiled.sweep` solves every problem in plain
+PyTorch on any device, `symmetric.sweep` some of them in less time, `fused.sweep` with Triton kernels. They share what
+is here: the problem and the step from ranks to the loss.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recallk.core.errors import InputError
+from recallk.core.precision import full_precision
+from recallk.core.relevance import Relevance, relevance
+from recallk.loss.mixup import Mixing, related
+from recallk.loss.pruning import reach_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that stays the same during a sweep."""
+
+    mixing: Mixing | None
+    relevance: Relevance
+    kept: Tensor  # (Q,) the query has a positive
+    reach: int  # how many of a query's positives can count: see `pruning`
+    ks: Tensor
+    rank_temperature: float
+    recall_temperatures: Tensor
+    skip_query: bool  # the query itself is not ranked
+
+
+Sweep = Callable[[Tensor, Tensor | None, Problem, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
+"""From queries, gallery, problem and `weights (Q',)` to the losses `(Q',)` and, where weights are given, the gradients
+of the losses' weighted sum to the queries and to the gallery (None without one)."""
+
+
+def problem_of(
+    queries: Tensor,
+    query_labels: Tensor,
+    gallery_labels: Tensor | None,
+    *,
+    ks: Sequence[int],
+    rank_temperature: float,
+    recall_temperatures: Sequence[float],
+    query_in_database: bool,
+    mix_pairs: Tensor | None = None,
+    mix_alpha: Tensor | None = None,
+    exclude_relatives: bool = False,
+) -> Problem:
+    """Return the problem whose solution `definition.losses` defines, with the same arguments."""
+    mixing = None
+    relevant = _relevance(query_labels, gallery_labels, mix_pairs)
+    count = relevant.count
+    if mix_pairs is not None and mix_alpha is not None:
+        parents = None
+        if exclude_relatives:
+            parents = torch.cat([torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2), mix_pairs])
+            count = count - _count_relatives(parents, relevant)
+        mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), parents)
+    return Problem(
+        mixing=mixing,
+        relevance=relevant,
+        kept=count > 0,
+        reach=reach_of(ks, recall_temperatures, len(relevant.order)),
+        ks=torch.tensor(ks, dtype=queries.dtype, device=queries.device),
+        rank_temperature=rank_temperature,
+        recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
+        skip_query=gallery_labels is None and not query_in_database,
+    )
+
+
+def loss(queries: Tensor, gallery: Tensor | None, problem: Problem, sweep: Sweep, mean: bool = True) -> Tensor:
+    """Return the mean of `definition.losses`, or, without `mean`, the same losses one per query `(Q',)`.
+
+    float32 or float64. For the mean one sweep does everything; the losses one by one need another for their gradient,
+    since its weights come with the backward pass.
+    """
+    differentiate = torch.is_grad_enabled() and (
+        queries.requires_grad or (gallery is not None and gallery.requires_grad)
+    )
+    result: Tensor = _Streamed.apply(queries, gallery, problem, mean, differentiate, sweep)
+    return result
+
+
+def _relevance(query_labels: Tensor, gallery_labels: Tensor | None, mix_pairs: Tensor | None) -> Relevance:
+    if mix_pairs is not None:
+        query_labels = torch.cat([query_labels, query_labels[mix_pairs[:, 0]]])
+    return relevance(query_labels, gallery_labels)
+
+
+def _count_relatives(parents: Tensor, relevant: Relevance) -> Tensor:
+    """Return how many of each query's positives are its relatives `(Q,)`."""
+    most = max(1, int(relevant.count.max()))
+    everyone = torch.arange(len(parents), device=parents.device)
+    counts = []
+    for queries in torch.split(everyone, max(1, (1 << 20) // most)):  # a few large classes would fill the memory
+        columns, exists = relevant.positives(queries, 0, most)
+        counts.append((related(parents, queries, columns) & exists).sum(1))
+    return torch.cat(counts)
+
+
+class _Streamed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        gallery: Tensor | None,
+        problem: Problem,
+        mean: bool,
+        differentiate: bool,
+        sweep: Sweep,
+    ) -> Tensor:
+        kept = int(problem.kept.sum())
+        weights = queries.new_full((kept,), 1 / kept) if mean and differentiate else None
+        losses, *gradients = sweep(queries, gallery, problem, weights)
+        ctx.problem, ctx.mean, ctx.sweep = problem, mean, sweep
+        if differentiate:  # the mean keeps its gradients, the single losses what they are computed from
+            ctx.save_for_backward(*(gradients if mean else (queries, gallery)))
+        return losses.mean() if mean else losses
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # PyTorch's `once_differentiable` would not do: it lets constants pass for derivatives where, as here mostly,
+        # what comes from above needs no gradient itself
+        if torch.is_grad_enabled():  # in a backward pass that is what create_graph=True means
+            raise InputError(
+                "second derivatives (create_graph=True) of the loss are known to implementation='definition' alone: "
+                "choose that, or leave out create_graph"
+            )
+        if ctx.mean:
+            gradients = [None if g is None else g * upstream for g in ctx.saved_tensors]
+        else:
+            queries, gallery = ctx.saved_tensors
+            with full_precision(queries.device):
+                _, *gradients = ctx.sweep(queries, gallery, ctx.problem, upstream)
+        return *gradients, None, None, None, None
+
+
+def recall(ranks: Tensor, exists: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the losses `(T,)` of ranks `(T, P)`, and their derivatives by each rank `(T, P)`."""
+    k = problem.ks
+    # of pruned positives more than k are left: the smaller of both is the same
+    normaliser = torch.minimum(k, exists.sum(1, keepdim=True)) * len(k)  # (T, K)
+    hits = torch.sigmoid((k - ranks[:, :, None]) / problem.recall_temperatures)  # (T, P, K)
+    hits = hits * exists[:, :, None]
+    total = hits.sum(1)
+    losses = 1 - (torch.minimum(total, k) / normaliser).sum(1)
+    open_end = (total <= k) / (normaliser * problem.recall_temperatures)  # where capped, the gradient is zero
+    slope = torch.einsum("tpk,tk->tp", hits * (1 - hits), open_end)
+    return losses, slope

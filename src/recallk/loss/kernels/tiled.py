@@ -1,0 +1,137 @@
+"""The sweep in plain PyTorch, on any device: a block is ranked tile by tile.
+
+Virtual items exist as similarities of the block at work alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from recallk.loss.kernels.blocks import Block, sweep_blocks
+from recallk.loss.kernels.scratch import Scratch
+from recallk.loss.kernels.streamed import Problem, recall
+from recallk.loss.mixup import mixed_columns, mixed_columns_back, related
+from recallk.loss.pruning import most_similar
+
+TILE_ELEMENTS = 1 << 21  # comparisons of a tile: few calls, and what stays in a CPU's last cache
+
+
+def sweep(
+    queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Sweep`."""
+    return sweep_blocks(queries, gallery, problem, weights, partial(rank_block, problem))
+
+
+def rank_block(
+    problem: Problem, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
+) -> tuple[Tensor, Tensor | None]:
+    """Rank a block, tile by tile: see `blocks.RankBlock`."""
+    mixing = problem.mixing
+    if mixing is not None:
+        scaled = mixed_columns(scaled, mixing, scratch)
+    losses = scaled.new_empty(len(block.queries))
+    gradient = None if weights is None else scratch("gradient", *scaled.shape)
+    if gradient is not None and mixing is not None:
+        gradient.zero_()
+    for first, last in tiles(block.counts, scaled.shape[1], problem.reach):
+        part = slice(first, last)
+        if mixing is None:  # the block's rows are the queries
+            rows, tile, tile_gradient = part, scaled[part], None if gradient is None else gradient[part]
+        else:
+            rows, mix = mixing_matrix(block, part)
+            tile = torch.mm(mix, scaled[rows], out=scratch("tile", last - first, scaled.shape[1]))
+            tile_gradient = None if gradient is None else scratch("tile gradient", *tile.shape)
+        losses[part] = rank_tile(
+            tile,
+            block.queries[part],
+            block.counts[last - 1],
+            problem,
+            None if weights is None else weights[part],
+            tile_gradient,
+            scratch,
+        )
+        if mixing is not None and gradient is not None and tile_gradient is not None:
+            gradient[rows].addmm_(mix.T, tile_gradient)
+    if mixing is not None and gradient is not None:
+        gradient = mixed_columns_back(gradient, mixing, scratch)
+    return losses, gradient
+
+
+def mixing_matrix(block: Block, part: slice) -> tuple[slice, Tensor]:
+    """Return some rows of a block `(R,)`, and the matrix `(T, R)` that makes a tile's queries of them."""
+    one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
+    first, last = torch.stack([one, other]).aminmax()
+    mix = alpha.new_zeros(len(one), int(last - first) + 1)
+    mix.scatter_add_(1, one - first, alpha).scatter_add_(1, other - first, 1 - alpha)
+    return slice(int(first), int(last) + 1), mix
+
+
+def rank_tile(
+    scaled: Tensor,
+    queries: Tensor,
+    most: int,
+    problem: Problem,
+    weights: Tensor | None,
+    gradient: Tensor | None,
+    scratch: Scratch,
+) -> Tensor:
+    """Return the losses `(T,)` of a tile; write the gradient of their sum, weighted, to `gradient (T, Z)`.
+
+    `scaled (T, Z)` are the similarities of the tile's `queries (T,)` to the database, over the temperature; `most` is
+    the largest number of positives among the queries.
+    """
+    tile, database = scaled.shape
+    if problem.skip_query:
+        scaled.scatter_(1, queries[:, None], float("-inf"))
+    columns, exists = problem.relevance.positives(queries, 0, most)
+    if problem.mixing is not None and problem.mixing.parents is not None:
+        relatives = related(problem.mixing.parents, queries, columns) & exists
+        exists = exists & ~relatives
+        left_out = torch.zeros_like(exists, dtype=scaled.dtype).masked_fill_(relatives, float("-inf"))
+        scaled.scatter_add_(1, columns, left_out)  # adds, for a missing positive may be given any column
+    positives, columns, exists = most_similar(scaled.gather(1, columns), columns, exists, problem.reach)
+    positives = positives.masked_fill_(~exists, float("inf"))  # nothing is above a missing one
+    most = positives.shape[1]
+    step = max(1, TILE_ELEMENTS // (tile * database))
+    slots = [slice(first, min(first + step, most)) for first in range(0, most, step)]
+
+    def compare(slot: slice) -> Tensor:
+        above = scratch("above", tile, slot.stop - slot.start, database)
+        return torch.sub(scaled[:, None], positives[:, slot, None], out=above).sigmoid_()
+
+    ranks = torch.empty_like(positives)
+    for slot in slots:
+        above = compare(slot)
+        torch.sum(above, 2, out=ranks[:, slot])
+    # an item is as high as itself: half a rank of the sum, the other half is the rank's own 1
+    losses, slope = recall(ranks.add_(0.5), exists, problem)
+    if weights is None or gradient is None:
+        return losses
+
+    slope = slope * weights[:, None]
+    densities = ranks
+    for slot in slots:
+        if len(slots) > 1:  # too many positives to keep their comparisons: compare again
+            above = compare(slot)
+        density = above.addcmul_(above, above, value=-1)  # the sigmoid's derivative
+        torch.sum(density, 2, out=densities[:, slot])
+        gradient[:, None].baddbmm_(slope[:, None, slot], density, beta=float(slot.start > 0))
+    gradient.scatter_add_(1, columns, densities.mul_(slope).neg_())
+    return losses
+
+
+def tiles(counts: Sequence[int], database: int, reach: int) -> Iterator[tuple[int, int]]:
+    """Cut a block, its counts of positives in rising order, into tiles of about TILE_ELEMENTS.
+
+    Of a query's positives `reach` at most are compared.
+    """
+    first = 0
+    while first < len(counts):
+        last = first + 1
+        while last < len(counts) and (last + 1 - first) * min(counts[last], reach) * database <= TILE_ELEMENTS:
+            last += 1
+        yield first, last
+        first = last

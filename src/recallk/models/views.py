@@ -1,0 +1,116 @@
+"""An item's number -> its picture as the network sees it; what the readers' processes call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
+
+from recallk.core.seeds import mixed_seed
+from recallk.data.images import read_image
+from recallk.data.item import Interpolation
+
+_LONG = 32  # times as long as wide: resized as a whole, 1 x 60,000 pixels would take gigabytes
+
+
+@dataclass(frozen=True)
+class TestView:
+    """The one view of each test image: `(3, size, size)` uint8."""
+
+    __test__ = False
+
+    images: Sequence[Path | NDArray[np.uint8]]
+    resize: int
+    size: int
+    interpolation: Interpolation
+
+    def __call__(self, item: int) -> Tensor:
+        """Read item number `item`."""
+        return test_view(read_image(self.images[item]), self.resize, self.size, self.interpolation)
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """The view of each training image in one epoch: `(3, size, size)` uint8."""
+
+    images: Sequence[Path | NDArray[np.uint8]]
+    size: int
+    crop_scale: tuple[float, float]
+    horizontal_flip: bool
+    seed: int
+    epoch: int
+    interpolation: Interpolation
+
+    def __call__(self, item: int) -> Tensor:
+        """Read item number `item`."""
+        image = read_image(self.images[item])
+        return train_view(
+            image,
+            self.size,
+            self.crop_scale,
+            self.horizontal_flip,
+            self.interpolation,
+            seed=self.seed,
+            epoch=self.epoch,
+            item=item,
+        )
+
+
+def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Tensor:
+    """Return `(3, size, size)` uint8: the shorter side resized to `resize`, the centre cropped."""
+    if max(image.size) > _LONG * min(image.size):
+        resized = _middle(image, resize, size, interpolation)
+    else:
+        resized = functional.resize(image, [resize], InterpolationMode(interpolation))
+    return _pixels(functional.center_crop(resized, [size, size]))
+
+
+def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Image.Image:
+    """Return the shorter side resized to `resize`, and of the longer one no more than the middle `size` pixels.
+
+    What cropping the resized whole gives, whose longer side may be millions of pixels: to within a grey level, except
+    where bicubic values overshoot the range, as the two directions may then be scaled in the other order.
+    """
+    short, long = min(image.size), max(image.size)
+    resized = int(resize * long / short)
+    first = round((resized - size) / 2)
+    start, end = (place * long / resized for place in (first, first + size))
+    wide = image.width > image.height
+    box = (start, 0, end, short) if wide else (0, start, short, end)
+    shape = (size, resize) if wide else (resize, size)
+    return image.resize(shape, Image.Resampling[interpolation.upper()], box=box)
+
+
+test_view.__test__ = False  # type: ignore[attr-defined]
+
+
+def train_view(
+    image: Image.Image,
+    size: int,
+    crop_scale: tuple[float, float],
+    horizontal_flip: bool,
+    interpolation: Interpolation,
+    *,
+    seed: int,
+    epoch: int,
+    item: int,
+) -> Tensor:
+    """Return `(3, size, size)` uint8: a random crop, perhaps mirrored, the same for the same (seed, epoch, item)."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
+    # torchvision's choice of the crop; Pillow cuts and scales in one step
+    top, left, height, width = RandomResizedCrop.get_params(image, list(crop_scale), [3 / 4, 4 / 3])
+    mirrored = horizontal_flip and bool(torch.rand(()) < 0.5)
+    torch.set_rng_state(state)
+    box = (left, top, left + width, top + height)
+    view = image.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
+    return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

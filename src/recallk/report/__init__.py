@@ -1,1 +1,0 @@
-"""Report: the page that shows a finished run."""

@@ -1,0 +1,95 @@
+"""What a search answered: for every query the nearest images, which of them are right, and pictures of both."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from recallk.core.errors import InputError
+from recallk.data.images import read_image
+from recallk.data.item import Record
+from recallk.data.source import Part
+from recallk.evaluation.protocols import Search
+from recallk.reporting.pictures import Retrieval, Retrieved
+from recallk.retrieval.exact import nearest
+
+DEPTH = 100
+SHOWN_RESULTS = 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to the Q queries that have something to find.
+
+    `queries (Q,)` and the `items (Q, k)` found are numbers of images in `test`, best first, with their `similarities`
+    and whether they are `right`; `relevant (Q,)` is how many there are to find.
+    """
+
+    test: Part
+    queries: NDArray[np.int64]
+    relevant: NDArray[np.int64]
+    items: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    right: NDArray[np.bool_]
+
+    @property
+    def first_right(self) -> NDArray[np.int64]:
+        """Where the first right item stands, from 0; k where none is among those found `(Q,)`."""
+        first: NDArray[np.int64] = np.where(self.right.any(1), self.right.argmax(1), self.right.shape[1])
+        return first
+
+    def of_different_classes(self, order: Iterable[int], count: int) -> list[int]:
+        """Return the first `count` of the queries in `order` that have different classes."""
+        chosen: dict[int, int] = {}
+        for q in order:
+            chosen.setdefault(int(self.test.labels[self.queries[q]]), q)
+            if len(chosen) == count:
+                break
+        return list(chosen.values())
+
+    def retrieval(self, q: int) -> Retrieval:
+        """Return one query with its first results, as pictures."""
+        found = zip(self.items[q, :SHOWN_RESULTS].tolist(), self.similarities[q], self.right[q], strict=False)
+        results = []
+        for item, similarity, right in found:
+            record = self.test.records[item]
+            results.append(Retrieved(_picture(record), _name(record), record.label, float(similarity), bool(right)))
+        first, depth = self.first_right[q], self.right.shape[1]
+        note = f"first right one at {first + 1}" if first < depth else f"none right among {depth}"
+        query = self.test.records[self.queries[q]]
+        return Retrieval(_picture(query), _name(query), query.label, results, note)
+
+
+def answers(embeddings: torch.Tensor, test: Part, search: Search) -> Answers:
+    """Search with the embeddings `(N, D)` of the images of `test`."""
+    itself = search.gallery is None
+    gallery = search.queries if search.gallery is None else search.gallery
+    in_gallery = np.bincount(test.labels[gallery], minlength=len(test.classes))
+    relevant = in_gallery[test.labels[search.queries]] - itself
+    able = np.flatnonzero(relevant > 0)
+    queries = search.queries[able]
+    found = nearest(
+        embeddings[queries],
+        embeddings[gallery],
+        min(DEPTH, len(gallery) - itself),
+        exclude=torch.from_numpy(able) if itself else None,
+    )
+    items = gallery[found.indexes.numpy()]
+    right = test.labels[items] == test.labels[queries, None]
+    return Answers(test, queries, relevant[able], items, found.similarities.numpy(), right)
+
+
+def _picture(record: Record) -> Image.Image | None:
+    """Return a record's image; None where it cannot be read by now, which must not cost the whole page."""
+    try:
+        return read_image(record.image)
+    except InputError:
+        return None
+
+
+def _name(record: Record) -> str:
+    return record.image.name if isinstance(record.image, Path) else record.label

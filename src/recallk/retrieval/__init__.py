@@ -1,0 +1,1 @@
+"""Finding the nearest: exact search."""

@@ -1,0 +1,156 @@
+"""The whole configuration of a training run: one flat, validated set of keys for recipes and command line alike."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from recallk.core.bounds import Epoch, K, Positive, Seed, Share
+from recallk.core.errors import InputError
+from recallk.core.text import brief
+from recallk.core.yaml_files import read_table
+from recallk.models.settings import EmbedderSettings
+from recallk.losses.registry import MOST_BYTES, entry_of, settings_of
+from recallk.losses.settings import LossSettings
+
+
+class TrainConfig(LossSettings, EmbedderSettings):
+    """Every key of a recipe, with its default. `recallk train --KEY VALUE` overrides it."""
+
+    recipe: Annotated[str | None, Field(description="the shipped recipe that the run began from")] = None
+
+    # data
+    data: Annotated[
+        str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
+    ]
+    dataset: Annotated[
+        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
+        Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
+    ] = "own"
+    limit_classes: Annotated[
+        int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
+    ] = None
+    test_fraction: Annotated[Share, Field(description="share of the classes kept for testing")] = 0.5
+    split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
+    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
+    horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
+
+    # model
+    weights: Annotated[
+        str, Field(min_length=1, description="pretrained, none, or a file of the backbone's weights")
+    ] = "pretrained"
+    batch_norm: Annotated[
+        Literal["frozen", "per-chunk"],
+        Field(
+            default_factory=lambda given: "per-chunk" if given["weights"] == "none" else "frozen",
+            description="running statistics, or each chunk's; by default frozen, and per-chunk with weights=none",
+        ),
+    ]
+
+    # batches
+    batch_size: Annotated[
+        int | None,
+        Field(ge=2, le=10_000_000, description="images of a batch; by default all classes, 4,000 images at most"),
+    ] = None
+    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="images of a class in a batch")] = 4
+    chunk_size: Annotated[int, Field(ge=1, le=1_000_000, description="images on the device at a time")] = 128
+    host_memory_gb: Annotated[
+        float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded images between the two passes")
+    ] = 4.0
+    workers: Annotated[
+        int | None, Field(ge=0, le=512, description="processes that read images; by default one per core")
+    ] = None
+
+    # optimisation
+    epochs: Epoch = 30
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 4e-4
+    schedule: Annotated[Literal["milestones", "cosine"], Field(description="of the learning rate")] = "milestones"
+    milestones: Annotated[tuple[Epoch, ...], Field(description="epochs after which the rate is multiplied")] = ()
+    milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="steps in which the rate rises from zero")] = 0
+
+    # selection
+    select: Annotated[
+        Literal["validation", "test", "last"],
+        Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
+    ] = "validation"
+    validation_fraction: Annotated[
+        Share, Field(description="share of the training classes set aside for select=validation")
+    ] = 0.1
+
+    # run
+    seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
+    evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
+    evaluate_ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100)] = (1, 2, 4, 8)
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainConfig":
+        if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale={self.crop_scale}: two shares of the area, the smaller first, at most 1")
+        remembered = self.embedding_size * settings_of(self.loss).get("memory_size", 0)
+        if 4 * remembered > MOST_BYTES:
+            name, gigabytes = entry_of(self.loss).name, f"{remembered / 2.5e8:,.0f} GB"
+            raise ValueError(f"loss={name}: its memory takes {gigabytes}: lower memory_size")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones={self.milestones}: rising epoch numbers, each 1 or more")
+        if self.schedule == "cosine" and self.milestones:
+            raise ValueError("milestones are given, and schedule=cosine: choose one")
+        if self.batch_size is not None and self.batch_size % self.items_per_class:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
+        if self.chunk_size == 1 and self.batch_norm == "per-chunk":
+            raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
+        return self
+
+    def same_data(self, other: "TrainConfig") -> bool:
+        """Whether another configuration reads the same images, split alike."""
+        return all(getattr(self, key) == getattr(other, key) for key in OF_THE_DATA)
+
+
+OF_THE_DATA = ("data", "dataset", "limit_classes", "test_fraction", "split_seed")
+
+
+def make_config(*layers: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of the layers laid over one another, the last on top.
+
+    Raises InputError, one line naming the key, the value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= layer
+    known = list(TrainConfig.model_fields)
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+            raise InputError(f"unknown key {brief(key)}: {hint}")
+    if "data" not in values:
+        raise InputError("no data: give --data PATH (a folder with a folder per class, or a CSV or Parquet table)")
+    try:
+        return TrainConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"{first['loc'][0]}={brief(first['input'])}: {message[0].lower()}{message[1:]}"
+        raise InputError(message) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file as they stand. Raises InputError, one line, where it is no table of settings."""
+    values = read_table(path, "YAML with a table of settings", "mend it, or write it anew")
+    for key in values:
+        if not isinstance(key, str):
+            raise InputError(f"{path}: the key {brief(key)} is no text; the keys are those of recallk train --help")
+    return values
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Return the configuration as YAML that `read_config` reads."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    return text

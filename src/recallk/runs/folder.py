@@ -1,0 +1,196 @@
+"""A run's folder: what is in it, and how it is written so that an interruption leaves nothing half-done."""
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recallk.core.errors import InputError
+from recallk.core.files import UNFINISHED, UNFINISHED_NAME, make_folder, write_text, writing
+from recallk.core.lock import locked
+from recallk.core.text import shown
+from recallk.models.settings import with_earlier_meaning
+from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.runs.history import Row as Row
+from recallk.runs.history import append_row, read_rows, write_rows
+from recallk.runs.split import Split, load_split, save_split
+
+_LOCK, _CHECKPOINTS = ".lock", "checkpoint"
+_FILES = r"config\.yaml|split\.json|metrics\.jsonl|model\.safetensors|report\.html|failure\.txt|cost\.json"
+_STATES = r"latest\.ckpt|best-\d+\.safetensors"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model.safetensors`, `report.html`.
+
+    Every file is there as a whole or not at all, but for `metrics.jsonl`, whose reader passes over a line that was
+    cut. Whatever cannot be read or written is InputError, one line.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Everything needed to repeat the run; where it is, a run has begun."""
+        return self.path / "config.yaml"
+
+    @property
+    def split(self) -> Path:
+        """Which images are trained on, set aside and tested on."""
+        return self.path / "split.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A line of JSON for each step and each evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the latest finished epoch."""
+        return self.path / _CHECKPOINTS / "latest.ckpt"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one, damaged or not; a run without one begins anew when it is resumed."""
+        return os.path.lexists(self.checkpoint)
+
+    def best(self, epoch: int) -> Path:
+        """Return where the weights of a chosen epoch are kept."""
+        return self.path / _CHECKPOINTS / f"best-{epoch}.safetensors"
+
+    def forget_best_but(self, epoch: int) -> None:
+        """Remove the weights of epochs that were chosen before, once the checkpoint knows of a better one."""
+        kept = self.best(epoch)
+        _unlink([path for path in self.checkpoint.parent.glob("best-*.safetensors") if path != kept])
+
+    @property
+    def model(self) -> Path:
+        """The trained embedder's weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
+    @property
+    def taken(self) -> bool:
+        """Whether anything is in the folder, or in its place, beside what a run leaves that was killed as it began."""
+        if not os.path.isdir(self.path):  # noqa: PTH112 (pathlib's raises where a name is too long)
+            return os.path.lexists(self.path)
+        own, others = self._sorted()
+        return bool(others) or any(not path.name.endswith(UNFINISHED) for path in own)
+
+    def create(self, config: TrainConfig, split: Split) -> None:
+        """Begin a new run. Raises InputError where the folder is taken."""
+        if self.taken:
+            raise InputError(f"{self.path}: exists already; continue it with --resume, or choose another --run")
+        self.begin(config, split)
+
+    def begin(self, config: TrainConfig, split: Split) -> None:
+        """Write what a run begins with, over that of a run without a checkpoint; its rows are forgotten."""
+        make_folder(self.checkpoint.parent)
+        self.write_config(config)  # the first: from here on there is a run that can be continued
+        save_split(split, self.split)
+        write_rows(self.metrics, [])
+
+    def clear(self, recipe: str | None = None) -> None:
+        """Remove a run, and its folder: the files that a run writes, and never what a link leads to.
+
+        Raises InputError, with nothing removed, where the folder holds anything else, is in use, or, with `recipe`, is
+        not of a run that began from this recipe.
+        """
+        if not os.path.lexists(self.path):
+            return
+        if self.path.is_symlink() or not self.path.is_dir():
+            raise InputError(f"{self.path}: not the folder of a run, and left as it is; choose another --run")
+        with locked(self.path):
+            own, others = self._sorted()
+            if others:
+                raise InputError(
+                    f"{self.path}: holds {shown(others[0].name)}, which is no run's; move it, or choose another --run"
+                )
+            if recipe is not None and own and self.read_config().recipe != recipe:
+                raise InputError(f"{self.path}: holds a run of another recipe than {recipe}; choose another --run")
+            self._remove(own)
+        self.remove_if_empty()
+
+    def remove_unfinished(self) -> None:
+        """Remove the files that an earlier process, which was killed, has left half-written."""
+        self._remove([path for path in self._sorted()[0] if path.name.endswith(UNFINISHED)])
+
+    def remove_unless_started(self) -> None:
+        """Remove the files of a run that failed before its first checkpoint: there is nothing to come back to."""
+        if not self.has_checkpoint:
+            with suppress(InputError):  # what went wrong before is what is told
+                self._remove(self._sorted()[0])
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder where nothing is in it."""
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def read_config(self) -> TrainConfig:
+        """Return the run's configuration. Raises InputError where there is none."""
+        if not os.path.lexists(self.config):
+            raise InputError(f"{self.path}: no config.yaml in this folder; is it the folder of a run?")
+        values = with_earlier_meaning(read_config(self.config))
+        try:
+            return make_config(values)
+        except InputError as error:
+            raise InputError(f"{self.config}: {error}") from None
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write the run's configuration."""
+        write_text(self.config, to_yaml(config))
+
+    def read_split(self) -> Split | None:
+        """Return the split that the run was made with; None for a run of an earlier version, which kept none.
+
+        Raises InputError where it is damaged.
+        """
+        return load_split(self.split) if os.path.lexists(self.split) else None
+
+    def history(self) -> list[Row]:
+        """Return the rows of metrics.jsonl; lines that were cut or damaged are passed over."""
+        return read_rows(self.metrics)
+
+    def append(self, row: Row) -> None:
+        """Add a row to metrics.jsonl."""
+        append_row(self.metrics, row)
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
+        write_rows(self.metrics, [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"])
+
+    def _sorted(self) -> tuple[list[Path], list[Path]]:
+        """Return what is in the folder: a run's own files (its checkpoints among them), and everything else."""
+        own, others = list[Path](), list[Path]()
+
+        def sort(folder: Path, names: str) -> None:
+            for entry in os.scandir(folder):
+                mine = re.fullmatch(f"({names})({UNFINISHED_NAME})?", entry.name)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder and folder == self.path and entry.name == _CHECKPOINTS:
+                    sort(Path(entry.path), _STATES)
+                elif entry.name != _LOCK:
+                    (own if mine and not is_folder else others).append(Path(entry.path))
+
+        with writing(self.path):
+            sort(self.path, _FILES)
+        return own, others
+
+    def _remove(self, files: list[Path]) -> None:
+        _unlink(files)
+        checkpoints = self.path / _CHECKPOINTS
+        if not checkpoints.is_symlink():
+            with suppress(OSError):
+                checkpoints.rmdir()
+
+
+def _unlink(files: list[Path]) -> None:
+    for path in files:
+        with writing(path):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""The recipes that come with recallk: configurations with the numbers that were published for them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.runs.config import TrainConfig, make_config, read_config
+from recallk.losses.registry import describe
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chunk_size", "accelerator"})
+"""Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration by name.
+
+    `published` are percentages by the name of a metric, from `source`; empty where no number is known to us.
+    """
+
+    name: str
+    title: str
+    published: dict[str, float]
+    source: str
+    values: dict[str, Any]
+    text: str
+
+
+def shipped() -> list[Recipe]:
+    """Return all recipes that come with recallk, by name."""
+    return [_read(path) for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+def find(name: str, follow: bool = True) -> Recipe:
+    """Return a shipped recipe by its name, or one in a YAML file. Raises InputError where there is none.
+
+    And where the one that it began from is not there either; with `follow` off, that one is not looked for.
+    """
+    path = user_path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return _read(path, follow)
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        if Path(name).exists():
+            raise InputError(f"{name} is no recipe; if it is the data, give --data {name}")
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise InputError(f"no recipe {name!r}: give a YAML file, or one of {names}")
+    return _read(path, follow)
+
+
+def origin(config: TrainConfig) -> Recipe | None:
+    """Return the recipe that a run began from; None without one, or where it is no longer there."""
+    try:
+        return find(config.recipe) if config.recipe else None
+    except InputError:
+        return None
+
+
+def _read(path: Path, follow: bool = True) -> Recipe:
+    values = read_config(path)
+    about = values.pop("about", None) or {}
+    published = about.get("published") or {} if isinstance(about, dict) else None
+    if not isinstance(published, dict) or not all(map(_is_percentage, published.values())):
+        raise InputError(f"{path}: about: is a table with title, source and published, a number for each metric")
+    # the run keeps where it came from, so that its report finds the published numbers; a copy says it itself
+    if path.parent == FOLDER:
+        values["recipe"] = path.stem
+    elif values.get("recipe") is not None:
+        if follow:
+            find(str(values["recipe"]), follow=False)
+    elif published:
+        values["recipe"] = str(path.resolve())
+    return Recipe(
+        path.stem,
+        str(about.get("title", path.stem)),
+        published,
+        str(about.get("source", "")),
+        values,
+        path.read_text(encoding="utf-8-sig"),
+    )
+
+
+def differences(config: TrainConfig) -> list[str]:
+    """Say in words where a run's configuration is not that of the recipe it began from."""
+    began = origin(config)
+    if began is None:
+        return []
+    return unlike(config, make_config({"data": config.data}, began.values))
+
+
+def unlike(config: TrainConfig, other: TrainConfig, besides: Collection[str] = ()) -> list[str]:
+    """Say in words where a configuration would measure something else than another; `besides` are keys left out."""
+    ignored = WITHOUT_EFFECT.union(besides) - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
+    return [
+        f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(other, key))}"
+        for key in TrainConfig.model_fields
+        if key not in ignored and getattr(config, key) != getattr(other, key)
+    ]
+
+
+def beside_published(recipe: Recipe, told: list[str]) -> str:
+    """Say where the published numbers are from, and what in a run is not as published: its `differences`."""
+    differs = f"This run differs: {'; '.join(told)}." if told else "This run differs in nothing that counts."
+    return f"Published: {recipe.source}. {differs}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):  # a loss with settings
+        return describe(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_percentage(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 100

@@ -1,0 +1,163 @@
+"""The split that a run was made with, as its folder keeps it: the data may change, the run's test images do not."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from recallk.core.errors import InputError
+from recallk.core.files import load, user_path, write_text
+from recallk.data.item import Record
+from recallk.data.table import SUFFIXES
+
+VERSION = 1
+VALIDATION = "validation"
+Names = list[str] | int
+"""Of the images of a class: paths below the data's folder, or how many there are where they are no files."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are in which split: by the split's name, by the label, their names."""
+
+    splits: Mapping[str, Mapping[str, Names]]
+
+    def in_words(self) -> str:
+        """Return it as JSON."""
+        return json.dumps({"version": VERSION, "splits": self.splits})
+
+    @property
+    def validation(self) -> frozenset[str]:
+        """The training classes that were set aside."""
+        return frozenset(self.splits.get(VALIDATION, {}))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The records of a split that are there, and what is not as it was; `new` and `gone` are images by their label."""
+
+    records: Sequence[Record]
+    new: Counter[str]
+    gone: Counter[str]
+    first_gone: str = ""
+
+    @property
+    def told(self) -> list[str]:
+        """What is to be said of it, a line each."""
+        told = []
+        if self.new:
+            told.append(f"new since the run: {_counted(self.new)}; left out")
+        if self.gone:
+            first = f" ({self.first_gone}{', ...' if self.gone.total() > 1 else ''})" if self.first_gone else ""
+            told.append(f"gone since the run: {_counted(self.gone)}{first}; measured on what is left")
+        return told
+
+
+def root_of(data: str) -> Path:
+    """Return the folder that names in a split start from: the data's own, or a table's."""
+    path = user_path(data)
+    return path.parent if path.suffix.lower() in SUFFIXES else path
+
+
+def split_of(records_by_split: Mapping[str, Iterable[Record]], root: Path) -> Split:
+    """Return the split of records whose files lie below `root`."""
+    name, splits = _namer(root), dict[str, dict[str, Names]]()
+    for split, records in records_by_split.items():
+        labels: dict[str, Any] = splits.setdefault(split, {})
+        for record in records:
+            if isinstance(record.image, Path):
+                labels.setdefault(record.label, []).append(name(record.image))
+            else:
+                labels[record.label] = labels.get(record.label, 0) + 1
+    return Split(splits)
+
+
+def save_split(split: Split, path: Path) -> None:
+    """Write it. Raises InputError, one line, where that cannot be."""
+    write_text(path, split.in_words())
+
+
+def load_split(path: Path) -> Split:
+    """Return the split in a file. Raises InputError, one line, where it is damaged or of another version."""
+    return load(path, _parse, "the split of a run", "put it back from a copy, or start the run anew")
+
+
+def find_records(
+    split: Split, records: Sequence[Record], root: Path, *, by_split: bool = False, of_all: bool = True
+) -> Found:
+    """Return the records of the split, each as the run had it; training classes set aside are in "train".
+
+    With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
+    says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
+    """
+    name, place, rest = _namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
+    named, sides = set[str](), dict[str, list[str]]()
+    for kept, labels in split.splits.items():
+        side = "train" if kept == VALIDATION else kept
+        named |= labels.keys()
+        for label, names in labels.items():
+            if isinstance(names, int):
+                rest[side, label] += names
+                sides.setdefault(label, []).append(side)
+            else:
+                place |= {(side if by_split else "", label, own): side for own in names}
+    found, new = list[Record](), Counter[str]()
+    for record in records:
+        if isinstance(record.image, Path):
+            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.image)), None)
+        else:
+            side_now = next((side for side in sides.get(record.label, []) if rest[side, record.label]), None)
+            if side_now is not None:
+                rest[side_now, record.label] -= 1
+        if side_now is not None:
+            found.append(record if record.split == side_now else replace(record, split=side_now))
+        elif of_all or record.label in named:
+            new[record.label] += 1
+    gone = Counter(label for _, label, _ in place)
+    gone.update({label: count for (_, label), count in rest.items() if count})
+    return Found(found, new, gone, next((name for _, _, name in place), ""))
+
+
+def _namer(root: Path) -> Callable[[Path], str]:
+    """Return a function from a file to its name; a million are named in a second or two."""
+    top, length = f"{root}{os.sep}", len(str(root)) + 1
+
+    def name(path: Path) -> str:
+        text = str(path)
+        below = text[length:] if text.startswith(top) else os.path.relpath(text, root)
+        return below.replace(os.sep, "/")
+
+    return name
+
+
+def _parse(path: Path) -> Split:
+    held = json.loads(path.read_bytes())
+    version, splits = held["version"], held["splits"]
+    if type(version) is not int:
+        raise ValueError("its version is no number")
+    if version != VERSION:
+        raise InputError(f"{path}: written by another version of recallk (format {version}); use that one")
+    for labels in splits.values():
+        for names in labels.values():
+            whole = isinstance(names, int) and not isinstance(names, bool) and names >= 0
+            if not whole and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+                raise ValueError("a class has neither names nor a number of images")
+    trained, tested = set[str](), set[str]()
+    for split, labels in splits.items():
+        side = trained if split in ("train", VALIDATION) else tested
+        if split == "train" and labels.keys() & splits.get(VALIDATION, {}).keys():
+            raise ValueError("a class is trained on and set aside")
+        side |= labels.keys()
+    if both := trained & tested:
+        raise ValueError(f"the class {min(both)} is trained and tested on")
+    if not {"train"} < splits.keys():
+        raise ValueError("no training images, or nothing to test on")
+    return Split(splits)
+
+
+def _counted(images: Counter[str]) -> str:
+    count, classes = images.total(), len(images)
+    return f"{count:,} image{'s' if count > 1 else ''} of {classes:,} class{'es' if classes > 1 else ''}"

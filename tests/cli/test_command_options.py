@@ -1,0 +1,231 @@
+"""Every option of every command does something: none is without a test that fails where it does nothing."""
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from recallk import InputError
+from recallk.cli import app
+from recallk.runs import folder as checkpoint
+from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.recipes import find
+from recallk.training.trainer import Trainer
+from tests.miniature_run import Miniature
+from tests.test_options import EFFECT
+
+ROOT = Path(__file__).parents[1]
+RECALLK: Any = typer.main.get_command(app)
+OF_COMPARE = "tests/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
+
+COVERED: dict[tuple[str, str], str] = {
+    ("recallk", "--version"): "tests/test_package.py::test_the_version",
+    ("demo", "--run"): "tests/test_command_options.py::test_the_folder_of_a_run",
+    ("demo", "--overwrite"): "tests/test_command_options.py::test_a_demo_is_replaced_only_when_told_to",
+    ("train", "--run"): "tests/test_command_options.py::test_the_folder_of_a_run",
+    ("train", "--resume"): "tests/test_cli_mistakes.py::test_a_finished_run_can_be_lengthened",
+    ("train", "--dry-run"): "tests/test_benchmark_runs.py::test_a_dry_run_trains_nothing",
+    ("evaluate", "--data"): "tests/test_cli.py::test_evaluate_other_images",
+    ("evaluate", "--ks"): "tests/test_cli.py::test_evaluate",
+    ("evaluate", "--protocol"): "tests/test_benchmark_runs.py::test_a_quick_look_at_a_few_classes",
+    ("compare", "--losses"): OF_COMPARE,
+    ("compare", "--sweep"): OF_COMPARE,
+    ("compare", "--ablation"): OF_COMPARE,
+    ("compare", "--seeds"): OF_COMPARE,
+    ("compare", "--rates"): OF_COMPARE,
+    ("compare", "--searches"): OF_COMPARE,
+    ("compare", "--budget"): OF_COMPARE,
+    ("compare", "--at-once"): OF_COMPARE,
+    ("compare", "--run"): OF_COMPARE,
+    ("compare", "--from"): "tests/test_cli.py::test_compare_ends_with_a_table_a_page_and_numbers",
+    ("search", "--gallery"): "tests/test_cli.py::test_search_leaves_the_query_out",
+    ("search", "--k"): "tests/test_command_options.py::test_as_many_results_as_asked_for",
+    ("search", "--picture"): "tests/test_cli.py::test_search_leaves_the_query_out",
+    ("data check", "--data"): "tests/data/test_check.py::test_check_shows_counts_problems_and_a_verdict",
+    ("data check", "--all"): "tests/test_command_options.py::test_all_images_are_opened_when_told_to",
+}
+
+
+class Reached(Exception):  # noqa: N818
+    """Raised where a command would begin its work; holds what it would work with."""
+
+
+def reach(*words: object) -> Any:
+    """Run a command up to where it begins its work; return what it would work with."""
+    with pytest.raises(Reached) as reached:
+        RECALLK([str(word) for word in words], standalone_mode=False)
+    return reached.value.args[0]
+
+
+def commands(command: Any = RECALLK, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command and group with its name as it is typed; the program itself as recallk."""
+    yield name or "recallk", command
+    for part, below in getattr(command, "commands", {}).items():
+        yield from commands(below, f"{name} {part}".strip())
+
+
+def options(command: Any) -> Iterator[Any]:
+    """Yield the options, --help left out."""
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            yield parameter
+
+
+OF_KEYS = {
+    name: {option.name: option for option in options(command) if option.name in TrainConfig.model_fields}
+    for name, command in commands()
+    if name in ("train", "compare")
+}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return Miniature(tmp_path_factory.mktemp("miniature"))
+
+
+def test_every_option_names_a_test() -> None:
+    found = {
+        (name, option.opts[0])
+        for name, command in commands()
+        for option in options(command)
+        if option.name not in OF_KEYS.get(name, {})
+    }
+    assert found == COVERED.keys()
+
+
+@pytest.mark.parametrize("test", sorted(set(COVERED.values())))
+def test_the_named_tests_are_there(test: str) -> None:
+    file, name = test.split("::")
+    assert name in {
+        node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+def test_train_and_compare_have_an_option_for_each_key() -> None:
+    for found in OF_KEYS.values():
+        assert found.keys() == TrainConfig.model_fields.keys() - {"recipe"}
+
+
+def typed(option: Any, value: Any) -> list[str]:
+    """Return a key's value as a person types it."""
+    if option.is_flag:
+        return [(option.opts if value else option.secondary_opts)[0]]
+    return [option.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+@pytest.mark.parametrize("command", OF_KEYS)
+@pytest.mark.parametrize("key", sorted(TrainConfig.model_fields.keys() - {"recipe"}))
+def test_the_option_of_a_key_reaches_the_configuration(
+    mini: Miniature, command: str, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def prepared(config: TrainConfig, *_: Any) -> None:
+        raise Reached(config)
+
+    def compared(run: Path, common: dict[str, Any], *_: Any, **__: Any) -> None:
+        raise Reached(make_config(common))
+
+    monkeypatch.setattr("recallk.training.plan.prepare", prepared)
+    monkeypatch.setattr("recallk.comparison.experiment.Comparison", compared)
+    monkeypatch.chdir(tmp_path)
+    effect, found = EFFECT[key], OF_KEYS[command]
+    values = mini.values() | dict(effect.beside)
+    without = getattr(make_config(values), key)
+    chosen = [
+        v for v in effect.values if v is not None and getattr(mini.config(**effect.beside, **{key: v}), key) != without
+    ]
+    words = [command, *(["--losses", "recall@k"] if command == "compare" else [])]
+    for name, value in values.items():
+        words += typed(found[name], value) if value is not None else []
+    assert getattr(reach(*words), key) == without
+    for value in chosen:
+        config = reach(*words, *typed(found[key], mini.real(key, value)))
+        assert getattr(config, key) == getattr(mini.config(**effect.beside, **{key: value}), key) != without
+    assert chosen
+
+
+def test_the_folder_of_a_run(mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def training(plan: Any, folder: checkpoint.RunFolder) -> None:
+        raise Reached(folder.path)
+
+    small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
+    monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
+    monkeypatch.setattr("recallk.training.trainer.Trainer", training)
+    monkeypatch.chdir(tmp_path)
+    for command in (["demo"], ["train", "demo"]):
+        assert reach(*command) == Path("runs/demo")
+        assert reach(*command, "--run", tmp_path / "other") == tmp_path / "other"
+
+
+def test_a_demo_is_replaced_only_when_told_to(mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def training(plan: Any, folder: checkpoint.RunFolder) -> None:
+        raise Reached(folder.path.exists())
+
+    small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
+    monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
+    list(Trainer(mini.plan(recipe="demo"), checkpoint.RunFolder(tmp_path / "run")).rows())
+    monkeypatch.setattr("recallk.training.trainer.Trainer", training)
+    with pytest.raises(InputError, match="exists already"):
+        RECALLK(["demo", "--run", str(tmp_path / "run")], standalone_mode=False)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert reach("demo", "--run", tmp_path / "run", "--overwrite") is False
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (["--losses", "recall@k+mixup, contrastive"], "names", ["recall@k+mixup", "contrastive"]),
+        (["--sweep", "batch_size=4,6"], "names", ["batch_size=4", "batch_size=6"]),
+        (["--ablation", "FILE"], "names", ["one", "other"]),
+        (["--losses", "contrastive", "--seeds", "7"], "seeds", 7),
+        (["--losses", "contrastive", "--rates", "0.5,2,8"], "factors", [0.5, 2, 8]),
+        (["--losses", "contrastive", "--searches", "4"], "searches", 4),
+        (["--losses", "contrastive", "--budget", "2.5min"], "minutes", 2.5),
+        (["--losses", "contrastive", "--at-once", "3"], "at_once", 3),
+        (["--losses", "contrastive", "--run", "somewhere"], "run", Path("somewhere")),
+    ],
+)
+def test_an_option_of_compare_reaches_the_comparison(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], name: str, expected: Any
+) -> None:
+    """What the comparison does with it is tested beside the comparison."""
+
+    def compared(
+        run: Path, common: Any, contenders: Any, factors: Any, seeds: int, *, searches: int, minutes: Any, at_once: int
+    ) -> None:
+        names = [contender.name for contender in contenders]
+        told = {"run": run, "names": names, "factors": factors, "seeds": seeds}
+        raise Reached(told | {"searches": searches, "minutes": minutes, "at_once": at_once})
+
+    monkeypatch.setattr("recallk.comparison.experiment.Comparison", compared)
+    (tmp_path / "two.yaml").write_text("one: {batch_size: 4}\nother: {batch_size: 6}\n")
+    words = [str(tmp_path / "two.yaml") if word == "FILE" else word for word in words]
+    told = reach("compare", "--data", mini.data(), *words)
+    assert told[name] == expected
+    assert reach("compare", "--data", mini.data(), "--losses", "triplet")[name] != expected
+
+
+def test_as_many_results_as_asked_for(mini: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, gallery = tmp_path / "run", mini.data()
+    list(Trainer(mini.plan(batch_size=None), checkpoint.RunFolder(run)).rows())
+    query = next(gallery.rglob("*.png"))
+    for k in (2, 3):
+        words = ["search", run, query, "--gallery", gallery, "--picture", tmp_path / "found.png", "--k", k]
+        RECALLK([str(word) for word in words], standalone_mode=False)
+        printed = capsys.readouterr().out
+        assert sum(" 0." in line or " 1.000" in line for line in printed.splitlines()) == k
+
+
+def test_all_images_are_opened_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.data.miniatures import make
+
+    root = make("cub", tmp_path)
+    monkeypatch.setattr("recallk.data.benchmarks.check.OPENED", 7)
+    for words, opened in ([], "7 of 60 images opened (--all)"), (["--all"], "60 of 60 images opened"):
+        RECALLK(["data", "check", "cub", "--data", str(root), *words], standalone_mode=False)
+        assert opened in capsys.readouterr().out.replace("\n", " ")

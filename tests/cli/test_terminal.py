@@ -1,0 +1,262 @@
+"""What others wrote comes out as it is, in text and in pages, whatever a terminal or a browser would make of it."""
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from recallk import InputError
+from recallk.cli.terminal import show_comparison, show_memory, show_plan, show_result
+from recallk.comparison.outcomes import fail, outcomes
+from recallk.reporting.run import report_run
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer
+from tests.reporting.test_page import Tags
+from tests.training.made import made_comparison
+from tests.training.test_trainer import SMALL, save_patterns
+
+HOSTILE = [
+    "<script>alert(1)<script>",
+    "z[red]x",
+    "z[:red]",
+    r"$\foo$",
+    "\x1b[31mred",
+    "\U0001f600 :smile:",
+    "x" * 200,
+    "\u0645\u0631\u062d\u0628\u0627",
+    "\u202egnp.exe",
+    "two\nlines",
+    "{{ 7 * 7 }}",
+    "&amp;'\"",
+]
+AS_SHOWN = {"\x1b[31mred": r"\x1b[31mred", "\u202egnp.exe": r"\u202egnp.exe", "two\nlines": r"two\nlines"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """Train on classes with hostile names, into a folder with one."""
+    folder = tmp_path_factory.mktemp("hostile")
+    pictures = save_patterns(folder, classes=12, images=4)
+    for number, name in enumerate(HOSTILE):
+        (pictures / f"class{number}").rename(pictures / name)
+        (pictures / name / "0.png").rename(pictures / name / f"{name[:90]}.png")
+    run = tmp_path_factory.mktemp("runs") / "z[red]\x1b[2J"
+    config = make_config(SMALL, {"data": str(pictures), "epochs": 1, "test_fraction": 0.7, "select": "last"})
+    trainer = Trainer(prepare(config), RunFolder(run))
+    list(trainer.rows())
+    return trainer
+
+
+@pytest.fixture
+def trainer(finished: Trainer, tmp_path: Path) -> Iterator[Trainer]:
+    """The finished run, in a folder that a test may break."""
+    before = finished.folder
+    shutil.copytree(before.path, tmp_path / before.path.name)
+    finished.folder = RunFolder(tmp_path / before.path.name)
+    yield finished
+    finished.folder = before
+
+
+def plain() -> Console:
+    """Return the console of the command line, with its output kept."""
+    return Console(file=io.StringIO(), width=300, markup=False, emoji=False, highlight=False)
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def harmless(text: str) -> bool:
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_plan_and_a_result_say_names_as_they_are(trainer: Trainer) -> None:
+    console = plain()
+    show_plan(console, trainer)
+    show_memory(console, trainer)
+    show_result(console, trainer)
+    assert harmless(said(console))
+    named = next(line for line in said(console).splitlines() if line.startswith("test "))
+    classes = trainer.plan.test.part.classes[:3]
+    assert f"({', '.join(AS_SHOWN.get(name, name) for name in classes)}, …)" in named
+
+
+def test_a_page_of_hostile_names(trainer: Trainer) -> None:
+    report_run(trainer)
+    page = trainer.folder.report.read_bytes().decode("utf-8")
+    assert harmless(page)
+    tags = Tags(page)
+    assert tags.open == []
+    assert not tags.named("script")
+    assert "49" not in [text.strip() for text in page.replace("<", ">").split(">")]
+    shown = {label.split(": ", 1)[1] for image in tags.named("img") if (label := image["alt"])}
+    for name in trainer.plan.test.part.classes:
+        assert AS_SHOWN.get(name, name) in shown
+
+
+def set_result(trainer: Trainer, **changes: Any) -> None:
+    rows = [row | (changes if row["kind"] == "result" else {}) for row in trainer.folder.history()]
+    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"recall@1": 0.0}, "recall@1 fell from"), ({"map@r": 0.0}, "map@r fell")]
+)
+def test_a_result_below_the_start_is_told(trainer: Trainer, change: dict[str, float], word: str) -> None:
+    set_result(trainer, **{"recall@1": 1.0, "map@r": 1.0} | change)
+    console = plain()
+    show_result(console, trainer)
+    report_run(trainer)
+    for text in (said(console), trainer.folder.report.read_text()):
+        assert word in text
+        assert "try a lower --learning-rate" in text
+
+
+def test_a_result_above_the_start_is_not(trainer: Trainer) -> None:
+    set_result(trainer, **{"recall@1": 1.0, "map@r": 1.0})
+    console = plain()
+    show_result(console, trainer)
+    report_run(trainer)
+    assert "fell" not in said(console) + trainer.folder.report.read_text()
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "step"])
+def test_rows_that_are_lost_cost_no_report(trainer: Trainer, kind: str) -> None:
+    rows = [row for row in trainer.folder.history() if row["kind"] != kind]
+    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console = plain()
+    show_result(console, trainer)
+    report_run(trainer)
+    assert ("–" in said(console)) == (kind == "evaluation")
+    assert trainer.folder.report.is_file()
+
+
+def test_a_run_without_a_result_is_one_line(trainer: Trainer) -> None:
+    rows = [row for row in trainer.folder.history() if row["kind"] != "result"]
+    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="no result"):
+        show_result(plain(), trainer)
+    with pytest.raises(InputError, match="no result"):
+        report_run(trainer)
+
+
+def test_images_that_are_unreadable_by_now_cost_no_report(trainer: Trainer, tmp_path: Path) -> None:
+    part = trainer.plan.test.part
+    broken, gone = tmp_path / "broken.png", tmp_path / "gone.png"
+    broken.write_text("no image")
+    records = [
+        dataclasses.replace(record, image=broken if number % 2 else gone) for number, record in enumerate(part.records)
+    ]
+    plan = trainer.plan
+    test = dataclasses.replace(plan.test, part=dataclasses.replace(part, records=records))
+    trainer.plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, test=test))
+    try:
+        report_run(trainer)
+    finally:
+        trainer.plan = plan
+    page = trainer.folder.report.read_text()
+    assert "cannot be read" in page
+    assert Tags(page).open == []
+    assert trainer.folder.model.is_file()
+
+
+def test_a_comparison_of_hostile_names(tmp_path: Path) -> None:
+    names = [*HOSTILE[1:], "\udcff"]
+    folder = made_comparison(tmp_path / "all", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
+    fail(RunFolder(folder / "broken" / "seed-1"), "no [red]such[/] file: \x1b[31m:smile:")
+    fail(RunFolder(folder / "broken" / "rate-\x1b[2J-1"), "why")
+    console = plain()
+    show_comparison(console, outcomes([folder]))
+    assert harmless(said(console))
+    joined = "".join(said(console).split())
+    for name in ("z[red]x", r"$\foo$", r"\x1b[31mred", r"two\nlines", "{{7*7}}", r"\udcff"):
+        assert name in joined
+    assert r"broken: rate-\x1b[2J-1: why" in said(console)
+    assert r"broken: seed-1: no [red]such[/] file: \x1b[31m:smile:" in said(console)
+
+
+def test_a_page_of_a_comparison_of_hostile_names(tmp_path: Path) -> None:
+    from recallk.reporting.comparison import report_comparison
+
+    names = [*HOSTILE[1:], "\udcff", "<b>bold", "a$b$c", "$$", "\\", "_legend", "%s {} {0}", "]]>", "--><i>"]
+    folder = made_comparison(tmp_path / "a\x1b[2J\udcff", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
+    report_comparison(outcomes([folder]), folder / "comparison.html")
+    page = (folder / "comparison.html").read_bytes().decode("utf-8")
+    assert harmless(page)
+    tags = Tags(page)
+    assert tags.open == []
+    assert not tags.named("b")
+    assert not tags.named("i")
+    drawings = [drawing.split("</svg>")[0] for drawing in page.split("<svg")[1:] if 'viewBox="0 0 3' in drawing]
+    assert len(drawings) == 3
+    charts = [ElementTree.fromstring(f"<svg xmlns:xlink='x'{drawing}</svg>") for drawing in drawings]
+    texts = {text.text for chart in charts for text in chart.iter() if text.text}
+    for name in (r"$\foo$", r"\x1b[31mred", r"two\nlines", "<b>bold", "a$b$c", "$$", "\\", r"\udcff", "]]>"):
+        assert name in texts
+
+
+@pytest.mark.parametrize("name", [r"$_foo$", "$", "a$b$c", r"$\foo$", r"$\frac{$"])
+def test_no_name_is_taken_for_mathematics(tmp_path: Path, name: str) -> None:
+    from recallk.reporting.comparison import _charts
+
+    found = outcomes([made_comparison(tmp_path, **{name: (0.4, 0.5, 0.45)})])
+    assert all(f">{name}</text>" in chart.svg for chart in _charts(found))
+
+
+def test_a_best_one_is_bold_only_where_it_is_beyond_chance(tmp_path: Path) -> None:
+    for name, recalls, bold in (("clear", (0.6, 0.61, 0.605), True), ("unclear", (0.3, 0.61, 0.9), False)):
+        folder = made_comparison(tmp_path / name, good=recalls, bad=(0.4, 0.41, 0.405))
+        console = Console(
+            file=io.StringIO(), width=200, force_terminal=True, markup=False, emoji=False, highlight=False
+        )
+        show_comparison(console, outcomes([folder]))
+        lines = [line for line in said(console).splitlines() if "good" in line and "recall" not in line]
+        assert ("\x1b[1m" in lines[0]) is bold
+        assert ("no winner" in said(console)) is not bold
+
+
+def test_intervals_stay_within_the_percentages_in_the_chart(tmp_path: Path) -> None:
+    from recallk.reporting.comparison import report_comparison
+
+    folder = made_comparison(tmp_path / "all", one=(0.37, 0.54), other=(0.3, 0.31))
+    report_comparison(outcomes([folder]), folder / "comparison.html")
+    page = (folder / "comparison.html").read_text()
+    for word in ("45.5 (0 to 100)", "no winner: the intervals of one and other overlap", "two seeds tell little"):
+        assert word in page
+    assert 'class="best"' not in page
+    assert "the best in colour" not in page
+    assert "stroke: var(--right)" not in page
+
+
+def test_a_winner_is_marked_in_the_page(tmp_path: Path) -> None:
+    from recallk.reporting.comparison import report_comparison
+
+    folder = made_comparison(tmp_path, bad=(0.4, 0.41, 0.405), good=(0.6, 0.61, 0.605))
+    report_comparison(outcomes([folder]), folder / "comparison.html")
+    page = (folder / "comparison.html").read_text()
+    assert page.split('class="best"')[1].split("<td>")[1].startswith("good<")
+    assert page.count('class="best"') == 1
+    assert "the best in colour" in page
+    assert "stroke: var(--right)" in page
+    assert "best: good; its interval of recall@1 lies above all others" in page
+
+
+def test_a_start_whose_row_is_lost_is_not_another_epochs(trainer: Trainer) -> None:
+    rows = [row | ({"epoch": 1} if row["kind"] == "evaluation" else {}) for row in trainer.folder.history()]
+    rows = [row | ({"recall@1": 0.0} if row["kind"] == "result" else {}) for row in rows]
+    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    console = plain()
+    show_result(console, trainer)
+    report_run(trainer)
+    assert "–" in said(console)
+    assert "fell" not in said(console) + trainer.folder.report.read_text()
