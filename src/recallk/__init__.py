@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from recallk.core.errors import InputError, RecallkError
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
-    from recallk.models.embedder import load
+    from recallk.models.saved import load
     from recallk.training.large_batch import large_batch_backward
 
 __version__ = version("recallk")
@@ -20,7 +20,7 @@ _HOMES = {
     "SimilarityMixup": "recallk.loss.mixup",
     "RecallAtKLoss": "recallk.loss.recall_at_k",
     "recall_at_k_loss": "recallk.loss.recall_at_k",
-    "load": "recallk.models.embedder",
+    "load": "recallk.models.saved",
     "large_batch_backward": "recallk.training.large_batch",
 }
 _ROOMS = (

@@ -80,6 +80,6 @@ def test_the_lengths_of_epochs(sizes: list[int], monkeypatch: pytest.MonkeyPatch
     assert lengths.total == sum(counts)
     assert lengths.fewest_and_most == (min(counts), max(counts))
     monkeypatch.setattr(samplers, "ALWAYS_COUNTED", 20)
-    monkeypatch.setattr(samplers, "COUNTED_IMAGES", 0)
+    monkeypatch.setattr(samplers, "COUNTED_ITEMS", 0)
     assert samplers.Lengths(sampler, 40).total == pytest.approx(sum(counts), rel=0.1)
     assert samplers.Lengths(sampler, 40).until(40) == sum(counts), "what has passed is counted, not expected"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -54,13 +54,28 @@ def _log(what: str, total: int | None) -> Advance:
     return told
 
 
-def counted(advance: Advance) -> Callable[[int], None]:
-    """Return a function that takes how many more are done."""
-    done = 0
+class Following:
+    """Shows what a function of the rooms below tells of its progress: a bar while items are counted, else a word."""
 
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        advance(done, None, "")
+    def __init__(self) -> None:
+        self._shown = ExitStack()
+        self._what = ""
+        self._advance: Advance = lambda _done, _of, _note: None
 
-    return more
+    def __enter__(self) -> "Following":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._shown.close()
+
+    def advance(self, what: str, done: int, of: int) -> None:
+        """Take what is being done, how many items are done, and of how many (0: nobody knows)."""
+        if what != self._what:
+            self._shown.close()
+            self._what = what
+            if of:
+                self._advance = self._shown.enter_context(progress(what, of))
+            else:
+                self._shown.enter_context(console.status(what))
+        if of:
+            self._advance(done, of, "")

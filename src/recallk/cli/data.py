@@ -9,7 +9,7 @@ from rich.table import Table
 from recallk.cli.console import console, progress, say
 from recallk.core.files import user_path
 
-PROBLEMS_SHOWN = 5
+FINDINGS_SHOWN = 5
 app = typer.Typer(help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True)
 
 
@@ -50,13 +50,13 @@ def check_data(
     for column in table.columns[1:5]:
         column.justify = "right"
     console.print(table)
-    problems = found.findings.problems
+    listed = found.findings.listed
     for kind, count in found.findings.met.items():
         say(f"{kind}: {count:,}", "bold")
-        for problem in [problem for problem in problems if problem.kind == kind][:PROBLEMS_SHOWN]:
-            say(f"  {problem}")
-        if count > PROBLEMS_SHOWN:
-            console.print(f"  and {count - PROBLEMS_SHOWN:,} more")
+        for finding in [finding for finding in listed if finding.kind == kind][:FINDINGS_SHOWN]:
+            say(f"  {finding}")
+        if count > FINDINGS_SHOWN:
+            console.print(f"  and {count - FINDINGS_SHOWN:,} more")
     opened = f"{found.opened:,} of {found.files:,} images opened" + ("" if found.opened == found.files else " (--all)")
     errors = found.findings.error_count
     if errors:

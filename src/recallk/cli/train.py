@@ -2,25 +2,25 @@
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recallk.cli.console import console, progress, say
-from recallk.cli.options import Overrides, given, name_of, with_config_options, with_whole_path
+from recallk.cli.options import Overrides, given, with_config_options
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig, make_config
-from recallk.runs.recipes import find
+from recallk.runs.config import make_config
+from recallk.runs.recipes import WHEN_RESUMED, find
 
 if TYPE_CHECKING:
-    from recallk.runs.folder import RunFolder
     from recallk.runs.history import Row
+    from recallk.runs.summary import Summary
     from recallk.training.trainer import Trainer
 
-WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
-"""Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
+    Training = Callable[[Callable[[Trainer], None], Callable[[Row], None]], Summary]
 
 
 def demo(
@@ -28,12 +28,11 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo in this folder")] = False,
 ) -> None:
     """Train on characters in matplotlib's typefaces, without a download, in about three minutes."""
-    config = make_config(find("demo").values)
     if overwrite:
         from recallk.runs.folder import RunFolder
 
         RunFolder(run).clear(recipe="demo")
-    _train(config, run)
+    _train(make_config(find("demo").values), run)
 
 
 @with_config_options
@@ -51,93 +50,119 @@ def train(
         if recipe or run or dry_run or given(overrides).keys() - WHEN_RESUMED:
             allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))
             raise InputError(f"--resume continues a run as it was configured: beside it only {allowed} may be given")
+        _resume(resume, given(overrides))
+        return
+    config = make_config(find(recipe).values if recipe else {}, given(overrides))
+    if run is None:
+        from recallk.training.train import default_folder
+
+        run = default_folder(config, recipe)
+    if dry_run:
+        _dry_run(config, run)
+    else:
+        _train(config, run)
+
+
+def _train(config: Any, run: Path) -> None:
+    from recallk.training.train import train
+
+    _finish(lambda planned, follow: train(config, run, planned=planned, follow=follow), run, resumed=False)
+
+
+def _resume(run: Path, changes: dict[str, Any]) -> None:
+    from recallk.training.train import resume
+
+    _finish(lambda planned, follow: resume(run, changes, planned=planned, follow=follow), run, resumed=True)
+
+
+def _dry_run(config: Any, run: Path) -> None:
+    from recallk.cli import terminal
+    from recallk.training.train import trainer_for
+
+    with console.status("reading the data"):
+        trainer = trainer_for(config, run)
+    terminal.show_plan(trainer)
+    terminal.show_memory(trainer)
+
+
+def _finish(training: "Training", run: Path, resumed: bool) -> None:
+    """Train, show how it goes and what was reached, and make the report."""
+    from recallk.cli.terminal import show_result
+    from recallk.reporting.run import report
+
+    started = time.perf_counter()
+    with _Following() as following, _told_how_to_go_on(run, following):
+        summary = training(following.planned, following.follow)
+    show_result(summary, following.trainer.plan.data.test.searches)
+    with console.status("writing the report"):
+        report(run)
+    since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resumed else ""
+    say(f"{_minutes(summary.seconds)} of training and evaluation in all{since}; the run is in {run}")
+    say(f"look at   {run / 'report.html'}")
+    say(f"search    recallk search {shlex.quote(str(run))} --gallery FOLDER IMAGE...")
+
+
+class _Following:
+    """Shows the plan of a run, and then how its training goes."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.trainer: Trainer
+        self._shown = ExitStack()
+        self._done = 0
+
+    def __enter__(self) -> "_Following":
+        self._shown.enter_context(console.status("reading the data"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._shown.close()
+
+    def planned(self, trainer: "Trainer") -> None:
+        """Take what is about to train."""
+        from recallk.cli.terminal import show_plan
+
+        self._shown.close()
+        self.trainer = trainer
+        show_plan(trainer)
+        self._advance = self._shown.enter_context(progress("training", trainer.plan.steps, "evaluating the start"))
+
+    def follow(self, row: "Row") -> None:
+        """Take a row of the run's history."""
+        from recallk.runs.history import Measurement, Step
+
+        self.begun = True
+        config, plan = self.trainer.config, self.trainer.plan
+        if isinstance(row, Step):
+            self._done, rate = row.step, row.items / row.seconds
+            note = f"epoch {row.epoch}/{config.epochs}  loss {row.loss:.4f}  {rate:,.0f} {plan.data.train.noun}/s"
+            self._advance(self._done, None, note)
+        elif isinstance(row, Measurement) and row.kind == "result":
+            say(f"model     of epoch {row.epoch}, {plan.how_chosen}")
+        elif isinstance(row, Measurement):
+            start = "untrained" if config.weights == "none" else "start"
+            when, width = f"epoch {row.epoch}" if row.epoch else start, 9
+            if plan.data.validation is not None:
+                when, width = f"{when:<9}  {'validation' if row.kind == 'validation' else 'test'}", 21
+            recalls = "  ".join(f"{100 * row.metrics[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
+            ks = ",".join(map(str, config.evaluate_ks))
+            say(f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row.metrics['map@r']:4.1f}")
+            self._advance(self._done, None, "")
+
+
+@contextmanager
+def _told_how_to_go_on(run: Path, following: _Following) -> Iterator[None]:
+    """Whatever ends a run that has begun, say how it is continued, where it can be."""
+    try:
+        yield
+    except BaseException as error:
         from recallk.runs.folder import RunFolder
 
-        there = RunFolder(resume).read_config()
-        changed = make_config(there.model_dump(), given(overrides))
-        _train(with_whole_path(changed) if "data" in given(overrides) else changed, resume, resume=True)
-        return
-    config = with_whole_path(make_config(find(recipe).values if recipe else {}, given(overrides)))
-    _train(config, run or Path("runs") / name_of(recipe, config), dry_run=dry_run)
-
-
-def _train(config: TrainConfig, run: Path, resume: bool = False, dry_run: bool = False) -> None:
-    from recallk.runs.folder import RunFolder
-
-    folder = RunFolder(run)
-    if not resume and not dry_run and folder.taken:
-        raise InputError(f"{run}: exists already; continue it with --resume {_typed(run)}, or choose another --run")
-    with console.status("reading the data"):
-        from recallk.cli import terminal
-        from recallk.training.plan import prepare
-        from recallk.training.trainer import Trainer
-
-        trainer = Trainer(prepare(config, folder.read_split() if resume else None), folder)
-    terminal.show_plan(console, trainer)
-    if dry_run:
-        terminal.show_memory(console, trainer)
-        return
-    started = time.perf_counter()
-    _follow(trainer, resume)
-    terminal.show_result(console, trainer)
-    with console.status("writing the report"):
-        from recallk.reporting.run import report_run
-
-        report_run(trainer)
-    since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resume else ""
-    say(f"{_minutes(_seconds(folder))} of training and evaluation in all{since}; the run is in {run}")
-    say(f"look at   {run / 'report.html'}")
-    say(f"search    recallk search {_typed(run)} --gallery FOLDER IMAGE...")
-
-
-def _follow(trainer: "Trainer", resume: bool) -> None:
-    """Train, and show how it goes."""
-    config = trainer.config
-    start = "untrained" if config.weights == "none" else "start"
-    width = 9 if trainer.plan.validation is None else 21
-    with progress("training", trainer.plan.steps, "evaluating the start") as advance:
-        done = 0
-        for row in _told_how_to_go_on(trainer.rows(resume=resume), trainer.folder):
-            if row["kind"] == "step":
-                done, rate = row["step"], row["images"] / row["seconds"]
-                note = f"epoch {row['epoch']}/{config.epochs}  loss {row['loss']:.4f}  {rate:,.0f} images/s"
-                advance(done, None, note)
-            elif row["kind"] == "result":
-                say(f"kept      epoch {row['epoch']}, {trainer.plan.how_chosen}")
-            else:
-                when = f"epoch {row['epoch']}" if row["epoch"] else start
-                if trainer.plan.validation is not None:
-                    when = f"{when:<9}  {'validation' if row['kind'] == 'validation' else 'test'}"
-                recalls = "  ".join(f"{100 * row[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)
-                ks = ",".join(map(str, config.evaluate_ks))
-                line = f"{when:<{width}}  recall@{ks}  {recalls}  map@r  {100 * row['map@r']:4.1f}"
-                say(line)
-                advance(done, None, "")
-
-
-def _told_how_to_go_on(rows: "Iterator[Row]", folder: "RunFolder") -> "Iterator[Row]":
-    """Whatever ends a run that has begun, say how it is continued, where it can be."""
-    begun = False
-    try:
-        for row in rows:
-            begun = True
-            yield row
-    except BaseException as error:
-        if (begun or not isinstance(error, InputError)) and folder.config.is_file():
-            say(f"continue with   recallk train --resume {_typed(folder.path)}")
+        if (following.begun or not isinstance(error, InputError)) and RunFolder(run).config.is_file():
+            say(f"continue with   recallk train --resume {shlex.quote(str(run))}")
         raise
-
-
-def _seconds(folder: "RunFolder") -> float:
-    """Return how long a run has trained and evaluated."""
-    return float(sum(row.get("seconds", 0) for row in folder.history() if row["kind"] != "result"))
 
 
 def _minutes(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"
-
-
-def _typed(path: Path) -> str:
-    """Return a path as a shell takes it."""
-    return shlex.quote(str(path))

@@ -23,7 +23,7 @@ _ROOM = 1 << 20  # bytes: a disk with less is as good as full
 _LONGEST = 100  # characters of a name that go into that of the unfinished file
 
 
-def user_path(text: str | Path) -> Path:
+def user_path(text: str | os.PathLike[str]) -> Path:
     """Return a path as a person types it, `~` included. Raises InputError where there is no such user."""
     try:
         return Path(text).expanduser()

@@ -1,8 +1,9 @@
-"""Workers deliver chunks of 8-bit images; a batch is read twice without ever being held whole, if it is too large."""
+"""Items become chunks, read ahead by workers; a batch is read twice without being held whole, if it is too large."""
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,31 +15,39 @@ from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.data.readers import deaths_in_one_line, ignore_interrupts, lost_reader
 
-View = Callable[[int], Tensor]  # the number of an item -> (3, S, S) uint8
+
+class Preparation(Protocol):
+    """How the items of a list are made ready for a network, and put together; handed to the processes that read."""
+
+    def prepare(self, number: int) -> Any:
+        """Return item `number` as the network takes it, such as its pixels `(3, S, S)` uint8."""
+
+    def collate(self, prepared: list[Any]) -> Any:
+        """Return a chunk made of what `prepare` gave for some items, such as `(n, 3, S, S)`."""
 
 
-class _Chunks(Dataset[Tensor | InputError]):
-    """Item numbers in, one stacked chunk out."""
+class _Chunks(Dataset[Any]):
+    """Item numbers in, one chunk out."""
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, preparation: Preparation) -> None:
+        self.preparation = preparation
 
-    def __getitem__(self, items: Sequence[int]) -> Tensor | InputError:
+    def __getitem__(self, numbers: Sequence[int]) -> Any:
         try:
-            return torch.stack([self.view(int(item)) for item in items])
+            return self.preparation.collate([self.preparation.prepare(int(number)) for number in numbers])
         except InputError as error:  # as a value: raised in a worker, it would come back as a traceback
             return error
         except Exception as error:
-            return InputError(f"images cannot be read ({type(error).__name__}: {one_line(error)})")
+            return InputError(f"items cannot be read ({type(error).__name__}: {one_line(error)})")
 
 
-def read_chunks(view: View, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Tensor]:
-    """Yield each chunk `(n, 3, S, S)` uint8, in order, read ahead by `workers` processes (0: by this one).
+def read_chunks(preparation: Preparation, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Any]:
+    """Yield a chunk for each list of item numbers, in order, read ahead by `workers` processes (0: by this one).
 
-    Raises InputError, one line, for an image that cannot be read, and where a process that reads is killed or fails.
+    Raises InputError, one line, for an item that cannot be read, and where a process that reads is killed or fails.
     """
-    loader: DataLoader[Tensor | InputError] = DataLoader(
-        _Chunks(view),
+    loader: DataLoader[Any] = DataLoader(
+        _Chunks(preparation),
         batch_size=None,
         sampler=chunks,
         num_workers=workers,
@@ -65,7 +74,7 @@ def read_chunks(view: View, chunks: Sequence[NDArray[np.int64]], workers: int) -
             yield _whole(chunk)
 
 
-def _whole(chunk: Tensor | InputError) -> Tensor:
+def _whole(chunk: Any) -> Any:
     if isinstance(chunk, InputError):
         raise chunk
     return chunk
@@ -74,34 +83,33 @@ def _whole(chunk: Tensor | InputError) -> Tensor:
 class TwiceReadBatch:
     """A batch that gives the same chunks in two readings.
 
-    As many chunks as fit a budget of bytes wait in memory for the second reading; the others are decoded again.
+    The first `in_memory` chunks wait for the second reading; the others are read again.
     """
 
-    def __init__(self, stream: Iterator[Tensor], chunks: int, kept: int) -> None:
-        self._stream, self._chunks, self._kept = stream, chunks, kept
-        self._waiting: deque[Tensor] = deque()
+    def __init__(self, stream: Iterator[Any], chunks: int, in_memory: int) -> None:
+        self._stream, self._chunks, self._in_memory = stream, chunks, in_memory
+        self._waiting: deque[Any] = deque()
         self._read = False
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         if self._read:
             while self._waiting:
                 yield self._waiting.popleft()
-            for _ in range(self._chunks - self._kept):
+            for _ in range(self._chunks - self._in_memory):
                 yield next(self._stream)
             return
         self._read = True
         for number in range(self._chunks):
             chunk = next(self._stream)
-            if number < self._kept:
+            if number < self._in_memory:
                 self._waiting.append(chunk)
             yield chunk
 
 
 def read_batches(
-    view: View,
+    preparation: Preparation,
     batches: Sequence[NDArray[np.int64]],
     chunk_size: int,
-    image_bytes: int,
     budget_bytes: float,
     workers: int,
 ) -> Iterator[TwiceReadBatch]:
@@ -109,13 +117,29 @@ def read_batches(
 
     A batch is cut into as few chunks of at most `chunk_size` as there can be, all of one size or one less, so that
     no small rest is normalised by itself.
-    What is kept for the second reading is `budget_bytes` at the most, for images of `image_bytes` each.
+    For the second reading at most `budget_bytes` wait in memory, if all items are as large as the first.
     """
     split = [np.array_split(batch, math.ceil(len(batch) / chunk_size)) for batch in batches]
-    fit = int(budget_bytes // (image_bytes * chunk_size))
+    several = any(len(chunks) > 1 for chunks in split) and budget_bytes > 0
+    fit = int(budget_bytes // (chunk_size * _item_bytes(preparation, batches[0]))) if several else 0
     # a batch of one chunk may be read once only, and then nothing may wait for it in the stream
-    kept = [1 if len(chunks) == 1 else min(fit, len(chunks)) for chunks in split]
-    order = [chunk for chunks, few in zip(split, kept, strict=True) for chunk in (*chunks, *chunks[few:])]
-    stream = read_chunks(view, order, workers)
-    for chunks, few in zip(split, kept, strict=True):
+    waiting = [1 if len(chunks) == 1 else min(fit, len(chunks)) for chunks in split]
+    order = [chunk for chunks, few in zip(split, waiting, strict=True) for chunk in (*chunks, *chunks[few:])]
+    stream = read_chunks(preparation, order, workers)
+    for chunks, few in zip(split, waiting, strict=True):
         yield TwiceReadBatch(stream, len(chunks), few)
+
+
+def _item_bytes(preparation: Preparation, batch: NDArray[np.int64]) -> int:
+    """Return how much memory the first item takes once it is prepared."""
+    return max(1, _bytes(next(read_chunks(preparation, [batch[:1]], 0))))
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor | np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return len(value) if isinstance(value, str | bytes) else 0

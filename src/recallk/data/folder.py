@@ -9,7 +9,7 @@ from pathlib import Path
 from recallk.core.errors import InputError
 from recallk.core.files import why
 from recallk.core.text import shown
-from recallk.data.benchmarks.benchmark import Problem
+from recallk.data.findings import Finding
 from recallk.data.formats import SUFFIXES
 from recallk.data.identity import Identities
 from recallk.data.item import Record
@@ -18,7 +18,7 @@ _NAMED = 5  # suffixes of what was passed over
 
 
 @dataclass
-class Found:
+class FoundImages:
     """The image files below a folder, each once, and what was passed over, by suffix or kind."""
 
     root: Path
@@ -28,7 +28,7 @@ class Found:
     linked: int = 0  # folders that are there under another name
 
     @property
-    def notes(self) -> list[Problem]:
+    def notes(self) -> list[Finding]:
         """Say in words what was passed over."""
         told = []
         if count := self.skipped.total():
@@ -42,10 +42,10 @@ class Found:
             told.append(f"passed over {names} that stand here under another name: the first is {self.again[0][0]}")
         if self.linked:
             told.append(f"passed over {_counted(self.linked, 'link', 'links')} to folders that are read already")
-        return [Problem("skipped files", shown(self.root), shown(message)) for message in told]
+        return [Finding("skipped files", shown(self.root), shown(message)) for message in told]
 
 
-def folder(root: Path) -> tuple[list[Record], list[Problem]]:
+def folder(root: Path) -> tuple[list[Record], list[Finding]]:
     """Return a record for every image below `root`, and what was passed over.
 
     An image's class is the path of the folder that holds it. Raises InputError where there is no folder, no image,
@@ -67,14 +67,14 @@ def folder(root: Path) -> tuple[list[Record], list[Problem]]:
     return records, found.notes
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> FoundImages:
     """Find the image files below `root`, in the order of their folders' and own names.
 
     Hidden files and folders are passed over, and what is no regular file. Links are followed; every file and folder
     counts once, by its own name rather than a link's. Raises InputError where there is no folder, one that cannot be
     read, or no image in it.
     """
-    found = Found(root)
+    found = FoundImages(root)
     candidates = sorted(_walk(found), key=lambda entry: entry.order)
     identities = Identities()
     for number, entry in enumerate(candidates):
@@ -109,7 +109,7 @@ class _Candidate:
     inode: int | None  # None for a link to nothing
 
 
-def _walk(found: Found) -> Iterator[_Candidate]:
+def _walk(found: FoundImages) -> Iterator[_Candidate]:
     """Yield the image files of every folder that is reached, each folder once; links wait until the others are done."""
     folders, links = deque[_Place]([(found.root, ())]), deque[_Place]()
     visited = set[tuple[int, int]]()

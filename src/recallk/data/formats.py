@@ -40,7 +40,7 @@ warnings.filterwarnings("ignore", "(possibly )?corrupt EXIF", UserWarning, appen
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file whose pixels are not decoded yet.
 
     Raises InputError, one line with the path, where there is none, where it is no regular file, too large, or no image,

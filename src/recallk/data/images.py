@@ -8,7 +8,7 @@ from PIL import Image
 
 from recallk.core.errors import InputError
 from recallk.data.colour import HALVED_FROM, rgb
-from recallk.data.formats import opened
+from recallk.data.formats import open_image
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
@@ -33,7 +33,7 @@ def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
     """
     if not isinstance(source, Path):
         return _of_pixels(source)
-    with opened(source) as image:
+    with open_image(source) as image:
         if image.width * image.height > HALVED_FROM:
             image.draft(None, (image.width // 2, image.height // 2))  # a JPEG file comes out at half its size already
         return as_rgb(image)
@@ -67,7 +67,7 @@ def _orientation(image: Image.Image) -> int:
 
 def check_image(path: Path) -> None:
     """Raise InputError where the file cannot be an image: by its header and its end, without decoding it."""
-    with opened(path) as image:
+    with open_image(path) as image:
         trailer = _TRAILERS.get(image.format or "")
         if trailer is not None:
             with path.open("rb") as file:

@@ -1,24 +1,67 @@
-"""The one shape in which every data set hands over its images."""
+"""The item: what is embedded and searched. Every data set hands its items over in the same shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Interpolation = Literal["bilinear", "bicubic"]
-"""How an image is scaled."""
+Item = Path | NDArray[Any] | str
+"""A file; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a vector `(D,)`; or a text. The embedder takes one kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a data set.
+    """One item of a data set, with its label.
 
-    `image` is a file, or pixels `(H, W)` grey or `(H, W, 3)` RGB; `split` is "train", "test" or what a
-    benchmark calls its test sets, and None where nothing is split yet.
+    `split` is "train", "test" or what a benchmark calls its test sets, and None where nothing is split yet.
     """
 
-    image: Path | NDArray[np.uint8]
+    item: Item
     label: str
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelledItems:
+    """Items with their classes as numbers: `labels (N,)` int64, into `classes`."""
+
+    records: Sequence[Record]
+    classes: Sequence[str]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.labels)
+
+    @property
+    def items(self) -> list[Item]:
+        """The items alone."""
+        return [record.item for record in self.records]
+
+    @property
+    def noun(self) -> str:
+        """What the items are called: "images", "vectors" or "texts"."""
+        first = self.records[0].item if self.records else ""
+        if isinstance(first, str):
+            return "texts"
+        return "vectors" if isinstance(first, np.ndarray) and first.ndim == 1 else "images"
+
+    @property
+    def counted(self) -> str:
+        """Say in words how many there are, such as "1,200 images of 300 classes"."""
+        return f"{len(self):,} {self.noun} of {len(self.classes):,} classes"
+
+
+def labelled(records: Sequence[Record]) -> LabelledItems:
+    """Return the records' items, with class numbers in the order of the class names.
+
+    >>> labelled([Record("a cat", "cat"), Record("a dog", "dog"), Record("a black cat", "cat")]).labels
+    array([0, 1, 0])
+
+    """
+    classes = sorted({record.label for record in records})
+    number = {name: i for i, name in enumerate(classes)}
+    return LabelledItems(records, classes, np.array([number[record.label] for record in records], dtype=np.int64))

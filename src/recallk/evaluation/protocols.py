@@ -1,7 +1,6 @@
 """Who searches what: the protocols of the benchmarks, each an exact search rated by `retrieval_metrics`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,24 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.errors import InputError
+from recallk.data.searches import Search
 from recallk.evaluation.metrics import retrieval_metrics
 
 Indexes = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Search:
-    """One test set: the images `queries` search the images `gallery`, or, without one, each searches all the others.
-
-    Both are indexes into the images of the test split. `name` tells several test sets apart; "" where there is one.
-    """
-
-    name: str
-    queries: Indexes
-    gallery: Indexes | None = None
-
-
-def rate(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Sequence[int]) -> dict[str, float]:
+def measure(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Sequence[int]) -> dict[str, float]:
     """Return the metrics of every search over embeddings `(N, D)` with labels `(N,)`.
 
     As `retrieval_metrics` names them; where there are several searches, those of the first have these names and the
@@ -43,7 +31,7 @@ def rate(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Se
     return metrics
 
 
-def spoken(metric: str, searches: Sequence[Search]) -> str:
+def display_name(metric: str, searches: Sequence[Search]) -> str:
     """Return a metric's name as a person should read it: with the first search's name too, where there are several."""
     others = [search.name for search in searches[1:]]
     if not others or any(metric.startswith(f"{name} ") for name in others):
@@ -54,10 +42,10 @@ def spoken(metric: str, searches: Sequence[Search]) -> str:
 def re_identification(
     embeddings: Tensor, labels: Indexes, ks: Sequence[int], *, repetitions: int = 10, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Return mean and standard deviation of recall@k where the gallery is one random image of each class.
+    """Return mean and standard deviation of recall@k where the gallery is one random item of each class.
 
-    The protocol of the vehicle re-identification papers: all other images are queries, the draw is repeated. Not to be
-    compared with the all-against-all numbers, where a query has all images of its class to find. Embeddings `(N, D)`,
+    The protocol of the vehicle re-identification papers: all other items are queries, the draw is repeated. Not to be
+    compared with the all-against-all numbers, where a query has all items of its class to find. Embeddings `(N, D)`,
     labels `(N,)`. Raises InputError where no class has two images.
     """
     random = np.random.default_rng(seed)
@@ -68,7 +56,7 @@ def re_identification(
         gallery = shuffled[first]
         queries = np.setdiff1d(np.arange(len(labels)), gallery)
         if not len(queries):
-            raise InputError("every class has one image: there is nothing to search with beside the gallery")
+            raise InputError("every class has one item: there is nothing to search with beside the gallery")
         found = retrieval_metrics(embeddings[queries], labels[queries], embeddings[gallery], labels[gallery], ks=ks)
         rounds.append({name: value for name, value in found.items() if name.startswith("recall@")})
     table = {name: torch.tensor([found[name] for found in rounds], dtype=torch.float64) for name in rounds[0]}

@@ -3,12 +3,13 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.data.item import Interpolation
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How an image is scaled."""
 Channels = tuple[float, float, float]
 _NAMES_SHOWN = 5
 _BILINEAR = frozenset({"bilinear", "nearest"})  # the others, "lanczos" among them, are nearer to bicubic

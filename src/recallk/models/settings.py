@@ -1,15 +1,11 @@
 """What is needed to build an embedder, as a person writes it."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recallk.core.errors import InputError
-from recallk.core.text import brief, shown
-from recallk.core.yaml_files import read_table
-from recallk.data.item import Interpolation
-from recallk.models.preprocessing import preprocessing_of
+from recallk.core.bounds import Positive
+from recallk.models.preprocessing import Interpolation, preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -74,20 +70,21 @@ class EmbedderSettings(BaseModel):
         return self
 
 
+class Augmentation(BaseModel):
+    """How training images are varied."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
+    horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "Augmentation":
+        if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale={self.crop_scale}: two shares of the area, the smaller first, at most 1")
+        return self
+
+
 def with_earlier_meaning(written: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a run's `config.yaml`, with `IMAGENET` where it is from before there were such keys."""
     return written if any(key in written for key in IMAGENET) else IMAGENET | written
-
-
-def read_settings(path: Path) -> EmbedderSettings:
-    """Return what a run's `config.yaml` says of its embedder. Raises InputError, one line, where it does not."""
-    what, remedy = "the configuration of a run", "it is damaged: copy the run's folder again"
-    values = with_earlier_meaning(read_table(path, what, remedy))
-    try:
-        return EmbedderSettings(**{key: values[key] for key in EmbedderSettings.model_fields})
-    except KeyError as error:
-        why = f"no {error.args[0]}"
-    except ValidationError as error:
-        first = error.errors()[0]
-        why = (f"{first['loc'][0]}={brief(first['input'])}: " if first["loc"] else "") + first["msg"]
-    raise InputError(f"{path}: not {what} ({shown(why)}); {remedy}")

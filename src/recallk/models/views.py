@@ -1,4 +1,4 @@
-"""An item's number -> its picture as the network sees it; what the readers' processes call."""
+"""How an image is cut and scaled: at test its centre, in training a random crop; what the reading processes call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,23 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop, functio
 
 from recallk.core.seeds import mixed_seed
 from recallk.data.images import read_image
-from recallk.data.item import Interpolation
+from recallk.models.preprocessing import Interpolation
+from recallk.models.settings import Augmentation
 
 _LONG = 32  # times as long as wide: resized as a whole, 1 x 60,000 pixels would take gigabytes
 
 
+class Views:
+    """Pictures as the network sees them, put together to chunks `(n, 3, S, S)` uint8."""
+
+    def collate(self, prepared: list[Tensor]) -> Tensor:
+        """Return the chunk of some views."""
+        return torch.stack(prepared)
+
+
 @dataclass(frozen=True)
-class TestView:
-    """The one view of each test image: `(3, size, size)` uint8."""
+class TestViews(Views):
+    """The one view of each test image."""
 
     __test__ = False
 
@@ -29,35 +38,33 @@ class TestView:
     size: int
     interpolation: Interpolation
 
-    def __call__(self, item: int) -> Tensor:
-        """Read item number `item`."""
-        return test_view(read_image(self.images[item]), self.resize, self.size, self.interpolation)
+    def prepare(self, number: int) -> Tensor:
+        """Return the view of an image, `(3, size, size)` uint8."""
+        return test_view(read_image(self.images[number]), self.resize, self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
-class TrainView:
-    """The view of each training image in one epoch: `(3, size, size)` uint8."""
+class TrainViews(Views):
+    """The view of each training image in one epoch."""
 
     images: Sequence[Path | NDArray[np.uint8]]
     size: int
-    crop_scale: tuple[float, float]
-    horizontal_flip: bool
+    interpolation: Interpolation
+    augmentation: Augmentation
     seed: int
     epoch: int
-    interpolation: Interpolation
 
-    def __call__(self, item: int) -> Tensor:
-        """Read item number `item`."""
-        image = read_image(self.images[item])
+    def prepare(self, number: int) -> Tensor:
+        """Return the view of an image, `(3, size, size)` uint8."""
         return train_view(
-            image,
+            read_image(self.images[number]),
             self.size,
-            self.crop_scale,
-            self.horizontal_flip,
+            self.augmentation.crop_scale,
+            self.augmentation.horizontal_flip,
             self.interpolation,
             seed=self.seed,
             epoch=self.epoch,
-            item=item,
+            item=number,
         )
 
 

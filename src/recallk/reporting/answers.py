@@ -1,4 +1,4 @@
-"""What a search answered: for every query the nearest images, which of them are right, and pictures of both."""
+"""What a search answered: for every query the nearest items, which of them are right, and pictures of both."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ from PIL import Image
 
 from recallk.core.errors import InputError
 from recallk.data.images import read_image
-from recallk.data.item import Record
-from recallk.data.source import Part
-from recallk.evaluation.protocols import Search
+from recallk.data.item import LabelledItems, Record
+from recallk.data.searches import Search
 from recallk.reporting.pictures import Retrieval, Retrieved
 from recallk.retrieval.exact import nearest
 
@@ -25,11 +24,11 @@ SHOWN_RESULTS = 8
 class Answers:
     """The answers to the Q queries that have something to find.
 
-    `queries (Q,)` and the `items (Q, k)` found are numbers of images in `test`, best first, with their `similarities`
+    `queries (Q,)` and the `items (Q, k)` found are numbers of items in `test`, best first, with their `similarities`
     and whether they are `right`; `relevant (Q,)` is how many there are to find.
     """
 
-    test: Part
+    test: LabelledItems
     queries: NDArray[np.int64]
     relevant: NDArray[np.int64]
     items: NDArray[np.int64]
@@ -64,8 +63,8 @@ class Answers:
         return Retrieval(_picture(query), _name(query), query.label, results, note)
 
 
-def answers(embeddings: torch.Tensor, test: Part, search: Search) -> Answers:
-    """Search with the embeddings `(N, D)` of the images of `test`."""
+def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> Answers:
+    """Search with the embeddings `(N, D)` of the items of `test`."""
     itself = search.gallery is None
     gallery = search.queries if search.gallery is None else search.gallery
     in_gallery = np.bincount(test.labels[gallery], minlength=len(test.classes))
@@ -86,10 +85,10 @@ def answers(embeddings: torch.Tensor, test: Part, search: Search) -> Answers:
 def _picture(record: Record) -> Image.Image | None:
     """Return a record's image; None where it cannot be read by now, which must not cost the whole page."""
     try:
-        return read_image(record.image)
+        return None if isinstance(record.item, str) else read_image(record.item)
     except InputError:
         return None
 
 
 def _name(record: Record) -> str:
-    return record.image.name if isinstance(record.image, Path) else record.label
+    return record.item.name if isinstance(record.item, Path) else record.label

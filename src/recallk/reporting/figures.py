@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -21,8 +22,7 @@ from recallk.reporting.drawing import (
     svg,
     whole_numbers,
 )
-
-Row = dict[str, object]
+from recallk.runs.history import Kind, Measurement, Row, columns
 
 _ON_TEST = "Recall on the test classes"
 _MOST_POINTS = 500
@@ -52,9 +52,11 @@ def loss_chart(history: Sequence[Row]) -> Chart:
 
 def recall_chart(history: Sequence[Row]) -> Chart:
     """Draw every recall@k, and MAP@R, over the epochs: of the validation classes where there are any."""
-    validated = any(row.get("kind") == "validation" for row in history)
-    kind, title = ("validation", "Recall on the validation classes") if validated else ("evaluation", _ON_TEST)
-    names = {name for row in history if row.get("kind") == kind for name in row}
+    measured = [row for row in history if isinstance(row, Measurement)]
+    validated = any(row.kind == "validation" for row in measured)
+    kind: Kind = "validation" if validated else "evaluation"
+    title = "Recall on the validation classes" if validated else _ON_TEST
+    names = {name for row in measured if row.kind == kind for name in row.metrics}
     names = {name for name in names if re.fullmatch(r"recall@\d+|map@r", name)}
     ordered = sorted(names, key=lambda name: (name == "map@r", int(name[7:]) if name[7:] else 0))
     curves = [(name, *_finite(history, kind, "epoch", name)) for name in ordered]
@@ -90,9 +92,9 @@ def recall_chart(history: Sequence[Row]) -> Chart:
     return Chart(title, description, svg(figure))
 
 
-def usable_chart(history: Sequence[Row]) -> Chart | None:
-    """Draw the share of queries with a usable gradient over the epochs; None where it was not measured."""
-    epochs, shares = _finite(history, "step", "epoch", "usable")
+def reached_chart(history: Sequence[Row]) -> Chart | None:
+    """Draw the share of queries that the loss reaches over the epochs; None where it was not measured."""
+    epochs, shares = _finite(history, "step", "epoch", "reached")
     if not len(epochs):
         return None
     figure, axes = canvas()
@@ -103,7 +105,7 @@ def usable_chart(history: Sequence[Row]) -> Chart | None:
     told = f"From {100 * shares[0]:.0f} % to {100 * shares[-1]:.0f} %. " if len(shares) > 1 else ""
     others = "The others' first right item is ranked far beyond every k: larger k's would reach them."
     return Chart(
-        "Queries with a usable gradient",
+        "Queries that the loss reaches",
         told + (others if shares.min() < 1 else "Every query is within reach of the k's."),
         svg(figure),
     )
@@ -145,13 +147,11 @@ def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.fl
     return Chart(title, f"Median {', '.join(parts)}. The less overlap, the better.", svg(figure))
 
 
-def _finite(history: Iterable[Row], kind: str, x: str, y: str) -> tuple[Floats, Floats]:
+def _finite(history: Iterable[Row], kind: Kind | Literal["step"], x: str, y: str) -> tuple[Floats, Floats]:
     """Return two columns of the rows of one kind that have a number in both."""
-    points = [(row.get(x), row.get(y)) for row in history if row.get("kind") == kind]
-    numbers = [(float(a), float(b)) for a, b in points if isinstance(a, int | float) and isinstance(b, int | float)]
-    table = np.array(numbers, dtype=np.float64).reshape(-1, 2)
-    table = table[np.isfinite(table).all(1)]
-    return table[:, 0], table[:, 1]
+    table = np.array(columns(history, kind, x, y), dtype=np.float64).reshape(2, -1)
+    table = table[:, np.isfinite(table).all(0)]
+    return table[0], table[1]
 
 
 def _running_mean(values: Floats, window: int) -> Floats:
@@ -166,5 +166,5 @@ def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     if len(x) <= _MOST_POINTS:
         return x, y
     stretches = np.array_split(np.arange(len(y)), _MOST_POINTS // 2)
-    kept = np.unique([s[extreme(y[s])] for s in stretches for extreme in (np.argmin, np.argmax)])
-    return x[kept], y[kept]
+    chosen = np.unique([s[extreme(y[s])] for s in stretches for extreme in (np.argmin, np.argmax)])
+    return x[chosen], y[chosen]

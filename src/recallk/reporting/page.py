@@ -14,8 +14,9 @@ from PIL import Image
 
 from recallk.core.files import write_text
 from recallk.core.text import shown
-from recallk.reporting.figures import loss_chart, recall_chart, similarity_chart, usable_chart
+from recallk.reporting.figures import loss_chart, reached_chart, recall_chart, similarity_chart
 from recallk.reporting.pictures import Retrieval
+from recallk.runs.history import Row
 
 _THUMBNAIL = 160  # pixels of the longest side: sharp on a dense screen, and a few kB
 _TINY = 64  # up to here the very pixels are kept, and the browser enlarges them without blur
@@ -29,7 +30,7 @@ class ReportData:
     summary: list[tuple[str, str, str, str]]  # in percent: ("recall@1", before "41.2", after "78.9", published or "")
     published: str | None  # where the published numbers are from and how the run differs, if there are any
     facts: list[tuple[str, str]]  # ("train images", "12,345")
-    history: list[dict[str, object]]  # the rows of metrics.jsonl
+    history: Sequence[Row]
     same_class: NDArray[np.float32]  # similarities of a sample of pairs of one class
     other_class: NDArray[np.float32]  # and of pairs of two classes
     worst: list[Retrieval]
@@ -41,8 +42,8 @@ class ReportData:
 def write_report(data: ReportData, path: Path) -> None:
     """Write the page, all of it or nothing."""
     charts = [recall_chart(data.history), loss_chart(data.history), similarity_chart(data.same_class, data.other_class)]
-    if (usable := usable_chart(data.history)) is not None:
-        charts.insert(2, usable)
+    if (reached := reached_chart(data.history)) is not None:
+        charts.insert(2, reached)
     groups = [
         ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
         ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),

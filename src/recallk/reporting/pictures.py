@@ -1,5 +1,6 @@
 """Queries with what was retrieved for them: the records that the page shows, and one picture for the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recallk.core.files import write_file
 from recallk.core.text import shown
+from recallk.data.images import read_image
+from recallk.retrieval.search import Results
 
 # Blue and vermilion are told apart with every kind of colour vision, and on white by their lightness too.
 RIGHT, WRONG, NEUTRAL = "#0063a6", "#d35400", "#c3c8ce"
@@ -111,6 +114,18 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
     if judged:
         _legend(picture, height - MARGIN - 14)
     write_file(path, lambda unfinished: picture.save(unfinished, format="PNG"))
+
+
+def draw_results(queries: Sequence[Path], found: Results, gallery: Path, path: Path) -> None:
+    """Draw what `recallk.search` found below the folder `gallery`."""
+    drawn = []
+    for query, similarities, files in zip(queries, found.similarities.tolist(), found.ids, strict=True):
+        results = [
+            Retrieved(read_image(file), file.relative_to(gallery).as_posix(), file.parent.name, similarity, None)
+            for similarity, file in zip(similarities, files, strict=True)
+        ]
+        drawn.append(Retrieval(read_image(query), query.name, query.parent.name, results, ""))
+    search_picture(drawn, path)
 
 
 def _unlike(name: str, label: str) -> str:

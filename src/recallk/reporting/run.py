@@ -1,100 +1,94 @@
-"""From a finished training to what its report shows."""
+"""From the folder of a finished run to its page."""
 
-import platform
+import os
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import recallk
-from recallk.comparison.outcomes import result_of, rows_of, seconds_of
 from recallk.core.errors import InputError
-from recallk.evaluation.protocols import spoken
+from recallk.core.text import shown
+from recallk.data.dataset import TestItems, read_for_test
+from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
+from recallk.models.saved import load
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, write_report
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.config import to_yaml
-from recallk.runs.folder import Row, RunFolder
-from recallk.runs.recipes import beside_published, origin
-from recallk.training.selection import below_start
-from recallk.training.trainer import Trainer
+from recallk.runs.folder import RunFolder
+from recallk.runs.summary import Summary, percent, summary_of
 
 SHOWN_QUERIES = 8
 PAIRS = 100_000  # enough for a smooth curve
 
 
-def report_run(trainer: Trainer) -> None:
-    """Write `report.html` into the folder of a run that `trainer` has just finished."""
-    plan, config = trainer.plan, trainer.config
-    history = trainer.folder.history()
-    before, after = start_and_result(trainer.folder)
-    recipe = origin(config)
-    published = recipe.published if recipe else {}
-    embeddings = trainer.test_embeddings
-    assert embeddings is not None, "a finished run has been evaluated"
-    test = plan.test.part
-    same, other = pair_similarities(embeddings, test.labels, seed=config.seed)
-    worst, best = extreme_queries(answers(embeddings, test, plan.test.searches[0]))
-    seconds = seconds_of(trainer.folder)
-    facts = [
-        ("train", f"{len(plan.train.labels):,} images of {len(plan.train.classes):,} classes"),
-        ("test", f"{len(test.labels):,} images of {len(test.classes):,} other classes"),
-        ("model kept", f"epoch {after.get('epoch', '–')}, {plan.how_chosen}"),
-        ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
-        ("batch", f"{plan.images_per_step:,} images in chunks of {config.chunk_size}, {plan.steps:,} steps"),
-        ("loss", describe(config.loss)),
-        ("mixup", "similarity mixup" if config.mixup else "none"),
-        ("training time", f"{int(seconds // 60)} min {int(seconds % 60):02d} s, evaluation not counted"),
-        ("machine", machine(trainer.fabric.device)),
-        ("versions", f"recallk {recallk.__version__}, PyTorch {torch.__version__}"),
-    ]
+def report(run: str | os.PathLike[str]) -> list[str]:
+    """Write the page `report.html` of a finished run, made from its folder alone; return what it could not show.
+
+    The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves.
+    Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
+    """
+    folder = RunFolder(Path(run))
+    summary = summary_of(folder)
+    test, embeddings, missing = None, None, ""
+    try:
+        test, _ = read_for_test(summary.config, folder.read_split())
+        embedder = load(folder.path)
+        config = summary.config
+        embeddings = embedder.embed(test.labelled.items, chunk_size=config.chunk_size, workers=config.readers)
+    except InputError as error:
+        missing = f"no queries and no similarities are shown: {error}"
+    same = other = np.empty(0, dtype=np.float32)
+    worst, best = list[Retrieval](), list[Retrieval]()
+    if test is not None and embeddings is not None:
+        same, other = pair_similarities(embeddings, test.labelled.labels, seed=summary.config.seed)
+        worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
+    before, after = summary.before.metrics, summary.after.metrics
+    published = summary.published
     data = ReportData(
-        title=trainer.folder.path.name,
+        title=folder.path.absolute().name,
         summary=[
             (
-                spoken(name, plan.test.searches),
+                name if test is None else display_name(name, test.searches),
                 percent(before, name),
                 percent(after, name),
                 f"{published[name]:.1f}" if name in published else "",
             )
-            for name in plan.headline
+            for name in summary.metrics
         ],
-        published=beside_published(recipe, plan.differences) if recipe and published else None,
-        facts=facts,
-        history=history,
+        published=summary.beside_published,
+        facts=_facts(folder, summary, test),
+        history=summary.rows,
         same_class=same,
         other_class=other,
         worst=worst,
         best=best,
-        config=to_yaml(config),
-        warnings=below_start(before, after, config.evaluate_ks[0], plan.selection),
+        config=to_yaml(summary.config),
+        warnings=[*summary.warnings, *([missing] if missing else [])],
     )
-    write_report(data, trainer.folder.report)
+    write_report(data, folder.report)
+    return [shown(missing)] if missing else []
 
 
-def start_and_result(folder: RunFolder) -> tuple[Row, Row]:
-    """Return the metrics of the untrained network and of the kept one; nothing of the first where its row is lost.
-
-    Raises InputError for a run without a result.
-    """
-    after = result_of(folder)
-    if after is None:
-        raise InputError(f"{folder.path}: no result in its metrics.jsonl; finish it with --resume {folder.path}")
-    return next((row for row in rows_of(folder, "evaluation") if row["epoch"] == 0), {}), after
-
-
-def percent(row: Row, name: str) -> str:
-    """Return a metric of a row in percent; a dash where it is not there."""
-    return f"{100 * row[name]:.1f}" if name in row else "–"
-
-
-def machine(device: torch.device) -> str:
-    """Say in words what the run ran on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cores = torch.get_num_threads()
-    return f"{cores} CPU {'core' if cores == 1 else 'cores'}, {platform.machine()}"
+def _facts(folder: RunFolder, summary: Summary, test: TestItems | None) -> list[tuple[str, str]]:
+    config, start, steps, seconds = summary.config, summary.start, summary.steps, summary.training_seconds
+    split = folder.read_split()
+    chosen = f"epoch {summary.after.epoch}" + (f", {start.how_chosen}" if start.how_chosen else "")
+    facts = [] if split is None else [("train", split.counted("train"))]
+    facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]
+    return [
+        *facts,
+        ("model of", chosen),
+        ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
+        ("batch", f"{steps[-1].items if steps else 0:,} items in chunks of {config.chunk_size}, {len(steps):,} steps"),
+        ("loss", describe(config.loss)),
+        ("mixup", "similarity mixup" if config.mixup else "none"),
+        ("training time", f"{int(seconds // 60)} min {int(seconds % 60):02d} s, evaluation not counted"),
+        ("machine", start.machine),
+        ("versions", start.versions),
+    ]
 
 
 def pair_similarities(

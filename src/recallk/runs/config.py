@@ -7,35 +7,21 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from recallk.core.bounds import Epoch, K, Positive, Seed, Share
+from recallk.core.bounds import Epoch, K, Positive, Seed
+from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.data.settings import DataSettings
 from recallk.losses.registry import MOST_BYTES, entry_of, settings_of
 from recallk.losses.settings import LossSettings
 
 
-class TrainConfig(LossSettings, EmbedderSettings):
+class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     """Every key of a recipe, with its default. `recallk train --KEY VALUE` overrides it."""
 
     recipe: Annotated[str | None, Field(description="the shipped recipe that the run began from")] = None
-
-    # data
-    data: Annotated[
-        str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
-    ]
-    dataset: Annotated[
-        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
-        Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
-    ] = "own"
-    limit_classes: Annotated[
-        int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
-    ] = None
-    test_fraction: Annotated[Share, Field(description="share of the classes kept for testing")] = 0.5
-    split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
-    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
-    horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
 
     # model
     weights: Annotated[
@@ -52,15 +38,15 @@ class TrainConfig(LossSettings, EmbedderSettings):
     # batches
     batch_size: Annotated[
         int | None,
-        Field(ge=2, le=10_000_000, description="images of a batch; by default all classes, 4,000 images at most"),
+        Field(ge=2, le=10_000_000, description="items of a batch; by default all classes, 4,000 items at most"),
     ] = None
-    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="images of a class in a batch")] = 4
-    chunk_size: Annotated[int, Field(ge=1, le=1_000_000, description="images on the device at a time")] = 128
+    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = 4
+    chunk_size: Annotated[int, Field(ge=1, le=1_000_000, description="items on the device at a time")] = 128
     host_memory_gb: Annotated[
-        float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded images between the two passes")
+        float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded items between the two passes")
     ] = 4.0
     workers: Annotated[
-        int | None, Field(ge=0, le=512, description="processes that read images; by default one per core")
+        int | None, Field(ge=0, le=512, description="processes that read items; by default one per core")
     ] = None
 
     # optimisation
@@ -73,15 +59,6 @@ class TrainConfig(LossSettings, EmbedderSettings):
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
     warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="steps in which the rate rises from zero")] = 0
 
-    # selection
-    select: Annotated[
-        Literal["validation", "test", "last"],
-        Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
-    ] = "validation"
-    validation_fraction: Annotated[
-        Share, Field(description="share of the training classes set aside for select=validation")
-    ] = 0.1
-
     # run
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
     evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
@@ -91,8 +68,6 @@ class TrainConfig(LossSettings, EmbedderSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
-        if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale={self.crop_scale}: two shares of the area, the smaller first, at most 1")
         remembered = self.embedding_size * settings_of(self.loss).get("memory_size", 0)
         if 4 * remembered > MOST_BYTES:
             name, gigabytes = entry_of(self.loss).name, f"{remembered / 2.5e8:,.0f} GB"
@@ -107,12 +82,10 @@ class TrainConfig(LossSettings, EmbedderSettings):
             raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
         return self
 
-    def same_data(self, other: "TrainConfig") -> bool:
-        """Whether another configuration reads the same images, split alike."""
-        return all(getattr(self, key) == getattr(other, key) for key in OF_THE_DATA)
-
-
-OF_THE_DATA = ("data", "dataset", "limit_classes", "test_fraction", "split_seed")
+    @property
+    def readers(self) -> int:
+        """How many processes read items: what is configured, or one per core."""
+        return available_cores() if self.workers is None else self.workers
 
 
 def make_config(*layers: dict[str, Any]) -> TrainConfig:

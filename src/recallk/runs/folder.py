@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +11,24 @@ from recallk.core.errors import InputError
 from recallk.core.files import UNFINISHED, UNFINISHED_NAME, make_folder, write_text, writing
 from recallk.core.lock import locked
 from recallk.core.text import shown
+from recallk.data.split import Split, load_split, save_split
+from recallk.models import files as model_files
 from recallk.models.settings import with_earlier_meaning
 from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
-from recallk.runs.history import Row as Row
-from recallk.runs.history import append_row, read_rows, write_rows
-from recallk.runs.split import Split, load_split, save_split
+from recallk.runs.history import Measurement, Row, append_row, read_rows, write_rows
 
 _LOCK, _CHECKPOINTS = ".lock", "checkpoint"
-_FILES = r"config\.yaml|split\.json|metrics\.jsonl|model\.safetensors|report\.html|failure\.txt|cost\.json"
-_STATES = r"latest\.ckpt|best-\d+\.safetensors"
+_FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(model_files.EARLIER_WEIGHTS)
+_INSIDE = {
+    _CHECKPOINTS: r"latest\.ckpt|best-\d+\.safetensors",
+    model_files.FOLDER: "|".join(map(re.escape, (model_files.SETTINGS, model_files.WEIGHTS))),
+}
+"""The folders in a run's, and the files in them."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model.safetensors`, `report.html`.
+    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model/`, `report.html`.
 
     Every file is there as a whole or not at all, but for `metrics.jsonl`, whose reader passes over a line that was
     cut. Whatever cannot be read or written is InputError, one line.
@@ -38,7 +43,7 @@ class RunFolder:
 
     @property
     def split(self) -> Path:
-        """Which images are trained on, set aside and tested on."""
+        """Which items are trained on, set aside and tested on."""
         return self.path / "split.json"
 
     @property
@@ -67,8 +72,8 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The trained embedder's weights."""
-        return self.path / "model.safetensors"
+        """The trained embedder, a folder of its own: `models.saved`."""
+        return self.path / model_files.FOLDER
 
     @property
     def report(self) -> Path:
@@ -83,10 +88,15 @@ class RunFolder:
         own, others = self._sorted()
         return bool(others) or any(not path.name.endswith(UNFINISHED) for path in own)
 
+    def require_free(self) -> None:
+        """Raise InputError where the folder is taken."""
+        if self.taken:
+            again = shlex.quote(str(self.path))
+            raise InputError(f"{self.path}: exists already; continue it with --resume {again}, or choose another --run")
+
     def create(self, config: TrainConfig, split: Split) -> None:
         """Begin a new run. Raises InputError where the folder is taken."""
-        if self.taken:
-            raise InputError(f"{self.path}: exists already; continue it with --resume, or choose another --run")
+        self.require_free()
         self.begin(config, split)
 
     def begin(self, config: TrainConfig, split: Split) -> None:
@@ -163,7 +173,8 @@ class RunFolder:
 
     def forget_after(self, epoch: int) -> None:
         """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
-        write_rows(self.metrics, [row for row in self.history() if row["epoch"] <= epoch and row["kind"] != "result"])
+        rows = [row for row in self.history() if row.epoch <= epoch]
+        write_rows(self.metrics, [row for row in rows if not (isinstance(row, Measurement) and row.kind == "result")])
 
     def _sorted(self) -> tuple[list[Path], list[Path]]:
         """Return what is in the folder: a run's own files (its checkpoints among them), and everything else."""
@@ -173,8 +184,8 @@ class RunFolder:
             for entry in os.scandir(folder):
                 mine = re.fullmatch(f"({names})({UNFINISHED_NAME})?", entry.name)
                 is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder and folder == self.path and entry.name == _CHECKPOINTS:
-                    sort(Path(entry.path), _STATES)
+                if is_folder and folder == self.path and entry.name in _INSIDE:
+                    sort(Path(entry.path), _INSIDE[entry.name])
                 elif entry.name != _LOCK:
                     (own if mine and not is_folder else others).append(Path(entry.path))
 
@@ -184,10 +195,10 @@ class RunFolder:
 
     def _remove(self, files: list[Path]) -> None:
         _unlink(files)
-        checkpoints = self.path / _CHECKPOINTS
-        if not checkpoints.is_symlink():
-            with suppress(OSError):
-                checkpoints.rmdir()
+        for folder in (self.path / name for name in _INSIDE):
+            if not folder.is_symlink():
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def _unlink(files: list[Path]) -> None:

@@ -2,24 +2,88 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recallk.core.files import load, write_text, writing
 
-Row = dict[str, Any]
-"""The `kind`, the `epoch` from 0, and further finite numbers by their names."""
+Kind = Literal["validation", "evaluation", "result"]
 
 _LARGEST = 1e100  # beyond whatever a run writes; sums and percentages of numbers below it are still finite
+_MEASURED: tuple[Kind, ...] = ("validation", "evaluation", "result")
+_EARLIER_NAMES = {"images": "items", "usable": "reached"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run began, or went on, with: sentences for whoever reads its report."""
+
+    epoch: int
+    machine: str
+    versions: str
+    selection: str  # how the epoch is chosen whose model is the run's
+    how_chosen: str  # the same in words
+    differences: Sequence[str] = ()  # what the data made other than it was configured, or published
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training; `reached` is the share of its queries that the loss reaches, where it was looked for."""
+
+    epoch: int
+    step: int
+    loss: float
+    learning_rate: float
+    items: int
+    seconds: float
+    reached: float | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Metrics by their names, shares from 0 to 1, after an epoch.
+
+    "validation" on the training classes set aside, "evaluation" on the test classes, or the "result": on the test
+    classes, of the chosen epoch's model.
+    """
+
+    kind: Kind
+    epoch: int
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+Row = Start | Step | Measurement
+
+
+def columns(rows: Iterable[Row], kind: Kind | Literal["step"], *names: str) -> list[list[float]]:
+    """Return columns of numbers by name, of the rows of one kind that have all of them.
+
+    >>> columns([Measurement("result", 3, 60, {"recall@1": 0.5})], "result", "epoch", "recall@1")
+    [[3], [0.5]]
+
+    """
+    table = [numbers for row in rows if (numbers := _numbers(row, kind)) is not None and set(names) <= numbers.keys()]
+    return [[numbers[name] for numbers in table] for name in names]
+
+
+def _numbers(row: Row, kind: Kind | Literal["step"]) -> Mapping[str, float] | None:
+    """Return the numbers of a row by their names; None where it is of another kind."""
+    if isinstance(row, Step) and kind == "step":
+        return {name: value for name, value in asdict(row).items() if value is not None}
+    if isinstance(row, Measurement) and kind == row.kind:
+        return {**row.metrics, "epoch": row.epoch, "step": row.step, "seconds": row.seconds}
+    return None
 
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a file; none where there is no file.
 
     Lines that are no rows, whole and of finite numbers, are passed over: the last may be cut, and a disk that was full
-    leaves others.
-    Raises InputError, one line, where the file cannot be read.
+    leaves others. Raises InputError, one line, where the file cannot be read.
     """
     if not os.path.lexists(path):
         return []
@@ -29,7 +93,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def append_row(path: Path, row: Row) -> None:
     """Add a row, on a line of its own even where the last one was cut. Raises InputError where that cannot be."""
-    line = f"{json.dumps(row)}\n".encode()
+    line = f"{_line(row)}\n".encode()
     with writing(path), path.open("ab+", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
@@ -39,18 +103,57 @@ def append_row(path: Path, row: Row) -> None:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Replace all rows in one step. Raises InputError where that cannot be."""
-    write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+    write_text(path, "".join(f"{_line(row)}\n" for row in rows))
+
+
+def _line(row: Row) -> str:
+    match row:
+        case Start():
+            return json.dumps({"kind": "start", **asdict(row)})
+        case Step():
+            return json.dumps({"kind": "step"} | {k: v for k, v in asdict(row).items() if v is not None})
+        case Measurement():
+            about = {"kind": row.kind, "epoch": row.epoch, "step": row.step}
+            return json.dumps(about | dict(row.metrics) | {"seconds": row.seconds})
 
 
 def _row(line: bytes) -> Row | None:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
-        return None
-    numbers = [value for name, value in row.items() if name != "kind"]
-    if not all(type(number) in (int, float) and abs(number) < _LARGEST for number in numbers):  # NaN is not below
-        return None
-    epoch = row.get("epoch")
-    return row if type(epoch) is int and epoch >= 0 else None
+        written = json.loads(line)
+        kind = written.pop("kind")
+        if kind == "start":
+            return _start(written)
+        values = {_EARLIER_NAMES.get(name, name): _number(value) for name, value in written.items()}
+        epoch, step = _count(values.pop("epoch")), _count(values.pop("step"))
+        seconds = values.pop("seconds", 0.0)
+        if kind == "step":
+            items = _count(values.pop("items"))
+            loss, rate = values.pop("loss"), values.pop("learning_rate", 0.0)
+            return Step(epoch, step, loss, rate, items, seconds, values.get("reached"))
+        if kind in _MEASURED:
+            return Measurement(kind, epoch, step, values, seconds)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # not a row
+    return None
+
+
+def _start(written: dict[str, Any]) -> Start:
+    machine, versions, selection, how_chosen = (
+        str(written[name]) for name in ("machine", "versions", "selection", "how_chosen")
+    )
+    differences = [str(told) for told in written["differences"]]
+    return Start(_count(written["epoch"]), machine, versions, selection, how_chosen, differences)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < _LARGEST:  # NaN is not below
+        raise ValueError("not a finite number")
+    number: float = value
+    return number
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("not a number from 0")
+    count: int = value
+    return count

@@ -15,6 +15,10 @@ WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chun
 """Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them."""
 
 
+WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
+"""Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A configuration by name.

@@ -1,4 +1,4 @@
-"""Which images make a batch: so many classes, so many images of each, none twice in an epoch."""
+"""Which items make a batch: so many classes, so many items of each, none twice in an epoch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ LARGEST_DEFAULT = 4000  # the paper's batch
 
 @dataclass(frozen=True)
 class Sampler:
-    """Batches of `classes_per_batch` different classes with `items_per_class` images each.
+    """Batches of `classes_per_batch` different classes with `items_per_class` items each.
 
     Every epoch is a function of the seed and its number, on every process the same. It goes through the shuffled
-    classes, taking images not yet used, and ends when no full batch can be made. Classes with fewer than
-    `items_per_class` images are never drawn. Source: section 4 of the paper and the authors' code.
+    classes, taking items not yet used, and ends when no full batch can be made. Classes with fewer than
+    `items_per_class` items are never drawn. Source: section 4 of the paper and the authors' code.
     """
 
     labels: NDArray[np.int64]
@@ -29,10 +29,10 @@ class Sampler:
 
     def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:
         """Yield the batches `(B,)` of epoch `number` as image indexes, classes side by side."""
-        images, starts, groups = self._shuffled(number)
+        items, starts, groups = self._shuffled(number)
         n = self.items_per_class
         for chosen in self._classes(groups):
-            yield np.concatenate([images[starts[i] + n * g : starts[i] + n * (g + 1)] for i, g in chosen])
+            yield np.concatenate([items[starts[i] + n * g : starts[i] + n * (g + 1)] for i, g in chosen])
 
     def batches(self, number: int) -> int:
         """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
@@ -40,19 +40,19 @@ class Sampler:
 
     @property
     def regular(self) -> bool:
-        """Whether every epoch has as many batches: all classes that are drawn give as many groups of images."""
+        """Whether every epoch has as many batches: all classes that are drawn give as many groups of items."""
         groups = np.bincount(self.labels) // self.items_per_class
         return len(np.unique(groups[groups > 0])) == 1
 
     def _shuffled(self, number: int) -> tuple[NDArray[np.int64], list[int], list[int]]:
-        """Return the images class by class, where each class starts, and how many groups of images it gives."""
+        """Return the items class by class, where each class starts, and how many groups of items it gives."""
         random = np.random.default_rng([self.seed, number])
         shuffled = random.permutation(len(self.labels))
-        images = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        items = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
         counts = np.bincount(self.labels)
         starts, groups = np.cumsum(counts) - counts, counts // self.items_per_class
         order = random.permutation(np.flatnonzero(groups))
-        return images, starts[order].tolist(), groups[order].tolist()
+        return items, starts[order].tolist(), groups[order].tolist()
 
     def _classes(self, groups: list[int]) -> Iterator[list[tuple[int, int]]]:
         """Yield for each batch its classes, by their place in the epoch's order, each with the group that it gives."""
@@ -63,8 +63,8 @@ class Sampler:
             waiting.extend((i, g + 1) for i, g in chosen if g + 1 < groups[i])
 
 
-COUNTED_IMAGES, COUNTED_EPOCHS, ALWAYS_COUNTED = 30_000_000, 10_000, 100
-"""Before a run starts, batches are counted one by one for its first epochs: until so many images have been shuffled,
+COUNTED_ITEMS, COUNTED_EPOCHS, ALWAYS_COUNTED = 30_000_000, 10_000, 100
+"""Before a run starts, batches are counted one by one for its first epochs: until so many items have been shuffled,
 and for so many epochs at most; the length of all the others is taken from the mean. That takes a few seconds."""
 
 
@@ -103,7 +103,7 @@ class Lengths:
     def _counted(self) -> int:
         if self._regular:
             return 1
-        quick = min(COUNTED_EPOCHS, COUNTED_IMAGES // len(self._sampler.labels))
+        quick = min(COUNTED_EPOCHS, COUNTED_ITEMS // len(self._sampler.labels))
         return min(self._epochs, max(ALWAYS_COUNTED, quick))
 
     @property
@@ -116,7 +116,7 @@ class LeftOut:
     """What the sampler can never draw."""
 
     classes: int
-    images: int
+    items: int
 
 
 def make_sampler(
@@ -124,26 +124,26 @@ def make_sampler(
 ) -> tuple[Sampler, LeftOut]:
     """Return the sampler for class numbers `(N,)`, and what it leaves out for being too small.
 
-    Without a batch size: all usable classes, as far as that is at most 4,000 images. `shrink` makes a batch smaller
-    that the classes are too few for. Raises InputError where the
-    classes are too small or too few for the batch.
+    Without a batch size: all classes that are large enough, as far as that is at most 4,000 items. `shrink` makes a
+    batch smaller that the classes are too few for. Raises InputError where the classes are too small or too few for
+    the batch.
     """
     _, counts = np.unique(labels, return_counts=True)
-    usable = int((counts >= items_per_class).sum())
+    drawable = int((counts >= items_per_class).sum())
     small = counts[counts < items_per_class]
-    if usable < 2:
+    if drawable < 2:
         raise InputError(
-            f"{usable} of {len(counts)} training classes have {items_per_class} images or more; a batch needs at least "
-            f"2 such classes: add images, or lower items_per_class"
+            f"{drawable} of {len(counts)} training classes have {items_per_class} items or more; a batch needs at "
+            f"least 2 such classes: add items, or lower items_per_class"
         )
     if batch_size is None:
-        batch_size = min(usable, LARGEST_DEFAULT // items_per_class) * items_per_class
+        batch_size = min(drawable, LARGEST_DEFAULT // items_per_class) * items_per_class
     if shrink:
-        batch_size = min(batch_size, usable * items_per_class)
+        batch_size = min(batch_size, drawable * items_per_class)
     classes = batch_size // items_per_class
-    if not 2 <= classes <= usable:
+    if not 2 <= classes <= drawable:
         raise InputError(
-            f"batch_size={batch_size} is {classes} classes of {items_per_class} images, and {usable} training classes "
-            f"have as many: choose {2 * items_per_class} to {usable * items_per_class}, or lower items_per_class"
+            f"batch_size={batch_size} is {classes} classes of {items_per_class} items, and {drawable} training classes "
+            f"have as many: choose {2 * items_per_class} to {drawable * items_per_class}, or lower items_per_class"
         )
     return Sampler(labels, classes, items_per_class, seed), LeftOut(len(small), int(small.sum()))

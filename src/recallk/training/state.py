@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -115,12 +114,6 @@ def restore_scaler(scaler: GradScaler | None, state: Any, path: Path) -> None:
             scaler.load_state_dict(state)
         except Exception as error:
             raise _differs(path, "precision", error) from None
-
-
-def write_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's weights as safetensors. Raises InputError, one line, where that cannot be."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    write_file(path, lambda unfinished: save_file(weights, unfinished))
 
 
 def _read(path: Path) -> State:

@@ -1,4 +1,4 @@
-"""How much memory a step will take, measured on a single image."""
+"""How much memory a step will take, measured on a few items."""
 
 import os
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recallk.core.devices import moved
 from recallk.training.trainer import Trainer
 
 PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
@@ -34,42 +35,41 @@ class StepMemory:
 
 
 def step_memory(trainer: Trainer) -> StepMemory:
-    """Estimate a step's memory from what two images leave behind for the backward pass, beyond what one leaves.
+    """Estimate a step's memory from what two items leave behind for the backward pass, beyond what one leaves.
 
     What the backward pass itself needs at a time is not in it, nor what the libraries take.
     """
     config, plan = trainer.config, trainer.plan
-    per_image = _left_behind(trainer, 2) - _left_behind(trainer, 1)
+    per_item = _left_behind(trainer, 2) - _left_behind(trainer, 1)
     parameters = sum(p.numel() for module in (trainer.embedder, trainer.loss) for p in module.parameters())
-    chunk = min(config.chunk_size, plan.images_per_step)
+    chunk = min(config.chunk_size, plan.items_per_step)
     return StepMemory(
         parameters=PER_PARAMETER * parameters,
-        chunk=per_image * chunk,
-        embeddings=EMBEDDING_COPIES * 4 * config.embedding_size * plan.images_per_step,
+        chunk=per_item * chunk,
+        embeddings=EMBEDDING_COPIES * 4 * config.embedding_size * plan.items_per_step,
         available=_memory_of(trainer.fabric.device),
     )
 
 
-def _left_behind(trainer: Trainer, images: int) -> int:
-    """Return the bytes that a forward pass of some images keeps, the parameters not counted."""
+def _left_behind(trainer: Trainer, items: int) -> int:
+    """Return the bytes that a forward pass of some items leaves, the parameters not counted."""
     own = {p.untyped_storage().data_ptr() for p in trainer.embedder.parameters()}
-    kept: dict[int, int] = {}
+    held: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Any:
+    def hold(tensor: Tensor) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    size = trainer.config.image_size
-    pixels = torch.zeros(images, 3, size, size, dtype=torch.uint8, device=trainer.fabric.device)
+    chunk = moved(trainer.embedder.example(items), trainer.fabric.device)
     training = trainer.embedder.training
-    trainer.embedder.eval()  # one image is too few for batch norm in training
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), trainer.fabric.autocast():
-        embeddings = trainer.embedder(pixels)
+    trainer.embedder.eval()  # one item is too few for batch norm in training
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor), trainer.fabric.autocast():
+        embeddings = trainer.embedder(chunk)
     del embeddings
     trainer.embedder.train(training)
-    return sum(kept.values())
+    return sum(held.values())
 
 
 def _memory_of(device: torch.device) -> int:

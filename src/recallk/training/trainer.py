@@ -4,7 +4,8 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +14,20 @@ from recallk.core.errors import InputError
 from recallk.core.lock import locked
 from recallk.core.seeds import mixed_seed
 from recallk.data.chunks import read_batches
-from recallk.data.source import Part
+from recallk.data.item import LabelledItems
 from recallk.evaluation.metrics import retrieval_metrics
-from recallk.evaluation.protocols import rate
+from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
-from recallk.models.embedder import Embedder, build
-from recallk.models.views import TrainView
+from recallk.models.image_embedder import build
+from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights
 from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Row
+from recallk.runs.history import Kind, Measurement, Row, Start, Step
 from recallk.runs.recipes import unlike
 from recallk.training.large_batch import large_batch_backward
+from recallk.training.machine import machine, versions
 from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, check_gradients, fabric_of
 from recallk.training.state import (
@@ -37,16 +39,10 @@ from recallk.training.state import (
     restore_optimizer,
     restore_scaler,
     save_state,
-    write_weights,
 )
 from recallk.training.step_loss import StepLoss
 
-
-def workers_of(config: TrainConfig) -> int:
-    """Return the number of reading processes: what is configured, or one per core."""
-    if config.workers is not None:
-        return config.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+T = TypeVar("T", bound=Row)
 
 
 def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> float:
@@ -76,9 +72,9 @@ class Trainer:
         self.folder = folder
         with torch.random.fork_rng([]):
             torch.manual_seed(mixed_seed(config.seed))
-            self.embedder: Embedder = build(config, "none" if folder.has_checkpoint else config.weights)
+            self.embedder = build(config, "none" if folder.has_checkpoint else config.weights)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        self.loss = build_loss(config, len(plan.train.classes), config.embedding_size, config.seed).to(
+        self.loss = build_loss(config, len(plan.data.train.classes), config.embedding_size, config.seed).to(
             self.fabric.device
         )
         groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
@@ -89,16 +85,15 @@ class Trainer:
         optimizer = kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
         self._network = InPrecision(self.embedder, self.fabric)
-        self.test_embeddings: Tensor | None = None  # (N, D) of the latest evaluation, at last of the chosen model
-        self._latest: Row = {}
+        self._latest: Measurement | None = None
         self._best: tuple[int, float] | None = None  # the chosen epoch so far, and what it was chosen by
 
     def rows(self, resume: bool = False) -> Iterator[Row]:
         """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
 
-        Rows of kind "step", the first of an epoch with the share of queries that had a usable gradient (recall@k
-        only); "validation" (of the classes set aside) and "evaluation" (of the test classes) after
-        epochs; and one "result": the test metrics of the chosen epoch's model.
+        A `Step` after each step, the first of an epoch with the share of queries that the loss reaches (recall@k
+        only); a `Measurement` of the classes set aside, or of the test classes, after epochs; and at last one
+        "result": the test metrics of the chosen epoch's model.
 
         With `resume`, the run in the folder goes on from its checkpoint, or begins anew where it has none yet. It may
         have been finished, and be lengthened by a plan of more epochs: the learning rate then follows the longer plan.
@@ -116,7 +111,7 @@ class Trainer:
                 made = not resume and not self.folder.taken
                 try:
                     if not resume:
-                        self.folder.create(self.config, self.plan.split)
+                        self.folder.create(self.config, self.plan.data.split)
                     yield from self._rows(self._restore() if resume else 0)
                 except (InputError, KeyboardInterrupt):
                     if made:
@@ -128,25 +123,29 @@ class Trainer:
             raise
 
     def _rows(self, done: int) -> Iterator[Row]:
+        plan = self.plan
+        self.folder.append(
+            Start(done, machine(self.fabric.device), versions(), plan.selection, plan.how_chosen, plan.differences)
+        )
         if done == 0:
             yield self._evaluate(0)
-            if self.plan.validation is not None:
+            if plan.data.validation is not None:
                 yield self._validate(0)
         for epoch in range(done + 1, self.config.epochs + 1):
             yield from self._epoch(epoch)
             if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                row = self._evaluate(epoch) if self.plan.validation is None else self._validate(epoch)
-                yield row
-                self._keep_if_best(epoch, row)
+                measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
+                yield measured
+                self._keep_if_best(epoch, measured)
             self._save(epoch)
             self._forget_others()
         yield self._finish()
 
-    def _keep_if_best(self, epoch: int, row: Row) -> None:
+    def _keep_if_best(self, epoch: int, measured: Measurement) -> None:
         """Keep the model of the best epoch so far beside the checkpoint: the first of equals, by `selection`."""
         by = "map@r" if self.plan.selection == "validation" else f"recall@{self.config.evaluate_ks[0]}"
-        if self.plan.selection == "last" or self._best is None or row[by] > self._best[1]:
-            self._best = epoch, float(row[by])
+        if self.plan.selection == "last" or self._best is None or measured.metrics[by] > self._best[1]:
+            self._best = epoch, measured.metrics[by]
             write_weights(self.embedder, self.folder.best(epoch))
 
     def _forget_others(self) -> None:
@@ -160,36 +159,23 @@ class Trainer:
         epoch = self._best[0]
         best = self.folder.best(epoch)
         fill(self.embedder, read_weights(best, REMEDY), best, self.config.backbone, exact=True)
-        write_weights(self.embedder, self.folder.model)
-        if self._latest.get("epoch") == epoch:  # just measured
-            return self._log(**self._latest | {"kind": "result"})
+        save(self.embedder, self.folder.model)
+        if self._latest is not None and self._latest.epoch == epoch:  # just measured
+            return self._log(replace(self._latest, kind="result"))
         return self._evaluate(epoch, kind="result")
 
     def _epoch(self, epoch: int) -> Iterator[Row]:
         config, plan = self.config, self.plan
         torch.manual_seed(mixed_seed(config.seed, epoch))
-        view = TrainView(
-            plan.train.images,
-            config.image_size,
-            config.crop_scale,
-            config.horizontal_flip,
-            config.seed,
-            epoch,
-            config.interpolation,
-        )
+        preparation = self.embedder.training_preparation(plan.data.train.items, config, seed=config.seed, epoch=epoch)
         batches = list(plan.sampler.epoch(epoch))
         stream = read_batches(
-            view,
-            batches,
-            config.chunk_size,
-            image_bytes=3 * config.image_size**2,
-            budget_bytes=config.host_memory_gb * 2**30,
-            workers=workers_of(config),
+            preparation, batches, config.chunk_size, budget_bytes=config.host_memory_gb * 2**30, workers=config.readers
         )
-        labels = torch.from_numpy(plan.train.labels)
+        labels = torch.from_numpy(plan.data.train.labels)
         self.embedder.train()
         started = time.perf_counter()
-        for number, (items, images) in enumerate(zip(batches, stream, strict=True)):
+        for number, (items, chunks) in enumerate(zip(batches, stream, strict=True)):
             step = plan.steps_until(epoch - 1) + number + 1
             rate = learning_rate(config, epoch, step, plan.steps)
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
@@ -199,7 +185,7 @@ class Trainer:
             loss_fn = StepLoss(self.loss, mixed_seed(config.seed, epoch, number), f"step {step}", too_high)
             loss = large_batch_backward(
                 self._network,
-                images,
+                chunks,
                 labels[items],
                 loss_fn,
                 batch_norm=config.batch_norm,
@@ -209,43 +195,42 @@ class Trainer:
                 raise InputError(f"step {step}: the loss is {float(loss)}; {too_high}")
             check_gradients(self.optimizer, self.scaler, f"step {step}", too_high)
             self.optimizer.step()
-            row: Row = {"loss": float(loss), "learning_rate": rate, "images": len(items)}
-            row["seconds"] = time.perf_counter() - started
+            seconds, reached = time.perf_counter() - started, None
             if number == 0 and isinstance(self.loss, RecallAtKLoss):
-                row["usable"] = loss_fn.usable_share(self.loss)
-            yield self._log(kind="step", epoch=epoch, step=step, **row)
+                reached = loss_fn.usable_share(self.loss)
+            yield self._log(Step(epoch, step, float(loss), rate, len(items), seconds, reached))
             started = time.perf_counter()
 
-    def _evaluate(self, epoch: int, kind: str = "evaluation") -> Row:
-        """Rate the model on the test images."""
-        test, started = self.plan.test, time.perf_counter()
-        self.test_embeddings = self._embed(test.part, epoch)
-        metrics = rate(self.test_embeddings, test.part.labels, test.searches, self.config.evaluate_ks)
+    def _evaluate(self, epoch: int, kind: Kind = "evaluation") -> Measurement:
+        """Measure the model on the test items."""
+        test, started = self.plan.data.test, time.perf_counter()
+        embeddings = self._embed(test.labelled, epoch)
+        metrics = measure(embeddings, test.labelled.labels, test.searches, self.config.evaluate_ks)
         self._latest = self._log_metrics(kind, epoch, metrics, started)
         return self._latest
 
-    def _validate(self, epoch: int) -> Row:
-        """Rate the model on the training classes set aside."""
-        validation, started = self.plan.validation, time.perf_counter()
+    def _validate(self, epoch: int) -> Measurement:
+        """Measure the model on the training classes set aside."""
+        validation, started = self.plan.data.validation, time.perf_counter()
         assert validation is not None
         metrics = retrieval_metrics(self._embed(validation, epoch), validation.labels, ks=self.config.evaluate_ks)
         return self._log_metrics("validation", epoch, metrics, started)
 
-    def _embed(self, images: Part, epoch: int) -> Tensor:
-        workers = workers_of(self.config)
-        embeddings = self.embedder.embed(images.images, chunk_size=self.config.chunk_size, workers=workers)
+    def _embed(self, labelled: LabelledItems, epoch: int) -> Tensor:
+        config = self.config
+        embeddings = self.embedder.embed(labelled.items, chunk_size=config.chunk_size, workers=config.readers)
         if bool(torch.isfinite(embeddings).all()):
             return embeddings
         if epoch == 0:
-            raise InputError(f"weights={self.config.weights}: the network gives NaN or infinity; start from others")
-        lower = f"lower the learning rate ({self.config.learning_rate:g})"
+            raise InputError(f"weights={config.weights}: the network gives NaN or infinity; start from others")
+        lower = f"lower the learning rate ({config.learning_rate:g})"
         raise InputError(f"epoch {epoch}: the embeddings hold NaN or infinity; {lower}")
 
-    def _log_metrics(self, kind: str, epoch: int, metrics: dict[str, float], started: float) -> Row:
-        step, seconds = self.plan.steps_until(epoch), time.perf_counter() - started
-        return self._log(kind=kind, epoch=epoch, step=step, **metrics, seconds=seconds)
+    def _log_metrics(self, kind: Kind, epoch: int, metrics: dict[str, float], started: float) -> Measurement:
+        seconds = time.perf_counter() - started
+        return self._log(Measurement(kind, epoch, self.plan.steps_until(epoch), metrics, seconds))
 
-    def _log(self, **row: object) -> Row:
+    def _log(self, row: T) -> T:
         self.folder.append(row)
         return row
 
@@ -266,10 +251,10 @@ class Trainer:
         there, recorded = folder.read_config(), folder.read_split()
         if changed := unlike(config, there, besides=["epochs"]):
             raise InputError(f"{folder.path}: resumed with {'; '.join(changed)}: leave it as it was")
-        if recorded is not None and recorded != self.plan.split:
+        if recorded is not None and recorded != self.plan.data.split:
             raise InputError(f"{folder.path}: the data has changed since the run began: it must be read as split then")
         if not folder.has_checkpoint:
-            folder.begin(config, self.plan.split)
+            folder.begin(config, self.plan.data.split)
             return 0
         if recorded is None:
             raise InputError(f"{folder.path}: no split.json, and so no telling what to train on; start the run anew")

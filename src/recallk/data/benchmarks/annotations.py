@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from recallk.core.errors import InputError
 from recallk.core.files import require_file, why
-from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, Findings, Kind, TestSet
+from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
+from recallk.data.findings import Findings, Kind
 from recallk.data.item import Record
 
 _SUFFIXES = (".jpg", ".jpeg")  # what every one of the lists names

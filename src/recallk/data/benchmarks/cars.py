@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from recallk.data.benchmarks.annotations import Place, Reading, find_home
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings
+from recallk.data.benchmarks.benchmark import Benchmark, Count
+from recallk.data.findings import Findings
 from recallk.data.item import Record
 
 _TRAIN_CLASSES, _CLASSES = 98, 196

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recallk.core.errors import InputError
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings, Problem
+from recallk.data.benchmarks.benchmark import Benchmark, Count
+from recallk.data.findings import Finding, Findings
 from recallk.data.images import check_image
 from recallk.data.item import Record
 
@@ -69,7 +70,7 @@ def check(
         for note in other_counts(benchmark, records):
             findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
-    files = list(dict.fromkeys(record.image for record in records if isinstance(record.image, Path)))
+    files = list(dict.fromkeys(record.item for record in records if isinstance(record.item, Path)))
     sample = files if opened is None or opened >= len(files) else random.Random(0).sample(files, opened)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(sample), _BLOCK):
@@ -92,10 +93,10 @@ def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]
     ]
 
 
-def other_counts(benchmark: Benchmark, records: Sequence[Record]) -> list[Problem]:
+def other_counts(benchmark: Benchmark, records: Sequence[Record]) -> list[Finding]:
     """Return a note for each split whose counts are not the published ones."""
     counts = _counts(benchmark, records)
-    return [Problem("other counts", benchmark.title, _difference(row)) for row in counts if not row.same]
+    return [Finding("other counts", benchmark.title, _difference(row)) for row in counts if not row.same]
 
 
 def _difference(row: SplitCount) -> str:

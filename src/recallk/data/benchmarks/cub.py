@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from recallk.data.benchmarks.annotations import Reading, find_home
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings
+from recallk.data.benchmarks.benchmark import Benchmark, Count
+from recallk.data.findings import Findings
 from recallk.data.item import Record
 
 _TRAIN_CLASSES, _CLASSES = 100, 200

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from recallk.data.benchmarks.annotations import Reading, find_home, first_folder
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings
+from recallk.data.benchmarks.benchmark import Benchmark, Count
+from recallk.data.findings import Findings
 from recallk.data.item import Record
 
 _LISTS = {"train": "Inaturalist_train_set1.txt", "test": "Inaturalist_test_set1.txt"}

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recallk.data.benchmarks.annotations import Place, Reading, find_home, first_folder
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings, TestSet
+from recallk.data.benchmarks.benchmark import Benchmark, Count, TestSet
+from recallk.data.findings import Findings
 from recallk.data.item import Record
 
 _LIST = "list_eval_partition.txt"

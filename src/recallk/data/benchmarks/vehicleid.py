@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from recallk.data.benchmarks.annotations import Reading, find_home
-from recallk.data.benchmarks.benchmark import Benchmark, Count, Findings, TestSet
+from recallk.data.benchmarks.benchmark import Benchmark, Count, TestSet
+from recallk.data.findings import Findings
 from recallk.data.item import Record
 
 _FOLDER = "train_test_split"

@@ -29,6 +29,12 @@ class Split:
         """Return it as JSON."""
         return json.dumps({"version": VERSION, "splits": self.splits})
 
+    def counted(self, split: str) -> str:
+        """Say in words how much is in a split, such as "1,200 items of 300 classes"."""
+        labels = self.splits.get(split, {})
+        items = sum(names if isinstance(names, int) else len(names) for names in labels.values())
+        return f"{items:,} items of {len(labels):,} classes"
+
     @property
     def validation(self) -> frozenset[str]:
         """The training classes that were set aside."""
@@ -36,7 +42,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecords:
     """The records of a split that are there, and what is not as it was; `new` and `gone` are images by their label."""
 
     records: Sequence[Record]
@@ -68,8 +74,8 @@ def split_of(records_by_split: Mapping[str, Iterable[Record]], root: Path) -> Sp
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
         for record in records:
-            if isinstance(record.image, Path):
-                labels.setdefault(record.label, []).append(name(record.image))
+            if isinstance(record.item, Path):
+                labels.setdefault(record.label, []).append(name(record.item))
             else:
                 labels[record.label] = labels.get(record.label, 0) + 1
     return Split(splits)
@@ -87,7 +93,7 @@ def load_split(path: Path) -> Split:
 
 def find_records(
     split: Split, records: Sequence[Record], root: Path, *, by_split: bool = False, of_all: bool = True
-) -> Found:
+) -> FoundRecords:
     """Return the records of the split, each as the run had it; training classes set aside are in "train".
 
     With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
@@ -95,8 +101,8 @@ def find_records(
     """
     name, place, rest = _namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
-    for kept, labels in split.splits.items():
-        side = "train" if kept == VALIDATION else kept
+    for own_split, labels in split.splits.items():
+        side = "train" if own_split == VALIDATION else own_split
         named |= labels.keys()
         for label, names in labels.items():
             if isinstance(names, int):
@@ -106,8 +112,8 @@ def find_records(
                 place |= {(side if by_split else "", label, own): side for own in names}
     found, new = list[Record](), Counter[str]()
     for record in records:
-        if isinstance(record.image, Path):
-            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.image)), None)
+        if isinstance(record.item, Path):
+            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.item)), None)
         else:
             side_now = next((side for side in sides.get(record.label, []) if rest[side, record.label]), None)
             if side_now is not None:
@@ -118,7 +124,7 @@ def find_records(
             new[record.label] += 1
     gone = Counter(label for _, label, _ in place)
     gone.update({label: count for (_, label), count in rest.items() if count})
-    return Found(found, new, gone, next((name for _, _, name in place), ""))
+    return FoundRecords(found, new, gone, next((name for _, _, name in place), ""))
 
 
 def _namer(root: Path) -> Callable[[Path], str]:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.data.item import Record
-from recallk.training import plan as plans
-from recallk.runs.folder import RunFolder
 from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.folder import RunFolder
+from recallk.training import plan as plans
 from recallk.training.plan import Plan, prepare, read
 from recallk.training.trainer import Trainer
 from tests.data import miniatures

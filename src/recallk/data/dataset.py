@@ -1,0 +1,173 @@
+"""From the settings of the data to what is trained on, chosen by and tested on: all of it read here, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.core.errors import InputError
+from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
+from recallk.data.benchmarks.catalogue import BENCHMARKS
+from recallk.data.benchmarks.check import other_counts
+from recallk.data.findings import Finding
+from recallk.data.item import LabelledItems, Record, labelled
+from recallk.data.searches import Search
+from recallk.data.settings import DataSettings
+from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
+from recallk.data.source import check_files, read_benchmark, read_own
+from recallk.data.split import VALIDATION, FoundRecords, Split, find_records, root_of, split_of
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """The items of all test sets, each once, and who searches what among them."""
+
+    __test__ = False
+
+    labelled: LabelledItems
+    searches: Sequence[Search]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, read, split and looked into; `split` is what a run's folder writes down of it."""
+
+    train: LabelledItems
+    validation: LabelledItems | None  # training classes set aside to choose the best epoch
+    why_no_validation: str  # where there should have been some
+    test: TestItems
+    split: Split
+    split_by_us: bool  # not given with the data
+    notes: Sequence[Finding]
+    opened: int  # files that were opened to see whether they are whole
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The records of a source, each with its split; an item of several test sets has one for each."""
+
+    records: Sequence[Record]
+    tests: Sequence[TestSet]
+    split_by_us: bool
+    notes: list[Finding]
+    found: FoundRecords | None  # what is there of a recorded split
+
+
+def read_for_training(settings: DataSettings, recorded: Split | None = None) -> Dataset:
+    """Read and split the data, and open files; with the `recorded` split of a run that has begun, as it was then.
+
+    What is new since then is left out, and a note says so. Raises InputError for whatever would not train, and where
+    items of the recorded split are gone.
+    """
+    read = _read(settings, recorded)
+    if read.found is not None and (gone := read.found.gone.total()):
+        named = read.found.first_gone or "drawn in memory"
+        raise InputError(
+            f"{settings.data}: {gone:,} of the run's images cannot be found ({named} among them), so it cannot be "
+            "repeated: put them back, or start a new run"
+        )
+    train, test = _labelled(read.records, "train"), _test_items(read.records, read.tests)
+    aside = Aside(train, None)
+    if settings.select == "validation":
+        before = None if recorded is None else recorded.validation
+        aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
+    split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
+    opened = check_files([*train.records, *test.labelled.records])
+    return Dataset(aside.train, aside.validation, aside.why_not, test, split, read.split_by_us, read.notes, opened)
+
+
+def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tuple[TestItems, Sequence[Finding]]:
+    """Return the test items, and what is worth knowing; with the `recorded` split, those that the run was kept from.
+
+    Those that are gone are left out, and a note says so. Raises InputError for whatever cannot be measured.
+    """
+    read = _read(settings, recorded)
+    test = _test_items(read.records, read.tests)
+    check_files(test.labelled.records)
+    if recorded is None and read.split_by_us:
+        told = "no split.json in the run, so split anew: it may have been trained on classes tested here"
+        read.notes.append(Finding("other counts", settings.data, told))
+    return test, read.notes
+
+
+def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
+    """Return own items that all search each other, and what is worth knowing of them. Raises as `read_for_test`."""
+    records, notes = read_own(data)
+    items = labelled(records)
+    _check_positives(items)
+    check_files(records)
+    return TestItems(items, [Search("", np.arange(len(items)))]), notes
+
+
+def _read(settings: DataSettings, recorded: Split | None) -> _Read:
+    notes: Sequence[Finding]
+    tests: Sequence[TestSet]
+    own = settings.dataset == "own"
+    if own:
+        (records, notes), tests = read_own(settings.data), ALL_AGAINST_ALL
+        split_by_us = records[0].split is None
+        if recorded is None:
+            records = split_classes(records, settings.test_fraction, settings.split_seed)
+    else:
+        benchmark = BENCHMARKS[settings.dataset]
+        records, notes = read_benchmark(settings.dataset, settings.data)
+        notes = [*notes, *other_counts(benchmark, records)]
+        tests, split_by_us = benchmark.tests, False
+    if recorded is None:
+        if settings.limit_classes is not None:
+            records = limit_classes(records, settings.limit_classes)
+        return _Read(records, tests, split_by_us, list(notes), None)
+    all_classes = settings.limit_classes is None
+    found = find_records(recorded, records, root_of(settings.data), by_split=not own, of_all=all_classes)
+    _check_sides(settings.data, found.records, tests)
+    changed = [Finding("other counts", settings.data, told) for told in found.told]
+    return _Read(found.records, tests, split_by_us, [*notes, *changed], found)
+
+
+def _check_sides(data: str, records: Sequence[Record], tests: Sequence[TestSet]) -> None:
+    """Raise InputError where a split that was recorded has nothing left on one side."""
+    there = {record.split for record in records}
+    for side in ("train", *(test.queries for test in tests), *(test.gallery for test in tests)):
+        if side is not None and side not in there:
+            raise InputError(f"{data}: none of the run's {side} images is there: give the data that it had")
+
+
+def _labelled(records: Sequence[Record], split: str) -> LabelledItems:
+    return labelled([record for record in records if record.split == split])
+
+
+def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItems:
+    """Put the items of the test sets together; one that is in several is embedded once."""
+    splits = {split for test in tests for split in (test.queries, test.gallery) if split is not None}
+    once = {_key(record): record for record in records if record.split in splits}
+    place = {key: number for number, key in enumerate(once)}
+
+    def indexes(split: str) -> NDArray[np.int64]:
+        return np.array([place[_key(record)] for record in records if record.split == split], dtype=np.int64)
+
+    searches = [Search(t.name, indexes(t.queries), None if t.gallery is None else indexes(t.gallery)) for t in tests]
+    items = labelled(list(once.values()))
+    _check_positives(items)
+    return TestItems(items, searches)
+
+
+def _check_positives(test: LabelledItems) -> None:
+    """Raise InputError where no class has two items: no query would have anything to find."""
+    if np.bincount(test.labels).max() < 2:
+        raise InputError("every test class has one image: there is nothing to retrieve; give at least two of a class")
+
+
+def _split(records: Sequence[Record], validation: LabelledItems | None, root: Path) -> Split:
+    """Return the split as a run's folder writes it down."""
+    aside = frozenset(validation.classes) if validation is not None else frozenset()
+    splits: dict[str, list[Record]] = {}
+    for record in records:
+        own = VALIDATION if record.split == "train" and record.label in aside else str(record.split)
+        splits.setdefault(own, []).append(record)
+    return split_of(splits, root)
+
+
+def _key(record: Record) -> object:
+    return record.item if isinstance(record.item, Path) else id(record)

@@ -1,0 +1,37 @@
+"""What a configuration says of the data: where it is, and how it is split."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recallk.core.bounds import Seed, Share
+
+
+class DataSettings(BaseModel):
+    """The keys of the data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Annotated[
+        str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
+    ]
+    dataset: Annotated[
+        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
+        Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
+    ] = "own"
+    limit_classes: Annotated[
+        int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
+    ] = None
+    test_fraction: Annotated[Share, Field(description="share of the classes kept for testing")] = 0.5
+    split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
+    select: Annotated[
+        Literal["validation", "test", "last"],
+        Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
+    ] = "validation"
+    validation_fraction: Annotated[
+        Share, Field(description="share of the training classes set aside for select=validation")
+    ] = 0.1
+
+    def reads_as(self, other: "DataSettings") -> bool:
+        """Whether other settings read the same items, split alike."""
+        return all(getattr(self, key) == getattr(other, key) for key in DataSettings.model_fields)

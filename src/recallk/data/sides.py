@@ -1,0 +1,112 @@
+"""On which side a class is: trained on, set aside to choose the epoch by, or tested on. Never on two."""
+
+import hashlib
+from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recallk.core.errors import InputError
+from recallk.core.text import shown
+from recallk.data.item import LabelledItems, Record, labelled
+
+FEWEST_CLASSES = 10
+"""Training classes of two items or more: of fewer, those set aside would be missed in training."""
+FEWEST_QUERIES = 100
+"""Validation queries: a share measured on n has a standard error of up to 50 / sqrt(n) points, here 5; of fewer, the
+best of many epochs is mostly the luckiest."""
+
+
+def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> list[Record]:
+    """Split the classes into disjoint train and test sets, unless the records are split already.
+
+    The side of a class is a function of the seed and its name: both are hashed to a number from 0 to 1, and those below
+    `test_fraction` are for testing. So other classes that come or go do not move it. Only where a side would have
+    fewer than two classes (one, of two or three classes in all) do the nearest to the threshold change sides.
+
+    Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on both.
+    """
+    classes = {record.label for record in records}
+    if len(classes) < 2:
+        only = f"only one class ({shown(*classes)})" if classes else "no images"
+        raise InputError(f"{only}: retrieval is trained and tested on different classes")
+    if records[0].split is None:
+        test = _test_classes(classes, test_fraction, seed)
+        return [replace(record, split="test" if record.label in test else "train") for record in records]
+    sides = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
+    for side, labels in sides.items():
+        if not labels:
+            raise InputError(f"the given split has no {side} images")
+    both = sides["train"] & sides["test"]
+    if both:
+        raise InputError(
+            f"class {shown(min(both))} is in the train and in the test split: retrieval is tested on unseen classes"
+        )
+    return list(records)
+
+
+def _test_classes(classes: Set[str], test_fraction: float, seed: int) -> Set[str]:
+    hashed = {name: _hashed(seed, name) for name in classes}
+    in_order = sorted(classes, key=lambda name: (hashed[name], name))
+    below = sum(number < test_fraction for number in hashed.values())
+    fewest = min(2, len(classes) // 2)
+    return set(in_order[: min(max(below, fewest), len(classes) - fewest)])
+
+
+def _hashed(seed: int, name: str) -> float:
+    """Return a number from 0 to below 1, the same in every process and version."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+def limit_classes(records: Sequence[Record], classes: int) -> list[Record]:
+    """Return the records of the first `classes` classes of each split, by name.
+
+    Of queries and a gallery apart, the first of those that are in both. Raises InputError where there is none.
+    """
+    labels = {split: {r.label for r in records if r.split == split} for split in {r.split for r in records}}
+    if {"query", "gallery"} <= labels.keys():
+        # cut by itself, a gallery with more classes than the queries would lose what they are to find
+        both = labels["query"] & labels["gallery"]
+        if not both:
+            raise InputError("no class is in query and in gallery: there is nothing to retrieve; get the lists again")
+        labels |= {"query": both, "gallery": both}
+    first = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
+    return [record for record in records if record.label in first[record.split]]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The training classes that are left, and those set aside; `why_not` says why there are none."""
+
+    train: LabelledItems
+    validation: LabelledItems | None
+    why_not: str = ""
+
+
+def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collection[str] | None = None) -> Aside:
+    """Set a share of the training classes aside, at least two; classes of one item have nothing to find.
+
+    `recorded` are the classes that an earlier start of the same run set aside: then these, and no others.
+    """
+    if recorded is not None and not recorded:
+        anew = set_aside(train, fraction, seed)
+        return Aside(train, None, anew.why_not or "no classes were set aside when the run began")
+    able = np.flatnonzero(np.bincount(train.labels) > 1)
+    if recorded is not None:
+        chosen = np.flatnonzero(np.isin(train.classes, list(recorded)))
+    elif len(able) < FEWEST_CLASSES:
+        few = f"{len(able)} training classes are too few to set some aside ({FEWEST_CLASSES} are needed)"
+        return Aside(train, None, few)
+    else:
+        count = min(max(2, round(fraction * len(able))), len(able) - 2)
+        chosen = np.random.default_rng(seed).permutation(able)[:count]
+    aside = np.isin(train.labels, chosen)
+    queries = int(aside.sum())
+    if recorded is None and queries < FEWEST_QUERIES:
+        return Aside(train, None, f"{queries} validation queries could not tell ({FEWEST_QUERIES} are needed)")
+
+    def side(validation: bool) -> LabelledItems:
+        return labelled([train.records[i] for i in np.flatnonzero(aside == validation).tolist()])
+
+    return Aside(side(False), side(True))

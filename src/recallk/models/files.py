@@ -1,0 +1,7 @@
+"""The names of a saved model's files."""
+
+FOLDER = "model"
+"""In a run's folder; the others are in it."""
+SETTINGS, WEIGHTS = "embedder.json", "weights.safetensors"
+EARLIER_WEIGHTS = "model.safetensors"
+"""Where runs kept their weights before there was such a folder; their settings are in `config.yaml`."""

@@ -1,0 +1,65 @@
+"""The items of a folder that are most like some others, by a trained model."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recallk.core.cores import available_cores
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.progress import Advance, counting, silent
+from recallk.data.findings import Finding
+from recallk.data.folder import find
+from recallk.data.images import check_image
+from recallk.models.embedder import Embedder
+from recallk.models.saved import load
+from recallk.retrieval.exact import nearest
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was found for each query, best first.
+
+    `ids` are files of the gallery, a list for each query; `similarities (Q, k)` float32 are cosines. `notes` say what
+    was passed over in the gallery.
+    """
+
+    ids: list[list[Path]]
+    similarities: Tensor
+    notes: Sequence[Finding] = ()
+
+
+def search(
+    model: Embedder | str | os.PathLike[str],
+    queries: Sequence[str | os.PathLike[str]],
+    gallery: str | os.PathLike[str],
+    k: int = 8,
+    *,
+    workers: int | None = None,
+    advance: Advance = silent,
+) -> Results:
+    """Find the `k` images below the folder `gallery` that are most like each of the files `queries`.
+
+    `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result;
+    where the gallery has fewer than `k` others, all are returned. `workers` processes read the gallery (0: this one),
+    by default one per core. Raises InputError, one line, for whatever cannot be read, and where the run has no model.
+    """
+    embedder = model if isinstance(model, Embedder) else load(model)
+    asked = [user_path(query) for query in queries]
+    if not asked:
+        raise InputError("no query: give at least one image to look for")
+    for query in asked:
+        check_image(query)
+    found = find(user_path(gallery))
+    told = counting(advance, "embedding the gallery", len(found.images))
+    readers = available_cores() if workers is None else workers
+    embeddings = embedder.embed(found.images, workers=readers, advance=told)
+    place = {path.resolve(): number for number, path in enumerate(found.images)}
+    itself = torch.tensor([place.get(query.resolve(), -1) for query in asked])
+    neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself)
+    ids = [[found.images[i] for i in row] for row in neighbours.indexes.tolist()]
+    return Results(ids, neighbours.similarities, found.notes)

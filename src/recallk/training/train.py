@@ -1,0 +1,94 @@
+"""From a configuration to a finished run: what `recallk train` calls."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.folder import RunFolder
+from recallk.runs.history import Row
+from recallk.runs.recipes import WHEN_RESUMED
+from recallk.runs.summary import Summary, summary_of
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer
+
+Follow = Callable[[Row], None]
+"""Told each row of metrics.jsonl as it is written."""
+Planned = Callable[[Trainer], None]
+"""Told what is about to train, with its plan, before anything is written."""
+
+
+def train(
+    config: TrainConfig | Mapping[str, Any],
+    run: str | os.PathLike[str] | None = None,
+    *,
+    planned: Planned = lambda _trainer: None,
+    follow: Follow = lambda _row: None,
+) -> Summary:
+    """Train into the folder `run` (by default `runs/NAME`), and return what was reached.
+
+    `recallk.load(run)` is then the model, and `recallk.report(run)` makes its page.
+
+    `config` are the keys of `recallk train --help`, such as `{"data": "photos", "epochs": 10}`, or a recipe's values
+    (`recallk.runs.recipes.find("sop-resnet50").values`) with some laid over. Raises InputError, one line, for whatever
+    would not train, before anything is written; for a folder that holds something already; and where the training
+    diverges.
+    """
+    checked = config if isinstance(config, TrainConfig) else make_config(dict(config))
+    folder = RunFolder(default_folder(checked) if run is None else Path(run))
+    folder.require_free()
+    return _trained(trainer_for(checked, folder.path), planned, follow, resumed=False)
+
+
+def resume(
+    run: str | os.PathLike[str],
+    changes: Mapping[str, Any] | None = None,
+    *,
+    planned: Planned = lambda _trainer: None,
+    follow: Follow = lambda _row: None,
+) -> Summary:
+    """Go on with the run in a folder to the end that it would have had, or, with more `epochs`, beyond.
+
+    `changes` may also say where the data is by now, and how fast the run goes (`runs.recipes.WHEN_RESUMED`).
+    """
+    return _trained(trainer_to_resume(run, changes), planned, follow, resumed=True)
+
+
+def trainer_for(config: TrainConfig | Mapping[str, Any], run: str | os.PathLike[str]) -> Trainer:
+    """Return what trains a new run; nothing is written yet. Raises as `train`."""
+    checked = with_whole_path(config if isinstance(config, TrainConfig) else make_config(dict(config)))
+    return Trainer(prepare(checked), RunFolder(Path(run)))
+
+
+def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Trainer:
+    """Return what goes on with a run. Raises InputError for changes that would make another run of it."""
+    folder, given = RunFolder(Path(run)), dict(changes or {})
+    if other := sorted(given.keys() - WHEN_RESUMED):
+        raise InputError(f"{other[0]}: a run is resumed as it was configured; only {_in_words()} may be given")
+    config = make_config(folder.read_config().model_dump(), given)
+    return Trainer(prepare(with_whole_path(config) if "data" in given else config, folder.read_split()), folder)
+
+
+def with_whole_path(config: TrainConfig) -> TrainConfig:
+    """Let the data be found from wherever the run is looked at later."""
+    source = user_path(config.data)
+    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
+
+
+def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
+    """Return the folder of a run that was not given one: after its recipe, or its data."""
+    return Path("runs") / (Path(recipe or config.recipe or config.data).stem or "run")
+
+
+def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) -> Summary:
+    planned(trainer)
+    for row in trainer.rows(resume=resumed):
+        follow(row)
+    return summary_of(trainer.folder)
+
+
+def _in_words() -> str:
+    return ", ".join(sorted(WHEN_RESUMED))
