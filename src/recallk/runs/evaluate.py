@@ -1,0 +1,77 @@
+"""A trained model, measured anew: on its run's test items, or on others."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from recallk.core.arrays import checked_ks
+from recallk.core.errors import InputError
+from recallk.core.progress import Advance, counting, silent
+from recallk.core.text import brief
+from recallk.data.dataset import read_all, read_for_test
+from recallk.data.findings import Finding
+from recallk.evaluation.clustering import nmi
+from recallk.evaluation.protocols import display_name, measure, re_identification
+from recallk.models.saved import load
+from recallk.runs.folder import RunFolder
+
+Protocol = Literal["benchmark", "re-identification"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: shares from 0 to 1 by their names, on `items` such as "1,200 images of 300 classes".
+
+    `spread` has the standard deviation of each over the draws of re-identification. `notes` say how the data is not
+    as it was.
+    """
+
+    items: str
+    metrics: Mapping[str, float]
+    spread: Mapping[str, float]
+    notes: Sequence[Finding]
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    data: str | None = None,
+    ks: Sequence[int] | None = None,
+    protocol: Protocol = "benchmark",
+    *,
+    advance: Advance = silent,
+) -> Evaluation:
+    """Measure the model of a finished run: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
+
+    On the run's test items, or, with `data`, on others (a folder with a folder per class, or a table), which then all
+    search each other. `ks` are the run's by default. The protocol "re-identification" draws one gallery item of each
+    class at random, ten times over, and gives recall@k alone. Raises InputError, one line, for whatever does not fit.
+    """
+    if protocol not in get_args(Protocol):
+        raise InputError(f"protocol={brief(protocol)}: one of {', '.join(get_args(Protocol))}")
+    asked = None if ks is None else checked_ks(ks)
+    embedder, folder = load(run), RunFolder(Path(run))
+    config = folder.read_config()
+    depths = config.evaluate_ks if asked is None else asked
+    advance("reading the data", 0, 0)
+    test, notes = read_for_test(config, folder.read_split()) if data is None else read_all(data)
+    if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
+        raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
+    items = test.labelled
+    told = counting(advance, "embedding", len(items))
+    embeddings = embedder.embed(items.items, chunk_size=config.chunk_size, workers=config.readers, advance=told)
+    metrics: dict[str, float] = {}
+    spread: dict[str, float] = {}
+    if protocol == "re-identification":
+        for search in test.searches:
+            searching, labels = embeddings[search.queries], items.labels[search.queries]
+            for name, (mean, deviation) in re_identification(searching, labels, depths).items():
+                metrics[f"{search.name} {name}".strip()] = mean
+                spread[f"{search.name} {name}".strip()] = deviation
+    else:
+        advance("ranking and clustering", 0, 0)
+        measured = measure(embeddings, items.labels, test.searches, depths)
+        metrics = {display_name(name, test.searches): value for name, value in measured.items()}
+        metrics["nmi" if len(test.searches) == 1 else "nmi of all items"] = nmi(embeddings, items.labels)
+    return Evaluation(items.counted, metrics, spread, notes)
