@@ -1,10 +1,9 @@
 """What a run runs on, in words."""
 
 import platform
+from importlib.metadata import version
 
 import torch
-
-import recallk
 
 
 def machine(device: torch.device) -> str:
@@ -17,4 +16,4 @@ def machine(device: torch.device) -> str:
 
 def versions() -> str:
     """Say in words which versions compute."""
-    return f"recallk {recallk.__version__}, PyTorch {torch.__version__}"
+    return f"recallk {version('recallk')}, PyTorch {torch.__version__}"
