@@ -57,10 +57,9 @@ def resume(
     return _trained(trainer_to_resume(run, changes), planned, follow, resumed=True)
 
 
-def trainer_for(config: TrainConfig | Mapping[str, Any], run: str | os.PathLike[str]) -> Trainer:
+def trainer_for(config: TrainConfig, run: str | os.PathLike[str]) -> Trainer:
     """Return what trains a new run; nothing is written yet. Raises as `train`."""
-    checked = with_whole_path(config if isinstance(config, TrainConfig) else make_config(dict(config)))
-    return Trainer(prepare(checked), RunFolder(Path(run)))
+    return Trainer(prepare(with_whole_path(config)), RunFolder(Path(run)))
 
 
 def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Trainer:
