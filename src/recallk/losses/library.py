@@ -50,7 +50,7 @@ class MemoryLoss(LibraryLoss):
 class EqualClasses(nn.Module):
     """Smooth-AP with the classes side by side, in any order.
 
-    The library (2.9) takes the number of images of a class for the number of classes, and reads nothing else in the
+    The library (2.9) takes the number of items of a class for the number of classes, and reads nothing else in the
     labels: it is given others, for which that is right.
     """
 
@@ -62,7 +62,7 @@ class EqualClasses(nn.Module):
         """Return the scalar loss. Raises InputError for classes of unequal size."""
         counts = torch.unique(labels, return_counts=True)[1]
         if bool((counts != counts[0]).any()):
-            raise InputError("loss=smooth-ap needs equally many images of each class in a batch")
+            raise InputError("loss=smooth-ap needs equally many items of each class in a batch")
         order = torch.argsort(labels, stable=True)
         standing_in = torch.arange(len(labels), device=labels.device) % counts[0]
         loss: Tensor = self.loss(embeddings[order], standing_in)

@@ -1,0 +1,26 @@
+"""Recall@k itself. Its settings are keys of the configuration, not of the entry."""
+
+from typing import TYPE_CHECKING
+
+from recallk.losses.entry import BuildContext, Entry
+
+if TYPE_CHECKING:
+    from recallk.loss.recall_at_k import RecallAtKLoss
+
+
+def build_recall_at_k(context: BuildContext) -> "RecallAtKLoss":
+    """Return the surrogate loss, with similarity mixup where it is configured."""
+    from recallk.loss.mixup import SimilarityMixup
+    from recallk.loss.recall_at_k import RecallAtKLoss
+
+    given = context.recall_at_k
+    return RecallAtKLoss(
+        ks=given.ks,
+        rank_temperature=given.rank_temperature,
+        recall_temperature=given.recall_temperatures,
+        query_in_database=given.query_in_database,
+        mixup=SimilarityMixup(given.mixup_relatives) if given.mixup else None,
+    )
+
+
+RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", build_recall_at_k)

@@ -1,0 +1,52 @@
+"""Losses of the order in which a batch ranks itself."""
+
+from typing import TYPE_CHECKING
+
+from recallk.losses.entry import BuildContext, Entry, Growth, library_loss
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _histogram(context: BuildContext) -> "nn.Module":
+    from pytorch_metric_learning import losses
+
+    from recallk.losses.library import LibraryLoss, PairHistograms
+
+    return LibraryLoss(context.name, PairHistograms(losses.HistogramLoss(**context.settings)))
+
+
+def _smooth_ap(context: BuildContext) -> "nn.Module":
+    from pytorch_metric_learning import losses
+
+    from recallk.losses.library import EqualClasses, LibraryLoss
+
+    return LibraryLoss(context.name, EqualClasses(losses.SmoothAPLoss(**context.settings)))
+
+
+RANKING = (
+    Entry(
+        name="histogram",
+        paper="Ustinova and Lempitsky, NeurIPS 2016",
+        needs="pairs",
+        settings={"n_bins": 100},
+        growth=Growth(55, "pairs"),
+        build=_histogram,
+    ),
+    Entry(
+        name="fast-ap",
+        paper="Cakir et al., CVPR 2019",
+        needs="pairs",
+        settings={"num_bins": 10},
+        growth=Growth(200, "pairs"),
+        build=library_loss("FastAPLoss"),
+    ),
+    Entry(
+        name="smooth-ap",
+        paper="Brown et al., ECCV 2020",
+        needs="equal classes",
+        settings={"temperature": 0.01},
+        growth=Growth(24, "triplets of items"),
+        build=_smooth_ap,
+    ),
+)

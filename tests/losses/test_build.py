@@ -1,0 +1,89 @@
+"""Every loss of the catalogue builds, draws by its generator alone, and fits two passes."""
+
+import copy
+import sys
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recallk import large_batch_backward
+from recallk.losses.build import build_loss
+from recallk.losses.registry import CATALOGUE
+from recallk.runs.config import make_config
+from tests.losses.made import CLASSES, NAMES, batch, module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_passes_give_the_gradients_of_one(name: str) -> None:
+    class Unit(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.normalize(super().forward(x), dim=1)
+
+    torch.manual_seed(0)
+    model, loss = Unit(12, 8), module(name)
+    twin, twin_loss = copy.deepcopy(model), copy.deepcopy(loss)
+    for step in range(3):  # a memory is empty in the first, and full in the last
+        x, labels = batch(step, 12)
+        value = loss(model(x), labels, generator=torch.Generator().manual_seed(step))
+        value.backward()
+        drawn = partial(twin_loss, generator=torch.Generator().manual_seed(step))
+        torch.testing.assert_close(large_batch_backward(twin, x, labels, drawn, chunk_size=7), value.detach())
+    pairs = zip([*model.parameters(), *loss.parameters()], [*twin.parameters(), *twin_loss.parameters()], strict=True)
+    for one, two in pairs:
+        assert one.grad is not None
+        assert one.grad.abs().max() > 1e-6
+        torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_drawn_follows_from_the_generator_and_moves_nothing_else(name: str) -> None:
+    x, labels = batch(0)
+
+    def values() -> list[float]:
+        return [module(name)(x, labels, generator=torch.Generator().manual_seed(seed)).item() for seed in range(4)]
+
+    before = torch.get_rng_state()
+    first = values()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert values() == first
+    assert (len(set(first)) > 1) == (name == "margin")
+
+
+def test_own_parameters_follow_from_the_seed() -> None:
+    def proxies(seed: int) -> Tensor:
+        config = make_config({"data": "x", "loss": "proxy-nca", "seed": seed})
+        return next(build_loss(config, CLASSES, config.embedding_size, config.seed).parameters())
+
+    assert torch.equal(proxies(1), proxies(1))
+    assert not torch.equal(proxies(1), proxies(2))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_entry_builds_a_finite_loss_with_a_gradient(name: str) -> None:
+    loss = module(name)
+    assert bool(list(loss.parameters())) == CATALOGUE[name].own_parameters
+    x, labels = batch(5)
+    for _ in range(3):  # a memory is full in the last
+        leaf = x.clone().requires_grad_()
+        value = loss(leaf, labels, generator=torch.Generator().manual_seed(0))
+        assert value.shape == ()
+        assert value.isfinite()
+        value.backward()
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.norm() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_library_is_imported_for_its_own_losses_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)  # as where it is not installed
+    if name in ("recall@k", "memory-recall@k"):
+        module(name)
+        return
+    with pytest.raises(ModuleNotFoundError) as caught:
+        module(name)
+    assert caught.value.name == "pytorch_metric_learning"
