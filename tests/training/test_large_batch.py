@@ -1,8 +1,12 @@
 """Two passes over chunks against one graph over the same chunks, and against one big pass."""
 
+import doctest
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recallk import InputError, RecallAtKLoss, large_batch_backward
+from recallk.training import large_batch
 
 BATCH = 24
 LABELS = torch.arange(BATCH) // 4
@@ -560,6 +565,110 @@ def test_labels_and_inputs_that_are_no_tensors(labels: Any) -> None:
     assert_same(gradients(model), expected, 1e-10)
 
 
+@dataclass
+class Judged:
+    classes: Tensor
+    weight: float
+
+
+SOFT = torch.softmax(torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(2)).double(), dim=1)
+NAMES = [f"class {label}" for label in LABELS.tolist()]
+
+
+def soft_loss(embeddings: Tensor, targets: Any) -> Tensor:
+    return nn.functional.cross_entropy(embeddings, targets)
+
+
+def judged_loss(embeddings: Tensor, targets: Judged) -> Tensor:
+    return targets.weight * loss_fn(embeddings, targets.classes)
+
+
+def named_loss(embeddings: Tensor, targets: list[str]) -> Tensor:
+    return loss_fn(embeddings, torch.tensor([int(name.split()[-1]) for name in targets]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss"),
+    [
+        (SOFT, soft_loss),
+        (SOFT.numpy(), soft_loss),
+        (SOFT.tolist(), soft_loss),
+        (SOFT.to_sparse(), lambda e, targets: soft_loss(e, targets.to_dense())),
+        ({"soft": SOFT, "prior": torch.ones(5).double()}, lambda e, t: soft_loss(e * t["prior"], t["soft"])),
+        ((SOFT, LABELS), lambda e, t: soft_loss(e, t[0]) + loss_fn(e, t[1])),
+        (Judged(LABELS, 2.0), judged_loss),
+        (NAMES, named_loss),
+        (tuple(NAMES), named_loss),
+        (np.array(NAMES), lambda e, targets: named_loss(e, targets.tolist())),
+        (
+            [[label] * (1 + label % 2) for label in LABELS.tolist()],
+            lambda e, t: loss_fn(e, torch.tensor([row[0] for row in t])),
+        ),
+        (None, lambda e, _: nn.functional.cosine_similarity(e[::2], e[1::2]).sum()),
+        (object(), lambda e, _: e.square().sum()),
+    ],
+)
+def test_a_loss_may_be_given_any_targets(labels: Any, loss: Callable[[Tensor, Any], Tensor]) -> None:
+    model, twin = network(), network()
+    model[1].eval(), twin[1].eval()  # type: ignore[index]
+    as_given = SOFT if isinstance(labels, list | np.ndarray) and loss is soft_loss else labels
+    torch.autograd.backward(loss(twin(images()), as_given))
+    large_batch_backward(model, images(), labels, loss, chunk_size=7)
+    assert_same(gradients(model), gradients(twin), 1e-10)
+
+
+def test_targets_of_no_known_rows_are_handed_on_as_they_are() -> None:
+    given: list[Any] = []
+
+    def watching(embeddings: Tensor, targets: Any) -> Tensor:
+        given.append(targets)
+        return embeddings.square().sum()
+
+    for labels in (None, {"names": NAMES}, {"few": [1, 2]}, (SOFT, [1, 2]), iter(NAMES), str):
+        large_batch_backward(network(), images(), labels, watching, chunk_size=7)
+        assert given.pop() == labels
+
+
+def test_targets_are_asked_to_the_device_of_the_embeddings() -> None:
+    class Asked:
+        device: torch.device | None = None
+
+        def to(self, device: torch.device) -> "Asked":
+            self.device = device
+            return self
+
+    def watching(embeddings: Tensor, targets: dict[str, Asked]) -> Tensor:
+        assert targets["it"].device == embeddings.device
+        return embeddings.square().sum()
+
+    targets = {"it": Asked()}
+    large_batch_backward(network(), images(), targets, watching, chunk_size=7)
+    assert targets["it"].device is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_targets_follow_the_embeddings_to_a_gpu() -> None:
+    def dressed(embeddings: Tensor, targets: Any) -> Tensor:
+        return judged_loss(embeddings, targets["judged"][0])
+
+    given = {"judged": [Judged(LABELS, 2.0)]}
+    large_batch_backward(network().cuda(), images(), given, dressed, chunk_size=7)
+    assert given["judged"][0].classes.device.type == "cpu"
+
+
+def test_the_example_runs() -> None:
+    tried = doctest.testmod(large_batch)
+    assert tried.attempted
+    assert not tried.failed
+
+
+def test_it_needs_little_more_than_pytorch() -> None:
+    heavy = {"lightning_fabric", "timm", "faiss", "torchvision", "PIL", "pydantic", "pytorch_metric_learning", "scipy"}
+    code = f"import sys; import recallk.training.large_batch; print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
 class Returning(nn.Module):
     """Returns whatever a function makes of the embeddings."""
 
@@ -589,10 +698,16 @@ class Returning(nn.Module):
         ({"inputs": np.array(["a", "b"])}, "inputs are strings: numbers are needed"),
         ({"inputs": [[0.5] * 9] * BATCH}, "the model does not take chunk 1, of type list"),
         ({"inputs": [images().numpy()]}, "the model does not take chunk 1, of type ndarray"),
-        ({"labels": None}, "labels are of type NoneType: numbers"),
-        ({"labels": ["cat"] * BATCH}, "labels are strings: numbers"),
+        ({"labels": None}, "labels are of type NoneType: integers"),
+        ({"labels": ["cat"] * BATCH}, "labels are strings: integers"),
         ({"labels": 3}, "one label for each row"),
+        ({"labels": "cat"}, "labels='cat': one label for each row"),
         ({"labels": LABELS[:5]}, "24 embeddings and 5 labels"),
+        ({"labels": LABELS[None]}, "24 embeddings and 1 labels"),
+        ({"labels": ["cat"] * 5}, "24 embeddings and 5 labels"),
+        ({"labels": np.array(["cat"] * 5)}, "24 embeddings and 5 labels"),
+        ({"labels": [[0, 1], [2]]}, "24 embeddings and 2 labels"),
+        ({"labels": (0, 1)}, "24 embeddings and 2 labels"),
         ({"loss_fn": None}, "loss_fn is of type NoneType"),
         ({"loss_fn": lambda e, _: e.sum(1)}, r"the loss is of shape \(24,\)"),
         ({"loss_fn": lambda e, _: float(e.detach().sum())}, "the loss is of type float"),

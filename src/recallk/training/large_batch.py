@@ -1,6 +1,6 @@
 """Batches of any size in the memory of one chunk: embed twice, back-propagate chunk by chunk."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,18 +15,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from recallk.core.arrays import as_tensor
 from recallk.core.errors import InputError
 from recallk.core.text import brief, one_line
+from recallk.training.devices import to_device
 from recallk.training.readings import Passes, Readings
-from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, leaves, undone_on_failure
+from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, gradient_leaves, undone_on_failure
+from recallk.training.targets import as_targets, rows_of
 
 BatchNorm = Literal["frozen", "per-chunk"]
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Any], Tensor]
 _END = object()
 
 
 def large_batch_backward(
     model: nn.Module,
     inputs: Tensor | NDArray[Any] | Iterable[Any],
-    labels: Tensor | NDArray[Any] | Sequence[Any],
+    labels: Any,
     loss_fn: LossFunction,
     chunk_size: int = 128,
     *,
@@ -52,9 +53,12 @@ def large_batch_backward(
         inputs: the batch as a tensor or array `(B, ...)`, or something that can be iterated twice and gives the same
             chunks both times: a list, a data loader. Tensors, also inside lists and dictionaries, are moved to the
             model's device.
-        labels: `(B,)`, in the order of the chunks: a tensor, an array or a list.
-        loss_fn: takes embeddings `(B, D)` and labels (a tensor, on the embeddings' device), returns a scalar; called
-            once.
+        labels: what the loss compares the batch with, in the order of the chunks. Numbers, as a tensor or array
+            `(B, ...)` or a list of one entry for each row, reach it as a tensor; anything else as it is: a list of
+            strings, a dictionary, tuple or dataclass, None. Tensors, also inside of these, are moved to the
+            embeddings' device. A tensor, an array, a list, and a tuple of single values must have one entry for each
+            row; nothing else is counted.
+        loss_fn: takes embeddings `(B, D)` and the labels, returns a scalar; called once.
         chunk_size: rows of a chunk where `inputs` is a tensor or array; need not divide the batch.
         batch_norm: "frozen" (the paper's way): batch normalisation uses its running statistics, which stay as they
             are; scale and shift are trained. "per-chunk": each chunk is normalised by itself (in training
@@ -68,71 +72,77 @@ def large_batch_backward(
         The loss, not scaled.
 
     Raises:
-        InputError: where arguments are of the wrong type, the batch is empty, chunks and labels do not fit together,
+        InputError: where arguments are of the wrong type, the batch is empty, rows and labels differ in number,
             the model returns no embeddings or the loss no scalar, the two readings or the two passes differ, or no
             gradient reaches the embeddings or the parameters.
 
     Source: the paper, section 3.4, made safe for random layers, layers with a memory and autocast.
 
+    >>> from recallk import RecallAtKLoss, large_batch_backward
+    >>> model = torch.nn.Linear(16, 4)
+    >>> inputs, labels = torch.randn(40, 16), torch.arange(40) // 4
+    >>> loss = large_batch_backward(model, inputs, labels, RecallAtKLoss(), chunk_size=10)
+    >>> loss.shape, model.weight.grad.shape
+    (torch.Size([]), torch.Size([4, 16]))
+
     """
     _check_arguments(model, loss_fn, chunk_size, batch_norm, backward)
-    chunks, labels = _as_chunks(inputs, chunk_size), as_tensor(labels, "labels", "numbers are needed")
-    if not labels.ndim:
-        raise InputError(f"labels={brief(labels)}: one label for each row is needed")
+    chunks, targets = _as_chunks(inputs, chunk_size), as_targets(labels)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("no parameter of the model is trained: it has none, or all are frozen")
     device = trained[0].device
 
-    random, readings = RandomStates(model), Readings()
-    with _batch_norm_policy(model, batch_norm), undone_on_failure() as kept:
-        before = Buffers(model)
-        kept += [before, Gradients(trained)]
-        start, read_under, embedded_under, parts = random.now(), list[RandomState](), list[RandomState](), []
-        reading = _recorded(iter(chunks), random, read_under)
-        begin = list(islice(reading, 2))
-        alone = len(begin) == 1
-        for number, chunk in enumerate(_released(begin, reading)):
-            chunk = move_data_to_device(chunk, device)
-            if not alone:
+    random_states, readings = RandomStates(model), Readings()
+    with _batch_norm_policy(model, batch_norm), undone_on_failure() as undo:
+        buffers, at_start = Buffers(model), random_states.now()
+        undo += [buffers, Gradients(trained)]
+        read_under, embedded_under = list[RandomState](), list[RandomState]()
+        embedded: list[Tensor] = []
+        reading = _recorded(iter(chunks), random_states, read_under)
+        first_two = list(islice(reading, 2))
+        single = len(first_two) == 1
+        for number, chunk in enumerate(_released(first_two, reading)):
+            chunk = to_device(chunk, device)
+            if not single:
                 readings.remember(chunk)
-            embedded_under.append(random.now())
-            with torch.set_grad_enabled(alone):
-                parts.append(_embedded(model, chunk, number))
-        rows = sum(map(len, parts))
+            embedded_under.append(random_states.now())
+            with torch.set_grad_enabled(single):
+                embedded.append(_embed(model, chunk, number))
+        rows = sum(map(len, embedded))
         if not rows:
             raise InputError("the batch is empty: there is nothing to embed")
-        if rows != len(labels):
-            raise InputError(f"{rows} embeddings and {len(labels)} labels: give one label for each row")
-        if len({part.shape[1] for part in parts}) > 1:
-            raise InputError(f"embeddings of {' and '.join(sorted({str(p.shape[1]) for p in parts}))} dimensions")
+        if rows_of(targets) not in (rows, None):
+            raise InputError(f"{rows} embeddings and {rows_of(targets)} labels: give one label for each row")
+        if len({part.shape[1] for part in embedded}) > 1:
+            raise InputError(f"embeddings of {' and '.join(sorted({str(p.shape[1]) for p in embedded}))} dimensions")
         # autocast keeps the weights it has cast, here without a way back to their gradients
         torch.clear_autocast_cache()
 
-        embeddings = torch.cat(parts).detach().requires_grad_()
-        loss = _differentiated(loss_fn, embeddings, labels.to(embeddings.device), backward, kept)
+        embeddings = torch.cat(embedded).detach().requires_grad_()
+        loss = _differentiated(loss_fn, embeddings, to_device(targets, embeddings.device), backward, undo)
         assert embeddings.grad is not None
-        sizes = [len(part) for part in parts]
+        sizes = [len(part) for part in embedded]
         gradients = torch.split(embeddings.grad, sizes)
-        if alone:
-            _backward(parts[0], gradients[0])
+        if single:
+            _backward(embedded[0], gradients[0])
             return loss
-        parts = list(torch.split(embeddings.detach(), sizes))
+        embedded = list(torch.split(embeddings.detach(), sizes))
 
         passes = Passes(embeddings)
-        with _ending_as_now(random, model):
-            before.restore()
-            random.restore(start)
+        with _ending_as_now(random_states, model):
+            buffers.restore()
+            random_states.restore(at_start)
             reading = iter(chunks)
-            for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
-                random.restore(read_under[number])
+            for number, (part, gradient) in enumerate(zip(embedded, gradients, strict=True)):
+                random_states.restore(read_under[number])
                 chunk = next(reading, _END)
                 if chunk is _END:
-                    raise InputError(f"the second reading of the inputs gave {number} chunks after {len(parts)}")
-                chunk = move_data_to_device(chunk, device)
+                    raise InputError(f"the second reading of the inputs gave {number} chunks after {len(embedded)}")
+                chunk = to_device(chunk, device)
                 readings.compare(chunk)
-                random.restore(embedded_under[number])
-                again = _embedded(model, chunk, number)
+                random_states.restore(embedded_under[number])
+                again = _embed(model, chunk, number)
                 if again.shape != part.shape:
                     raise InputError(
                         f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the model "
@@ -179,10 +189,10 @@ def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
     return chunks
 
 
-def _recorded(reading: Iterator[Any], random: RandomStates, states: list[RandomState]) -> Iterator[Any]:
+def _recorded(reading: Iterator[Any], random_states: RandomStates, states: list[RandomState]) -> Iterator[Any]:
     """Yield every chunk; write down under which random states it was read."""
     while True:
-        state = random.now()
+        state = random_states.now()
         chunk = next(reading, _END)
         if chunk is _END:
             return
@@ -190,14 +200,14 @@ def _recorded(reading: Iterator[Any], random: RandomStates, states: list[RandomS
         yield chunk
 
 
-def _released(begin: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    """Yield all, and keep none."""
-    while begin:
-        yield begin.pop(0)
+def _released(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """Yield all, and hold none: a chunk is freed once it is embedded."""
+    while first:
+        yield first.pop(0)
     yield from rest
 
 
-def _embedded(model: nn.Module, chunk: Any, number: int) -> Tensor:
+def _embed(model: nn.Module, chunk: Any, number: int) -> Tensor:
     try:
         embeddings = model(chunk)
     except (TypeError, AttributeError) as error:
@@ -220,18 +230,18 @@ def _embedded(model: nn.Module, chunk: Any, number: int) -> Tensor:
 def _differentiated(
     loss_fn: LossFunction,
     embeddings: Tensor,
-    labels: Tensor,
+    targets: Any,
     backward: Callable[[Tensor], None] | None,
-    kept: list[Buffers | Gradients],
+    undo: list[Buffers | Gradients],
 ) -> Tensor:
     """Return the loss, detached; leave its gradient in the embeddings, and in what else it depends on."""
-    loss = loss_fn(embeddings, labels)
+    loss = loss_fn(embeddings, targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"type {type(loss).__name__}"
         raise InputError(f"the loss is of {what}: a scalar is needed, for the whole batch")
     if not loss.requires_grad:
         raise InputError("the loss does not depend on the embeddings: nothing to learn from")
-    kept.append(Gradients(leaf for leaf in leaves(loss) if leaf is not embeddings))
+    undo.append(Gradients(leaf for leaf in gradient_leaves(loss) if leaf is not embeddings))
     if backward is None:
         torch.autograd.backward(loss)
     else:
@@ -248,14 +258,14 @@ def _backward(embeddings: Tensor, gradient: Tensor) -> None:
 
 
 @contextmanager
-def _ending_as_now(random: RandomStates, model: nn.Module) -> Iterator[None]:
+def _ending_as_now(random_states: RandomStates, model: nn.Module) -> Iterator[None]:
     """Go back to the present random states and buffers in the end."""
-    state, buffers = random.now(), Buffers(model)
+    state, buffers = random_states.now(), Buffers(model)
     try:
         yield
     finally:
         buffers.restore()
-        random.restore(state)
+        random_states.restore(state)
 
 
 @contextmanager

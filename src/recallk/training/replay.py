@@ -58,7 +58,7 @@ class Buffers:
     """A copy of a model's buffers: running statistics, counters, whatever else a forward pass moves."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._kept = [
+        self._values = [
             (module, name, buffer, buffer.detach().clone())
             for module in model.modules()
             if not (isinstance(module, _NormBase) and not module.training)  # these do not move
@@ -69,7 +69,7 @@ class Buffers:
     @torch.no_grad()
     def restore(self) -> None:
         """Give every buffer the value that it had, also where another tensor took its place."""
-        for module, name, buffer, value in self._kept:
+        for module, name, buffer, value in self._values:
             buffer.copy_(value)
             module._buffers[name] = buffer
 
@@ -78,18 +78,18 @@ class Gradients:
     """What `grad` is in some tensors; a copy is made of gradients that are there, not of those still to come."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._kept = [(t, t.grad, None if t.grad is None else t.grad.clone()) for t in tensors]
+        self._before = [(t, t.grad, None if t.grad is None else t.grad.clone()) for t in tensors]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Give every tensor the gradient that it had, or none."""
-        for tensor, gradient, value in self._kept:
+        for tensor, gradient, value in self._before:
             if gradient is not None and value is not None:
                 gradient.copy_(value)
             tensor.grad = gradient
 
 
-def leaves(result: Tensor) -> list[Tensor]:
+def gradient_leaves(result: Tensor) -> list[Tensor]:
     """Return the tensors that a backward pass from `result` would leave a gradient in."""
     found, seen, ahead = [], set(), [result.grad_fn]
     while ahead:
@@ -106,10 +106,10 @@ def leaves(result: Tensor) -> list[Tensor]:
 @contextmanager
 def undone_on_failure() -> Iterator[list[Buffers | Gradients]]:
     """Restore what is put into the list, should anything be raised."""
-    kept: list[Buffers | Gradients] = []
+    undo: list[Buffers | Gradients] = []
     try:
-        yield kept
+        yield undo
     except BaseException:
-        for each in kept:
+        for each in undo:
             each.restore()
         raise
