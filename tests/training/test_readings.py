@@ -20,6 +20,11 @@ class Item:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    pixels: Tensor
+
+
 def same(first: Any, second: Any) -> bool:
     from recallk.training.readings import Readings
 
@@ -87,6 +92,7 @@ def test_the_checksum_is_of_the_values_however_they_lie_in_memory() -> None:
         (lambda x: [x, 2 * x], lambda x: [2 * x, x]),
         (lambda x: UserDict(a=x), lambda x: UserDict(a=x + 1)),
         (lambda x: Pair(x, "cat"), lambda x: Pair(x, "dog")),
+        (lambda x: Fixed(x), lambda x: Fixed(x + 1)),
         (lambda x: Item(x, float("nan")), lambda x: Item(x, 0.0)),
         (lambda x: [["a", "b"], 1, None], lambda x: [["b", "a"], 1, None]),
         (lambda x: np.asarray(x), lambda x: np.asarray(x + 1)),

@@ -1,7 +1,7 @@
 """Whether two readings of a batch, and the embeddings of two passes, are the same."""
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ BLOCK = 2**17
 SHARE_OF_LENGTH, SHARE_OF_SPREAD = 0.03, 0.1
 """How far an embedding may move between the passes, the larger of two: 3% of its own length, which eight roundings
 to bfloat16 in a row stay below, and a tenth of how far the embeddings of the batch lie from their mean. Passes
-without and with a graph may run different kernels, on a GPU not the same twice. Another picture, or another draw of
+without and with a graph may run different kernels, on a GPU not the same twice. Another item, or another draw of
 dropout, moves an embedding by a good part of the spread or more."""
 FEW_ROWS = 0.05
 """Share of the rows that may move further: rounding can send a row through another branch of the model."""
@@ -94,18 +94,18 @@ def _checksum(chunk: Any) -> tuple[list[Hashable], Tensor]:
     """Return what a chunk consists of, and a checksum of its tensors, still on their device."""
     kinds: list[Hashable] = []
     total: Tensor | None = None
-    for number, leaf in enumerate(_leaves(chunk)):
-        if not isinstance(leaf, Tensor):
-            kinds.append(leaf)
+    for place, content in enumerate(_contents(chunk)):
+        if not isinstance(content, Tensor):
+            kinds.append(content)
             continue
-        kinds.append((leaf.dtype, leaf.shape))
-        if leaf.layout == torch.strided and not leaf.is_nested and not leaf.is_meta:
-            own = _sum(leaf.detach()) * (2 * number + 1)
+        kinds.append((content.dtype, content.shape))
+        if content.layout == torch.strided and not content.is_nested and not content.is_meta:
+            own = _sum(content.detach()) * (2 * place + 1)
             total = own if total is None else total + own.to(total.device)
     return kinds, torch.zeros((), dtype=torch.long) if total is None else total
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _contents(value: Any) -> Iterator[Any]:
     """Yield tensors as they are, and of other plain values something hashable; what is unknown says nothing."""
     if isinstance(value, Tensor):
         yield value
@@ -115,13 +115,13 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield len(value)
         for key, item in value.items():
             yield repr(key) if isinstance(key, str | int) else None
-            yield from _leaves(item)
+            yield from _contents(item)
     elif isinstance(value, list | tuple):
         yield len(value)
         for item in value:
-            yield from _leaves(item)
+            yield from _contents(item)
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from _leaves(vars(value))
+        yield from _contents({field.name: getattr(value, field.name) for field in fields(value)})
     elif isinstance(value, str | bytes):
         yield hash(value)
     elif isinstance(value, int | float | complex | np.generic) or value is None:
