@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from recallk import InputError
-from recallk.runs.folder import RunFolder
 from recallk.runs.config import make_config, to_yaml
+from recallk.runs.folder import RunFolder
 
 
 def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:

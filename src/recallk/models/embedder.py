@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recallk.core.devices import moved
+from recallk.core.devices import to_device
 from recallk.core.errors import InputError
 from recallk.data.chunks import Preparation, read_chunks
 from recallk.models.settings import Augmentation, EmbedderSettings
@@ -68,7 +68,7 @@ class Embedder(nn.Module, ABC):
         device = next(self.parameters()).device
         with evaluating(self):
             for chunk in read_chunks(self.preparation(listed), chunks if len(listed) else [], workers):
-                parts.append(self(moved(chunk, device)).cpu())
+                parts.append(self(to_device(chunk, device)).cpu())
                 advance(len(parts[-1]))
         return torch.cat(parts) if parts else torch.empty(0, self.settings.embedding_size)
 

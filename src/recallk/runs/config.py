@@ -12,10 +12,10 @@ from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
-from recallk.models.settings import Augmentation, EmbedderSettings
 from recallk.data.settings import DataSettings
 from recallk.losses.registry import MOST_BYTES, entry_of, settings_of
 from recallk.losses.settings import LossSettings
+from recallk.models.settings import Augmentation, EmbedderSettings
 
 
 class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):

@@ -18,7 +18,9 @@ from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.history import Measurement, Row, append_row, read_rows, write_rows
 
 _LOCK, _CHECKPOINTS = ".lock", "checkpoint"
-_FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(model_files.EARLIER_WEIGHTS)
+_FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
+    model_files.EARLIER_WEIGHTS
+)
 _INSIDE = {
     _CHECKPOINTS: r"latest\.ckpt|best-\d+\.safetensors",
     model_files.FOLDER: "|".join(map(re.escape, (model_files.SETTINGS, model_files.WEIGHTS))),

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from recallk.core.arrays import as_tensor
+from recallk.core.devices import to_device
 from recallk.core.errors import InputError
 from recallk.core.text import brief, one_line
-from recallk.training.devices import to_device
 from recallk.training.readings import Passes, Readings
 from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, gradient_leaves, undone_on_failure
 from recallk.training.targets import as_targets, rows_of

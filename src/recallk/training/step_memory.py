@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recallk.core.devices import moved
+from recallk.core.devices import to_device
 from recallk.training.trainer import Trainer
 
 PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
@@ -62,7 +62,7 @@ def _left_behind(trainer: Trainer, items: int) -> int:
             held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    chunk = moved(trainer.embedder.example(items), trainer.fabric.device)
+    chunk = to_device(trainer.embedder.example(items), trainer.fabric.device)
     training = trainer.embedder.training
     trainer.embedder.eval()  # one item is too few for batch norm in training
     with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor), trainer.fabric.autocast():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from recallk.training.devices import to_device
+from recallk.core.devices import to_device
 
 META = torch.device("meta")
 Pair = namedtuple("Pair", "values name")
