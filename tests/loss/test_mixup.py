@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
+from recallk.core.relevance import Positives
 from recallk.loss.kernels import streamed
-from recallk.loss.mixup import pairs_of_a_class, related
+from recallk.loss.mixup import labels_of_all, pairs_of_a_class, related
 
 
 @given(st.lists(st.integers(-3, 6), min_size=1, max_size=30))
@@ -144,8 +145,7 @@ def test_relatives_are_left_out() -> None:
     pairs = pairs_of_a_class(labels)
     problem = streamed.problem_of(
         embeddings,
-        labels,
-        None,
+        Positives.from_labels(labels_of_all(labels, pairs)),
         ks=(1,),
         rank_temperature=0.01,
         recall_temperatures=(1.0,),
@@ -161,7 +161,7 @@ def test_relatives_are_left_out() -> None:
     relatives = related(problem.mixing.parents, torch.arange(12), torch.arange(12).expand(12, -1))
     assert relatives[0].nonzero()[:, 0].tolist() == [0, *(6 + v for v, pair in enumerate(pairs.tolist()) if 0 in pair)]
     both = pairs.tolist().index([1, 2]) + 6
-    same_class = torch.cat([labels, labels[pairs[:, 0]]]) == 0
+    same_class = labels_of_all(labels, pairs) == 0
     assert (same_class & ~relatives[both]).nonzero()[:, 0].tolist() == [0]
 
 

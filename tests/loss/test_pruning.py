@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recallk import RecallAtKLoss, recall_at_k_loss
+from recallk.core.relevance import Positives
 from recallk.loss import usable
 from recallk.loss.kernels import blocks, streamed, symmetric, tiled
 from tests.loss.problems import LossProblem, loss_problems
@@ -142,7 +143,9 @@ def test_the_symmetric_sweep_is_not_chosen_for_a_class_that_it_would_compare_in_
     settings: dict[str, Any] = {"rank_temperature": 0.01, "query_in_database": True}
     queries, labels = torch.zeros(400, 8192), torch.arange(400) // 200
     for ks, expected in (((1,), False), ((200,), True)):  # the second reaches all of a class, as both sweeps then do
-        problem = streamed.problem_of(queries, labels, None, ks=ks, recall_temperatures=(1.0,), **settings)
+        problem = streamed.problem_of(
+            queries, Positives.from_labels(labels), ks=ks, recall_temperatures=(1.0,), **settings
+        )
         assert symmetric.pays(queries, None, problem) == expected
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recallk import InputError, recall_at_k_loss
+from recallk.core.relevance import Positives
 from recallk.loss.kernels import streamed, symmetric
 
 LABELS = torch.arange(9) // 3
@@ -62,7 +63,12 @@ def test_the_definition_has_them(apart: bool, reduction: str) -> None:
 def test_any_sweep_refuses() -> None:
     """The refusal stands around the sweep: kernels on a GPU are no exception."""
     problem = streamed.problem_of(
-        X, LABELS, None, ks=(1,), rank_temperature=0.5, recall_temperatures=(1.0,), query_in_database=True
+        X,
+        Positives.from_labels(LABELS),
+        ks=(1,),
+        rank_temperature=0.5,
+        recall_temperatures=(1.0,),
+        query_in_database=True,
     )
 
     def sweep(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:

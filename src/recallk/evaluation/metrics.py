@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
+from recallk.core.relevance import Positives
 from recallk.retrieval.exact import SCORES_AT_ONCE, blocks, inner_products, nearest
 
 _CELLS_AT_ONCE = 2**22
@@ -85,11 +86,8 @@ class _Problem:
     """Queries and what they search; on one device."""
 
     queries: Tensor  # (N, D)
-    labels: Tensor  # (N,)
     gallery: Tensor  # (G, D)
-    gallery_labels: Tensor  # (G,)
-    own: Tensor  # (N,) index of the query in the gallery, -1 where it is not there
-    relevant: Tensor  # (N,) R, how many of the gallery are relevant
+    positives: Positives
 
 
 def _problem(
@@ -99,31 +97,21 @@ def _problem(
         raise InputError("gallery and gallery_labels go together: give both or neither")
     queries, classes = unit_embeddings(embeddings, labels)
     if gallery is None or gallery_labels is None:
-        items, item_classes = queries, classes
-        own = torch.arange(len(queries), device=queries.device)
+        items, positives = queries, Positives.from_labels(classes)
     else:
-        items, item_classes = (
-            part.to(queries.device) for part in unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
-        )
-        own = torch.full_like(classes, -1)
+        items, item_classes = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
+        items, positives = items.to(queries.device), Positives.from_labels(classes, item_classes)
         if queries.shape[1] != items.shape[1]:
             raise InputError(
                 f"embeddings have {queries.shape[1]} dimensions but the gallery has {items.shape[1]}: "
                 "embed both with one model"
             )
-    relevant = _count_relevant(classes, item_classes) - (own >= 0).long()
-    if not (relevant > 0).any():
+    if not (positives.counts > 0).any():
         raise InputError(
             "no query has an item of its own class to find: give classes with at least two items, "
             "or a gallery that holds the queries' classes"
         )
-    return _Problem(queries, classes, items, item_classes, own, relevant)
-
-
-def _count_relevant(labels: Tensor, gallery_labels: Tensor) -> Tensor:
-    """Return for each label how often it occurs in the gallery."""
-    classes, numbers = torch.unique(torch.cat([labels, gallery_labels]), return_inverse=True)
-    return torch.bincount(numbers[len(labels) :], minlength=len(classes))[numbers[: len(labels)]]
+    return _Problem(queries, items, positives)
 
 
 def _relevance_tables(problem: _Problem, depth: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -133,26 +121,26 @@ def _relevance_tables(problem: _Problem, depth: int) -> Iterator[tuple[Tensor, T
     not appear.
     """
     # the largest classes first: a block is as deep as its largest class, and so no deeper than needed
-    order = problem.relevant.argsort(descending=True, stable=True)
-    order = order[problem.relevant[order] > 0]
+    counts = problem.positives.counts
+    order = counts.argsort(descending=True, stable=True)
+    order = order[counts[order] > 0]
     start = 0
     while start < len(order):
-        reach = max(depth, int(problem.relevant[order[start]]))
+        reach = max(depth, int(counts[order[start]]))
         rows = order[start : start + max(1, _CELLS_AT_ONCE // min(reach, len(problem.gallery)))]
         start += len(rows)
         yield rows, _relevance_table(problem, rows, reach)
 
 
 def _relevance_table(problem: _Problem, rows: Tensor, reach: int) -> Tensor:
-    own = problem.own[rows]
+    own = problem.positives.query_rows[rows]
     found = nearest(problem.queries[rows], problem.gallery, reach, exclude=own if bool((own >= 0).any()) else None)
-    classes = problem.gallery_labels[found.indexes.to(rows.device)]
-    return classes == problem.labels[rows, None]
+    return problem.positives.are_relevant(rows, found.indexes.to(rows.device))
 
 
 def _metrics_by_query(problem: _Problem, rows: Tensor, table: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
     """Return each metric's value `(B,)` for the queries of one relevance table."""
-    relevant = problem.relevant[rows]
+    relevant = problem.positives.counts[rows]
     ranks = torch.arange(1, table.shape[1] + 1, device=table.device)
     hits = table & (ranks <= relevant[:, None])
     precisions = hits.cumsum(dim=1).double() / ranks
@@ -185,9 +173,9 @@ def _counted_ranks(problem: _Problem, rows: Tensor) -> Tensor:
     for block in blocks(len(rows), max(1, SCORES_AT_ONCE // (4 * len(positions)))):
         queries = rows[block]
         scores = inner_products(problem.queries[queries], problem.gallery)
-        scores.masked_fill_(positions == problem.own[queries, None], -torch.inf)
-        other_class = problem.gallery_labels != problem.labels[queries, None]
-        at = scores.masked_fill(other_class, -torch.inf).argmax(dim=1, keepdim=True)
+        scores.masked_fill_(positions == problem.positives.query_rows[queries, None], -torch.inf)
+        relevant = problem.positives.are_relevant(queries, positions)
+        at = scores.masked_fill(~relevant, -torch.inf).argmax(dim=1, keepdim=True)
         best = scores.gather(1, at)
         before = (scores > best) | ((scores == best) & (positions < at))
         ranks.append(before.sum(dim=1) + 1)

@@ -148,6 +148,11 @@ class Mixing:
     parents: Tensor | None = None
 
 
+def labels_of_all(labels: Tensor, pairs: Tensor) -> Tensor:
+    """Return the labels `(B + V,)` of real and virtual items, from those of the real ones `(B,)` and `pairs (V, 2)`."""
+    return torch.cat([labels, labels[pairs[:, 0]]])
+
+
 def related(parents: Tensor, queries: Tensor, columns: Tensor) -> Tensor:
     """Say which items `columns (T, P)` share a parent with the `queries (T,)`."""
     of_queries, of_columns = parents[queries][:, None, :, None], parents[columns][:, :, None, :]  # (T, P, 2, 2)

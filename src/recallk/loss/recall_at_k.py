@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
+from recallk.core.relevance import Positives
 from recallk.core.text import brief
 from recallk.loss import definition
 from recallk.loss.kernels import streamed, symmetric, tiled
 from recallk.loss.kernels.unit import unit_rows
-from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix
+from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix, labels_of_all
 from recallk.loss.temperatures import check_range, checked_temperatures
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
@@ -107,7 +108,7 @@ def recall_at_k_loss(
         if gallery is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
         mix = checked_mix(mix_pairs, mix_alpha, labels)
-    _check_positives(labels, database_labels)
+    positives = _checked_positives(labels, database_labels)
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     check_range(rank_temperature, recall_temperatures, wide)
 
@@ -128,7 +129,9 @@ def recall_at_k_loss(
         if implementation == "definition":
             losses = definition.losses(queries, labels, database, database_labels, **settings)
             return losses.mean() if reduction == "mean" else losses
-        problem = streamed.problem_of(queries, labels, database_labels, **settings)
+        if mix is not None:
+            positives = Positives.from_labels(labels_of_all(labels, mix[0]))
+        problem = streamed.problem_of(queries, positives, **settings)
         sweep = _choose(implementation, queries, database, problem)
         return streamed.loss(queries, database, problem, sweep, mean=reduction == "mean")
 
@@ -265,15 +268,13 @@ def _check_gallery(embeddings: Tensor, gallery: Tensor) -> None:
         raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
 
 
-def _check_positives(labels: Tensor, gallery_labels: Tensor | None) -> None:
-    if gallery_labels is None:
-        found = len(torch.unique(labels)) < len(labels)
-    else:
-        found = bool(torch.isin(labels, gallery_labels).any())
-    if not found:
+def _checked_positives(labels: Tensor, gallery_labels: Tensor | None) -> Positives:
+    positives = Positives.from_labels(labels, gallery_labels)
+    if not bool((positives.counts > 0).any()):
         raise InputError(
             "no query has a positive in this batch: every label occurs once; "
             "draw at least 2 items of a class (items_per_class)"
             if gallery_labels is None
             else "no query has a positive: none of the labels is in the gallery"
         )
+    return positives

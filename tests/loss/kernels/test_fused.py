@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import SimilarityMixup, recall_at_k_loss
+from recallk.core.relevance import Positives
 from recallk.loss import definition
 from recallk.loss.kernels import blocks, streamed, tiled
 from recallk.loss.kernels.streamed import Sweep
+from recallk.loss.mixup import labels_of_all
 from tests.loss.problems import LossProblem, loss_problems
 
 pytest.importorskip("triton")
@@ -80,7 +82,9 @@ def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[...,
         queries: Tensor, labels: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None, **options: Any
     ) -> Tensor:
         queries, gallery = queries.to(dtype), None if gallery is None else gallery.to(dtype)
-        problem = streamed.problem_of(queries, labels, gallery_labels, **options)
+        if "mix_pairs" in options:
+            labels = labels_of_all(labels, options["mix_pairs"])
+        problem = streamed.problem_of(queries, Positives.from_labels(labels, gallery_labels), **options)
         result = streamed.loss(queries, gallery, problem, sweep, mean)
         assert result.dtype == dtype
         assert result.ndim == 1 - mean

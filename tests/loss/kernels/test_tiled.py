@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recallk import recall_at_k_loss
 from recallk.core.precision import SETTINGS
+from recallk.core.relevance import Positives
 from recallk.loss import definition
 from recallk.loss.kernels import blocks, streamed, symmetric, tiled
 from recallk.loss.kernels.streamed import Problem, Sweep
@@ -211,15 +212,14 @@ def test_singletons_beside_one_large_class_are_swept_by_rows() -> None:
     settings = {"ks": (1,), "rank_temperature": 0.01, "recall_temperatures": (1.0,), "query_in_database": True}
     for chosen, expected in ((labels, False), (torch.arange(2000) // 4, True), (torch.arange(2000), False)):
         queries = torch.zeros(2000, 512)
-        problem = streamed.problem_of(queries, chosen, None, **settings)  # type: ignore[arg-type]
+        problem = streamed.problem_of(queries, Positives.from_labels(chosen), **settings)  # type: ignore[arg-type]
         assert symmetric.pays(queries, None, problem) == expected
 
 
 def test_a_gallery_is_never_swept_as_symmetric() -> None:
     problem = streamed.problem_of(
         torch.eye(4),
-        torch.arange(4) // 2,
-        torch.arange(4) // 2,
+        Positives.from_labels(torch.arange(4) // 2, torch.arange(4) // 2),
         ks=(1,),
         rank_temperature=0.01,
         recall_temperatures=(1.0,),

@@ -67,7 +67,7 @@ def cut(problem: Problem, kept: Tensor, database: int) -> Iterator[Block]:
 
     With mixup a block holds whole classes, since a virtual query needs both its parents' rows.
     """
-    count, start = problem.relevance.count, problem.relevance.start
+    count, start = problem.positives.counts, problem.positives.starts
     place = torch.cumsum(kept, 0) - 1
     queries = torch.nonzero(kept)[:, 0]
     queries = queries[torch.argsort(start[queries], stable=True)]

@@ -76,10 +76,10 @@ def rank_block(
     positives, exists = nearest_positives(scaled, block, problem)
     most = positives.shape[1]
     pairs = torch.nonzero(exists.flatten())[:, 0]
-    itself = queries.int() if problem.skip_query else torch.full_like(queries, -1, dtype=torch.int32)
+    left_out = torch.full_like(queries, -1) if problem.left_out is None else problem.left_out[queries]
     mixed = problem.mixing is not None
     x, above, density = scaled.new_zeros(3, *exists.shape).unbind()
-    of_query = (block.one, block.other, block.alpha, itself, positives.int())
+    of_query = (block.one, block.other, block.alpha, left_out.int(), positives.int())
     _compare[(triton.cdiv(len(pairs), BLOCK_PAIRS),)](
         scaled,
         *of_query,
@@ -105,7 +105,7 @@ def rank_block(
         return losses, None
 
     slope = slope * weights[:, None]
-    local = torch.empty(len(problem.relevance.count), dtype=torch.int64, device=queries.device)
+    local = torch.empty(len(problem.positives.counts), dtype=torch.int64, device=queries.device)
     local[queries] = torch.arange(len(queries), device=queries.device)
     gradient = scratch("gradient", rows, columns)
     _weigh[(rows, triton.cdiv(columns, WEIGHT_COLUMNS))](
@@ -137,11 +137,11 @@ def nearest_positives(scaled: Tensor, block: Block, problem: Problem) -> tuple[T
     """
     most = max(block.counts)
     if most <= problem.reach:
-        return problem.relevance.positives(block.queries, 0, most)
+        return problem.positives.numbered(block.queries, 0, most)
     parts = []
     everyone = torch.arange(len(block.queries), device=scaled.device)
     for part in torch.split(everyone, max(1, blocks.BLOCK_ELEMENTS // most)):
-        columns, exists = problem.relevance.positives(block.queries[part], 0, most)
+        columns, exists = problem.positives.numbered(block.queries[part], 0, most)
         one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
         similarities = torch.lerp(scaled[other, columns], scaled[one, columns], alpha)
         parts.append(most_similar(similarities, columns, exists, problem.reach)[1:])
@@ -178,7 +178,7 @@ def _compare(
     one: tl.tensor,
     other: tl.tensor,
     alpha: tl.tensor,
-    itself: tl.tensor,
+    left_out: tl.tensor,
     positives: tl.tensor,
     pairs: tl.tensor,
     xs: tl.tensor,
@@ -197,7 +197,7 @@ def _compare(
     pair = tl.load(pairs + index, mask=exists, other=0)
     query = pair // most
     positive = tl.load(positives + pair)
-    mine = tl.load(itself + query)
+    skipped = tl.load(left_out + query)
     first = scaled + tl.load(one + query) * columns
     x = tl.load(first + positive)
     second = first
@@ -214,7 +214,7 @@ def _compare(
         s = tl.load(first[:, None] + column, mask=inside, other=0.0)
         if mixed:
             s = share[:, None] * s + (1 - share[:, None]) * tl.load(second[:, None] + column, mask=inside, other=0.0)
-        ranked = inside & (column != positive[:, None]) & (column != mine[:, None])
+        ranked = inside & (column != positive[:, None]) & (column != skipped[:, None])
         step = 1 / (1 + tl.exp(x[:, None] - s))
         step = tl.where(ranked, step, 0.0)
         above += step
@@ -230,7 +230,7 @@ def _weigh(
     one: tl.tensor,
     other: tl.tensor,
     alpha: tl.tensor,
-    itself: tl.tensor,
+    left_out: tl.tensor,
     positives: tl.tensor,
     counts: tl.tensor,
     xs: tl.tensor,
@@ -266,7 +266,7 @@ def _weigh(
             # the positive itself is pushed up by what all the others are pushed down together
             weight = tl.where(column == tl.load(positives + pair), -tl.load(densities + pair), step * (1 - step))
             part += tl.load(slopes + pair) * weight
-        total += tl.load(shares + entry) * tl.where(column == tl.load(itself + query), 0.0, part)
+        total += tl.load(shares + entry) * tl.where(column == tl.load(left_out + query), 0.0, part)
     tl.store(gradient + row * columns + column, total, mask=inside)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
-from recallk.core.relevance import Relevance, relevance
+from recallk.core.relevance import Positives
 from recallk.loss.mixup import Mixing, related
 from recallk.loss.pruning import reach_of
 
@@ -24,13 +24,13 @@ class Problem:
     """Everything that stays the same during a sweep."""
 
     mixing: Mixing | None
-    relevance: Relevance
+    positives: Positives
     kept: Tensor  # (Q,) the query has a positive
     reach: int  # how many of a query's positives can count: see `pruning`
     ks: Tensor
     rank_temperature: float
     recall_temperatures: Tensor
-    skip_query: bool  # the query itself is not ranked
+    left_out: Tensor | None  # (Q,) the database row that each query does not rank, itself; -1 for none
 
 
 Sweep = Callable[[Tensor, Tensor | None, Problem, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
@@ -40,8 +40,7 @@ of the losses' weighted sum to the queries and to the gallery (None without one)
 
 def problem_of(
     queries: Tensor,
-    query_labels: Tensor,
-    gallery_labels: Tensor | None,
+    positives: Positives,
     *,
     ks: Sequence[int],
     rank_temperature: float,
@@ -51,25 +50,27 @@ def problem_of(
     mix_alpha: Tensor | None = None,
     exclude_relatives: bool = False,
 ) -> Problem:
-    """Return the problem whose solution `definition.losses` defines, with the same arguments."""
+    """Return the problem whose solution `definition.losses` defines, with the same settings.
+
+    `positives` of all queries, with mixup also of the virtual ones.
+    """
     mixing = None
-    relevant = _relevance(query_labels, gallery_labels, mix_pairs)
-    count = relevant.count
+    counts = positives.counts
     if mix_pairs is not None and mix_alpha is not None:
         parents = None
         if exclude_relatives:
             parents = torch.cat([torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2), mix_pairs])
-            count = count - _count_relatives(parents, relevant)
+            counts = counts - _count_relatives(parents, positives)
         mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), parents)
     return Problem(
         mixing=mixing,
-        relevance=relevant,
-        kept=count > 0,
-        reach=reach_of(ks, recall_temperatures, len(relevant.order)),
+        positives=positives,
+        kept=counts > 0,
+        reach=reach_of(ks, recall_temperatures, positives.gallery_size),
         ks=torch.tensor(ks, dtype=queries.dtype, device=queries.device),
         rank_temperature=rank_temperature,
         recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
-        skip_query=gallery_labels is None and not query_in_database,
+        left_out=None if query_in_database or not bool((positives.query_rows >= 0).any()) else positives.query_rows,
     )
 
 
@@ -86,19 +87,13 @@ def loss(queries: Tensor, gallery: Tensor | None, problem: Problem, sweep: Sweep
     return result
 
 
-def _relevance(query_labels: Tensor, gallery_labels: Tensor | None, mix_pairs: Tensor | None) -> Relevance:
-    if mix_pairs is not None:
-        query_labels = torch.cat([query_labels, query_labels[mix_pairs[:, 0]]])
-    return relevance(query_labels, gallery_labels)
-
-
-def _count_relatives(parents: Tensor, relevant: Relevance) -> Tensor:
+def _count_relatives(parents: Tensor, positives: Positives) -> Tensor:
     """Return how many of each query's positives are its relatives `(Q,)`."""
-    most = max(1, int(relevant.count.max()))
+    most = max(1, int(positives.counts.max()))
     everyone = torch.arange(len(parents), device=parents.device)
     counts = []
     for queries in torch.split(everyone, max(1, (1 << 20) // most)):  # a few large classes would fill the memory
-        columns, exists = relevant.positives(queries, 0, most)
+        columns, exists = positives.numbered(queries, 0, most)
         counts.append((related(parents, queries, columns) & exists).sum(1))
     return torch.cat(counts)
 

@@ -33,7 +33,7 @@ def pays(queries: Tensor, gallery: Tensor | None, problem: Problem) -> bool:
     if gallery is not None or problem.mixing is not None or queries.device.type != "cpu":
         return False
     items, dimensions = queries.shape
-    count = problem.relevance.count.sort().values
+    count = problem.positives.counts.sort().values
     padded = sum(len(part) * int(part[-1]) for part in torch.split(count, TILE_ROWS))
     by_rows = 3 * dimensions * int((count > 0).sum()) + COMPARED * int(count.clamp_max(problem.reach).sum())
     return 2 * dimensions * items + 2 * COMPARED * padded <= by_rows
@@ -130,19 +130,20 @@ class _Similarities:
         else:
             out = self._scratch("scaled", len(a), len(b))
         torch.addmm(out, a, b.T, beta=0, alpha=1 / self._problem.rank_temperature, out=out)
-        if one is other and self._problem.skip_query:
+        if one is other and self._problem.left_out is not None:
             out.fill_diagonal_(float("-inf"))
         return out
 
 
 def _parts(queries: Tensor, problem: Problem) -> Iterator[Part]:
     """Cut the batch into runs of whole classes, those with as many positives side by side."""
-    relevance = problem.relevance
-    items = relevance.order[torch.argsort(relevance.count[relevance.order], stable=True)]
+    positives_of = problem.positives
+    items = torch.argsort(positives_of.starts, stable=True)
+    items = items[torch.argsort(positives_of.counts[items], stable=True)]
     first, local = 0, torch.empty_like(items)
-    for run in whole_classes(items, relevance.start[items], torch.ones_like(items, dtype=torch.bool), TILE_ROWS):
-        most = int(relevance.count[run].max())
-        columns, exists = relevance.positives(run, 0, most)
+    for run in whole_classes(items, positives_of.starts[items], torch.ones_like(items, dtype=torch.bool), TILE_ROWS):
+        most = int(positives_of.counts[run].max())
+        columns, exists = positives_of.numbered(run, 0, most)
         local[run] = torch.arange(len(run), device=queries.device)
         positives = local[torch.where(exists, columns, run[:, None])]
         high, ranks, slope, density = queries.new_zeros(4, most, len(run)).unbind()

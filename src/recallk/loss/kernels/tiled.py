@@ -84,14 +84,14 @@ def rank_tile(
     the largest number of positives among the queries.
     """
     tile, database = scaled.shape
-    if problem.skip_query:
-        scaled.scatter_(1, queries[:, None], float("-inf"))
-    columns, exists = problem.relevance.positives(queries, 0, most)
+    columns, exists = problem.positives.numbered(queries, 0, most)
+    if problem.left_out is not None:
+        own = problem.left_out[queries, None]
+        leave_out(scaled, own.clamp_min(0), own >= 0)
     if problem.mixing is not None and problem.mixing.parents is not None:
         relatives = related(problem.mixing.parents, queries, columns) & exists
         exists = exists & ~relatives
-        left_out = torch.zeros_like(exists, dtype=scaled.dtype).masked_fill_(relatives, float("-inf"))
-        scaled.scatter_add_(1, columns, left_out)  # adds, for a missing positive may be given any column
+        leave_out(scaled, columns, relatives)
     positives, columns, exists = most_similar(scaled.gather(1, columns), columns, exists, problem.reach)
     positives = positives.masked_fill_(~exists, float("inf"))  # nothing is above a missing one
     most = positives.shape[1]
@@ -121,6 +121,12 @@ def rank_tile(
         gradient[:, None].baddbmm_(slope[:, None, slot], density, beta=float(slot.start > 0))
     gradient.scatter_add_(1, columns, densities.mul_(slope).neg_())
     return losses
+
+
+def leave_out(scaled: Tensor, columns: Tensor, chosen: Tensor) -> None:
+    """Make the similarities `(T, Z)` of the `chosen (T, P)` ones of the columns `(T, P)` minus infinity."""
+    # adds, for a column that is not chosen may occur again as one that is
+    scaled.scatter_add_(1, columns, torch.zeros_like(columns, dtype=scaled.dtype).masked_fill_(chosen, float("-inf")))
 
 
 def tiles(counts: Sequence[int], database: int, reach: int) -> Iterator[tuple[int, int]]:
