@@ -21,15 +21,23 @@ Ints = NDArray[np.int64]
 
 
 def obvious_metrics(
-    queries: Floats, labels: Ints, gallery: Floats | None, gallery_labels: Ints | None, ks: Sequence[int]
+    queries: Floats,
+    labels: Ints,
+    gallery: Floats | None,
+    gallery_labels: Ints | None,
+    ks: Sequence[int],
+    query_rows: Ints | None = None,
 ) -> dict[str, float]:
     """Rank the whole gallery for one query after the other; equal similarities in the order of indexes."""
     items, classes = (queries, labels) if gallery is None or gallery_labels is None else (gallery, gallery_labels)
     unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    own = (
+        np.arange(len(queries)) if gallery is None else np.full(len(queries), -1) if query_rows is None else query_rows
+    )
     by_query: dict[str, list[float]] = {}
     for i, query in enumerate(queries):
         similarities = unit @ (query / np.linalg.norm(query))
-        ranking = [int(j) for j in np.argsort(-similarities, kind="stable") if gallery is not None or j != i]
+        ranking = [int(j) for j in np.argsort(-similarities, kind="stable") if j != own[i]]
         hits = [bool(classes[j] == labels[i]) for j in ranking]
         r = sum(hits)
         if r == 0:
@@ -50,6 +58,7 @@ class Problem:
     labels: Ints
     gallery: Floats | None
     gallery_labels: Ints | None
+    query_rows: Ints | None = None
 
 
 def sides(data: st.DataObject, rng: np.random.Generator) -> tuple[Floats, Ints]:
@@ -68,7 +77,12 @@ def draw_problem(data: st.DataObject) -> Problem:
     rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
     queries, labels = sides(data, rng)
     if data.draw(st.booleans()):
-        return Problem(queries, labels, *sides(data, rng))
+        gallery, gallery_labels = sides(data, rng)
+        rows = None
+        if data.draw(st.booleans()):
+            same = [[-1, *np.flatnonzero(gallery_labels == label)] for label in labels]
+            rows = np.array([rng.choice(choices) for choices in same])
+        return Problem(queries, labels, gallery, gallery_labels, rows)
     return Problem(queries, labels, None, None)
 
 
@@ -77,15 +91,15 @@ def draw_problem(data: st.DataObject) -> Problem:
 def test_equals_the_loop_over_queries(data: st.DataObject) -> None:
     p = draw_problem(data)
     ks = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3, unique=True))
-    expected = obvious_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+    expected = obvious_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks, p.query_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "_CELLS_AT_ONCE", data.draw(st.sampled_from([1, 50, 2**22])))
         patch.setattr(metrics, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 300, 2**26])))
         if not expected:
             with pytest.raises(InputError, match="no query has an item of its own class"):
-                retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+                retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks, query_rows=p.query_rows)
             return
-        measured = retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks)
+        measured = retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks, query_rows=p.query_rows)
     assert measured == pytest.approx(expected, abs=1e-9)
     assert all(type(value) is float for value in measured.values())
 
@@ -147,6 +161,32 @@ def test_query_is_excluded_by_index_among_duplicates() -> None:
     assert result["recall@7"] == 1
     # duplicates of one class find each other
     assert retrieval_metrics(rows, np.repeat([0, 1], 4), ks=(3,))["precision@3"] == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), shards=st.integers(1, 4))
+def test_the_shards_of_a_set_are_the_set(seed: int, shards: int) -> None:
+    """Each against the whole, in another order, with the queries' own rows there: means over the queries that count."""
+    rng = np.random.default_rng(seed)
+    rows, labels = rng.normal(size=(40, 3)), rng.integers(0, 15, 40)
+    order = rng.permutation(40)
+    place = np.argsort(order)
+    sums: dict[str, float] = {}
+    able = np.array([(labels == label).sum() > 1 for label in labels])
+    for shard in np.array_split(np.arange(40), shards):
+        found = retrieval_metrics(rows[shard], labels[shard], rows[order], labels[order], query_rows=place[shard])
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0) + value * able[shard].sum() / able.sum()
+    assert sums == pytest.approx(retrieval_metrics(rows, labels), abs=1e-9)
+
+
+def test_a_query_outside_of_the_gallery_may_find_all_of_it() -> None:
+    """Beside one that leaves itself out and so has an item fewer to find."""
+    gallery = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    found = retrieval_metrics(
+        gallery[:1].repeat(2, 0), np.array([0, 1]), gallery, np.array([0, 0, 1]), ks=(3,), query_rows=np.array([0, -1])
+    )
+    assert found["recall@3"] == 1
 
 
 def test_singletons_are_distractors_only() -> None:
@@ -252,6 +292,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "k of 1.5": (lambda: retrieval_metrics(ROWS, LABELS, ks=(1.5,)), "got 1.5"),  # type: ignore[arg-type]
     "one k": (lambda: retrieval_metrics(ROWS, LABELS, ks=10), "ks must be a sequence"),  # type: ignore[arg-type]
     "no k": (lambda: retrieval_metrics(ROWS, LABELS, ks=()), "ks must be a sequence of at least one"),
+    "rows without a gallery": (
+        lambda: retrieval_metrics(ROWS, LABELS, query_rows=np.arange(6)),
+        "query_rows say where the queries stand in a gallery apart: give gallery and gallery_labels too",
+    ),
+    "rows of another class": (
+        lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS, query_rows=np.arange(6)[::-1]),
+        "query 0 has the label 0, row 5 of the gallery 2: a query stands where its own label is",
+    ),
+    "rows out of range": (
+        lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS, query_rows=np.arange(6) + 1),
+        r"query_rows must lie in -1 \.\. 5, the gallery's rows",
+    ),
     "singletons": (lambda: retrieval_metrics(ROWS, np.arange(6)), "no query has an item of its own class"),
     "other classes": (lambda: retrieval_metrics(ROWS, LABELS, ROWS, LABELS + 3), "no query has an item of its own"),
 }

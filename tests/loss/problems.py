@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -62,4 +63,20 @@ def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64, steep: bo
         count = draw(st.integers(1, 60 if steep else 25))
         problem.gallery = points(count)
         problem.gallery_labels = labels[torch.randint(0, len(labels), (count,), generator=generator)]
+        if draw(st.booleans()):
+            settings["query_rows"] = rows_of_some(labels, problem.gallery_labels, generator)
+            assume(_has_positive(labels, problem.gallery_labels, settings["query_rows"]))
     return problem
+
+
+def rows_of_some(labels: Tensor, gallery_labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw for some queries a row of the gallery with their label; two may have the same."""
+    same = (labels[:, None] == gallery_labels).double()
+    weights = torch.cat([same, torch.ones(len(labels), 1)], 1)  # or none at all
+    rows = torch.multinomial(weights, 1, generator=generator)[:, 0]
+    return torch.where(rows < len(gallery_labels), rows, -1)
+
+
+def _has_positive(labels: Tensor, gallery_labels: Tensor, rows: Tensor) -> bool:
+    relevant = labels[:, None] == gallery_labels
+    return bool((relevant.sum(1) > (rows >= 0)).any())

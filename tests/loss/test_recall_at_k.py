@@ -59,6 +59,22 @@ NAN[3, 1] = float("nan")
             {"mix_pairs": torch.tensor([[0, 1]]), "mix_alpha": torch.ones(1)},
             "leave out the gallery or the mixup",
         ),
+        ((X, LABELS), {"query_rows": torch.arange(8)}, "give gallery and gallery_labels too"),
+        ((X, LABELS, X, LABELS), {"query_rows": torch.arange(7)}, r"query_rows have shape \(7,\), there are 8 queries"),
+        ((X, LABELS, X, LABELS), {"query_rows": torch.arange(8) + 1}, r"must lie in -1 \.\. 7, .*, got 8"),
+        ((X, LABELS, X, LABELS), {"query_rows": torch.ones(8)}, "query_rows are float32: integers are needed"),
+        (
+            (X, LABELS, X, LABELS),
+            {"query_rows": torch.arange(7, -1, -1)},
+            "query 0 has the label 0, row 7 .* 3: a query",
+        ),
+        ((X[:1], LABELS[:1], X[1:4], LABELS[:3] * 0 + 9), {"query_rows": [-1]}, "no query has a positive"),
+        ((X[:1], [5], X[:1], [5]), {"query_rows": [0]}, "is in the gallery, but for the queries themselves"),
+        (
+            (X, LABELS, X, LABELS),
+            {"query_rows": torch.arange(8), "mix_pairs": PAIR, "mix_alpha": torch.ones(1)},
+            "leave out the gallery or the mixup",
+        ),
     ],
 )
 def test_bad_input_gets_one_line(arguments: Any, settings: dict[str, Any], message: str) -> None:

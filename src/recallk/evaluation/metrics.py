@@ -21,12 +21,14 @@ def retrieval_metrics(
     gallery: ArrayLike | None = None,
     gallery_labels: ArrayLike | None = None,
     ks: Sequence[int] = (1, 10),
+    *,
+    query_rows: ArrayLike | None = None,
 ) -> dict[str, float]:
     """Search the items of each query's class by cosine similarity and rate what was found.
 
     Without a gallery every item queries all the others; itself is left out by its index, so that duplicates count
-    as what they are. An item is relevant if it has the query's label. Queries without a relevant item are left out
-    of every mean.
+    as what they are. So is a query that stands in a gallery apart, where `query_rows` say so. An item is relevant if
+    it has the query's label. Queries without a relevant item are left out of every mean.
 
     - `recall@K`: share of queries with at least one relevant item among the K nearest.
     - `precision@K`: mean share of relevant items among the K nearest; divided by K also where there are fewer.
@@ -43,6 +45,8 @@ def retrieval_metrics(
         gallery: `(G, D)` floats: what is searched, if that is apart from the queries.
         gallery_labels: `(G,)` integers.
         ks: the K's of recall@K and precision@K, each at least 1; those above the gallery's size are allowed.
+        query_rows: `(N,)` integers in -1 .. G-1: where the queries themselves stand in the gallery, each under its own
+            label, -1 for those that do not (by default: all).
 
     Returns:
         The metrics by name, `recall@K` and `precision@K` for each K; all in 0 .. 1. Memory grows with neither the
@@ -58,7 +62,7 @@ def retrieval_metrics(
 
     """
     depths = checked_ks(ks)
-    problem = _problem(embeddings, labels, gallery, gallery_labels)
+    problem = _problem(embeddings, labels, gallery, gallery_labels, query_rows)
     sums: dict[str, float] = {}
     total = 0
     for rows, table in _relevance_tables(problem, max(depths)):
@@ -91,16 +95,20 @@ class _Problem:
 
 
 def _problem(
-    embeddings: ArrayLike, labels: ArrayLike, gallery: ArrayLike | None, gallery_labels: ArrayLike | None
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    gallery: ArrayLike | None,
+    gallery_labels: ArrayLike | None,
+    query_rows: ArrayLike | None,
 ) -> _Problem:
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
     queries, classes = unit_embeddings(embeddings, labels)
     if gallery is None or gallery_labels is None:
-        items, positives = queries, Positives.from_labels(classes)
+        items, positives = queries, Positives.from_labels(classes, None, query_rows)
     else:
         items, item_classes = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
-        items, positives = items.to(queries.device), Positives.from_labels(classes, item_classes)
+        items, positives = items.to(queries.device), Positives.from_labels(classes, item_classes, query_rows)
         if queries.shape[1] != items.shape[1]:
             raise InputError(
                 f"embeddings have {queries.shape[1]} dimensions but the gallery has {items.shape[1]}: "
@@ -117,24 +125,27 @@ def _problem(
 def _relevance_tables(problem: _Problem, depth: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield query rows `(B,)` with their table `(B, K)`, which tells whether the j-th nearest item is relevant.
 
-    `K` reaches `depth` and every R of the block, as far as the gallery does. Queries without a relevant item do
+    `K` is at least `depth` and every R of the block, as far as the gallery goes. Queries without a relevant item do
     not appear.
     """
-    # the largest classes first: a block is as deep as its largest class, and so no deeper than needed
     counts = problem.positives.counts
-    order = counts.argsort(descending=True, stable=True)
-    order = order[counts[order] > 0]
-    start = 0
-    while start < len(order):
-        reach = max(depth, int(counts[order[start]]))
-        rows = order[start : start + max(1, _CELLS_AT_ONCE // min(reach, len(problem.gallery)))]
-        start += len(rows)
-        yield rows, _relevance_table(problem, rows, reach)
+    in_gallery = problem.positives.query_rows >= 0
+    for chosen in (in_gallery, ~in_gallery):  # the former have one item fewer to find, themselves
+        rows = torch.nonzero(chosen & (counts > 0))[:, 0]
+        # the largest classes first: a block is as deep as its largest class, and so no deeper than needed
+        rows = rows[counts[rows].argsort(descending=True, stable=True)]
+        while len(rows):
+            deep = max(depth, int(counts[rows[0]]))
+            height = max(1, _CELLS_AT_ONCE // min(deep, len(problem.gallery)))
+            yield rows[:height], _relevance_table(problem, rows[:height], deep)
+            rows = rows[height:]
 
 
-def _relevance_table(problem: _Problem, rows: Tensor, reach: int) -> Tensor:
+def _relevance_table(problem: _Problem, rows: Tensor, depth: int) -> Tensor:
+    """Return the table of queries that are all in the gallery, or all not."""
     own = problem.positives.query_rows[rows]
-    found = nearest(problem.queries[rows], problem.gallery, reach, exclude=own if bool((own >= 0).any()) else None)
+    exclude = own if bool((own >= 0).any()) else None
+    found = nearest(problem.queries[rows], problem.gallery, depth, exclude=exclude)
     return problem.positives.are_relevant(rows, found.indexes.to(rows.device))
 
 

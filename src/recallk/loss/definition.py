@@ -16,6 +16,7 @@ def losses(
     rank_temperature: float,
     recall_temperatures: Sequence[float],
     query_in_database: bool,
+    query_rows: Tensor | None = None,
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
     exclude_relatives: bool = False,
@@ -23,15 +24,24 @@ def losses(
     """Return `1 - mean over k of recall_k(q)` for each query that has a positive, in the order of the queries.
 
     `queries (Q, D)` and `gallery (G, D)` are used as they are (normalised by the caller); without a gallery the
-    queries are ranked among each other. `mix_pairs (V, 2)` and `mix_alpha (V,)` append virtual items to the
-    queries; `exclude_relatives` leaves out for each query the items that share a parent with it, both as positives
-    and among the ranked. Differentiable by autograd.
+    queries are ranked among each other. `query_rows (Q,)` say where the queries themselves stand in the gallery, -1:
+    nowhere; a query is never its own positive, and ranked if `query_in_database`. `mix_pairs (V, 2)` and
+    `mix_alpha (V,)` append virtual items to the queries; `exclude_relatives` leaves out for each query the items that
+    share a parent with it, both as positives and among the ranked. Differentiable by autograd.
 
     Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3; leaving relatives out is not the paper's.
 
     """
     ranked_for_each = rankings(
-        queries, query_labels, gallery, gallery_labels, query_in_database, mix_pairs, mix_alpha, exclude_relatives
+        queries,
+        query_labels,
+        gallery,
+        gallery_labels,
+        query_in_database,
+        query_rows,
+        mix_pairs,
+        mix_alpha,
+        exclude_relatives,
     )
     return torch.stack(
         [
@@ -47,6 +57,7 @@ def rankings(
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
     query_in_database: bool,
+    query_rows: Tensor | None,
     mix_pairs: Tensor | None,
     mix_alpha: Tensor | None,
     exclude_relatives: bool,
@@ -68,14 +79,16 @@ def rankings(
     database, database_labels = (gallery, gallery_labels) if apart else (queries, query_labels)
     assert database is not None
     assert database_labels is not None
+    if not apart:
+        query_rows = torch.arange(len(queries), device=queries.device)
 
     for q in range(0, len(queries), every):
         similarity = database @ queries[q]  # (Z,)
         positive = database_labels == query_labels[q]
         ranked = torch.ones_like(positive)
-        if not apart:
-            positive[q] = False
-            ranked[q] = query_in_database
+        if query_rows is not None and query_rows[q] >= 0:
+            positive[query_rows[q]] = False
+            ranked[query_rows[q]] = query_in_database
         if exclude_relatives:
             related = (parents[:, :, None] == parents[q]).flatten(1).any(1)
             related[q] = False

@@ -34,6 +34,7 @@ def recall_at_k_loss(
     rank_temperature: float = 0.01,
     recall_temperature: float | Sequence[float] = 1.0,
     query_in_database: bool = True,
+    query_rows: ArrayLike | None = None,
     mix_pairs: ArrayLike | None = None,
     mix_alpha: ArrayLike | None = None,
     mix_relatives: Relatives = "keep",
@@ -55,8 +56,11 @@ def recall_at_k_loss(
         rank_temperature: of the sigmoid that compares two similarities, above 0 (1e-31 in float32).
         recall_temperature: of the sigmoid that compares a rank with k, above 0 (1e-31 over the rank temperature in
             float32); one for all k's or one for each.
-        query_in_database: whether the query itself is among the ranked items, as in the authors' code. With a
-            gallery apart it never is, whatever this says.
+        query_in_database: whether the query itself is among the ranked items, as in the authors' code. Of a gallery
+            apart, this is said of the queries that `query_rows` find there.
+        query_rows: `(B,)` integers in -1 .. G-1: where the queries themselves stand in a gallery apart, each under its
+            own label, -1 for those that do not (by default: all). A query is never its own positive. So the shards of a
+            batch, each against the whole of it, have the losses and gradients of the batch.
         mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items. Integers, but not
             uint8, which PyTorch takes for a mask.
         mix_alpha: `(V,)` floating-point numbers in [0, 1], the first parents' shares. No gradient reaches them.
@@ -108,7 +112,7 @@ def recall_at_k_loss(
         if gallery is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
         mix = checked_mix(mix_pairs, mix_alpha, labels)
-    positives = _checked_positives(labels, database_labels)
+    positives = _checked_positives(labels, database_labels, query_rows)
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     check_range(rank_temperature, recall_temperatures, wide)
 
@@ -127,6 +131,7 @@ def recall_at_k_loss(
             "exclude_relatives": mix_relatives == "exclude",
         }
         if implementation == "definition":
+            settings["query_rows"] = positives.query_rows
             losses = definition.losses(queries, labels, database, database_labels, **settings)
             return losses.mean() if reduction == "mean" else losses
         if mix is not None:
@@ -175,11 +180,13 @@ class RecallAtKLoss(nn.Module):
         gallery: ArrayLike | None = None,
         gallery_labels: ArrayLike | None = None,
         *,
+        query_rows: ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, against a gallery where one is given.
 
-        `generator`, on the CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
+        `query_rows (B,)` say where the embeddings themselves stand in the gallery (-1: nowhere). `generator`, on the
+        CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
         """
         mix_pairs, mix_alpha = None, None
         if self.mixup is not None:
@@ -196,6 +203,7 @@ class RecallAtKLoss(nn.Module):
             rank_temperature=self.rank_temperature,
             recall_temperature=self.recall_temperature,
             query_in_database=self.query_in_database,
+            query_rows=query_rows,
             mix_pairs=mix_pairs,
             mix_alpha=mix_alpha,
             mix_relatives="keep" if self.mixup is None else self.mixup.relatives,
@@ -268,13 +276,14 @@ def _check_gallery(embeddings: Tensor, gallery: Tensor) -> None:
         raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
 
 
-def _checked_positives(labels: Tensor, gallery_labels: Tensor | None) -> Positives:
-    positives = Positives.from_labels(labels, gallery_labels)
+def _checked_positives(labels: Tensor, gallery_labels: Tensor | None, query_rows: ArrayLike | None) -> Positives:
+    positives = Positives.from_labels(labels, gallery_labels, query_rows)
     if not bool((positives.counts > 0).any()):
         raise InputError(
             "no query has a positive in this batch: every label occurs once; "
             "draw at least 2 items of a class (items_per_class)"
             if gallery_labels is None
             else "no query has a positive: none of the labels is in the gallery"
+            + ("" if query_rows is None else ", but for the queries themselves")
         )
     return positives

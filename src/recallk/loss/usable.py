@@ -36,6 +36,7 @@ def usable_share(
             None,
             None,
             loss.query_in_database,
+            None,
             mix_pairs,
             None if mix_alpha is None else mix_alpha.to(unit),
             loss.mixup is not None and loss.mixup.relatives == "exclude",

@@ -84,7 +84,8 @@ def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[...,
         queries, gallery = queries.to(dtype), None if gallery is None else gallery.to(dtype)
         if "mix_pairs" in options:
             labels = labels_of_all(labels, options["mix_pairs"])
-        problem = streamed.problem_of(queries, Positives.from_labels(labels, gallery_labels), **options)
+        positives = Positives.from_labels(labels, gallery_labels, options.pop("query_rows", None))
+        problem = streamed.problem_of(queries, positives, **options)
         result = streamed.loss(queries, gallery, problem, sweep, mean)
         assert result.dtype == dtype
         assert result.ndim == 1 - mean
@@ -195,6 +196,28 @@ def test_of_large_classes_the_nearest_positives_alone_are_ranked(
     fast = solve_fused(problem)
     assert set(kept) == {8}
     assert_same(fast, solve_exactly(problem), 2e-4)
+
+
+@pytest.mark.parametrize("query_in_database", [True, False])
+def test_the_shards_of_a_batch_are_the_batch(query_in_database: bool) -> None:
+    problem = in_unit_rows(random_batch(26, 6), torch.float32)
+    options = problem.settings | {"query_in_database": query_in_database, "rank_temperature": 0.1}
+    options["recall_temperatures"] = options.pop("recall_temperature")
+    whole, labels = problem.embeddings.double().requires_grad_(), problem.labels
+    expected = definition.losses(whole, labels, None, None, **options)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), whole)
+
+    x, classes = problem.embeddings.to(DEVICE).requires_grad_(), labels.to(DEVICE)
+    fused_loss = streamed_loss(fused.sweep, torch.float32, mean=False)
+    losses = torch.cat(
+        [
+            fused_loss(x[rows], classes[rows], x, classes, query_rows=rows.to(DEVICE), **options)
+            for rows in torch.tensor_split(torch.arange(26), 3)
+        ]
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), x)
+    torch.testing.assert_close(losses.detach().cpu().double(), expected.detach(), rtol=1e-5, atol=1e-5)
+    assert (gradient.cpu().double() - expected_gradient).norm() <= 2e-4 * expected_gradient.norm()
 
 
 def test_it_is_chosen_by_name_alone(caplog: pytest.LogCaptureFixture) -> None:

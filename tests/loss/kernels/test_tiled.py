@@ -85,6 +85,8 @@ def test_the_order_of_rows_does_not_matter(problem: LossProblem, seed: int) -> N
     if "mix_pairs" in problem.settings:
         inverse = torch.argsort(order)
         changes["mix_pairs"] = inverse[problem.settings["mix_pairs"]]
+    if "query_rows" in problem.settings:
+        changes["query_rows"] = problem.settings["query_rows"][order]
     permuted = LossProblem(
         problem.embeddings[order],
         problem.labels[order],
