@@ -1,5 +1,8 @@
 """k-means and mutual information on data whose answer is known."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,19 @@ def test_many_small_classes_are_quick_and_quiet_and_repeatable(capfd: pytest.Cap
 
 def test_collapsed_embeddings_have_a_value() -> None:
     assert 0 <= nmi(torch.ones(40, 4), torch.arange(40) % 8) <= 1
+
+
+def test_torch_and_faiss_share_a_process() -> None:
+    """Each brings its own OpenMP; a clash would end the process, so it runs in one of its own."""
+    program = (
+        "import torch; from recallk.evaluation.clustering import nmi;"
+        "a = torch.randn(3000, 64, requires_grad=True); labels = torch.arange(3000) % 7;"
+        "[((a @ a.T).logsumexp(1).sum().backward(), nmi(a, labels)) for _ in range(3)]; print('done')"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "done"
+    assert result.stderr == ""
 
 
 def test_mistakes_are_named() -> None:

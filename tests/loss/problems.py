@@ -64,8 +64,9 @@ def loss_problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64, steep: bo
         problem.gallery = points(count)
         problem.gallery_labels = labels[torch.randint(0, len(labels), (count,), generator=generator)]
         if draw(st.booleans()):
-            settings["query_rows"] = rows_of_some(labels, problem.gallery_labels, generator)
-            assume(_has_positive(labels, problem.gallery_labels, settings["query_rows"]))
+            rows = rows_of_some(labels, problem.gallery_labels, generator)
+            assume(_has_positive(labels, problem.gallery_labels, rows))
+            settings["query_rows"] = rows
     return problem
 
 

@@ -1,5 +1,16 @@
 """Evaluation: exact search and the metrics computed from it."""
 
-from recallk.evaluation.clustering import nmi as nmi
+from typing import Any
+
 from recallk.evaluation.metrics import retrieval_metrics as retrieval_metrics
 from recallk.retrieval.exact import nearest as nearest
+
+__all__ = ["nearest", "nmi", "retrieval_metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nmi":  # not above: k-means needs more than PyTorch and NumPy
+        from recallk.evaluation.clustering import nmi
+
+        return nmi
+    raise AttributeError(f"module 'recallk.evaluation' has no attribute {name!r}")

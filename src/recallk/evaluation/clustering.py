@@ -1,10 +1,7 @@
 """How well k-means finds the classes."""
 
-import torch
-
-# torch comes first: each brings its own OpenMP, and this is the order that is tested
-import faiss  # isort: skip
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recallk.core.arrays import ArrayLike
@@ -31,6 +28,9 @@ def nmi(embeddings: ArrayLike, labels: ArrayLike, seed: int = 0) -> float:
     Raises:
         InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
 
+    >>> round(nmi([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], [5, 5, 8, 8]), 6)
+    1.0
+
     """
     rows, classes = unit_embeddings(embeddings, labels)
     truth = classes.cpu().numpy()
@@ -45,6 +45,8 @@ def _clusters(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.in
     FAISS rather than scikit-learn's MiniBatchKMeans, which with thousands of small clusters is far slower and finds
     far worse ones.
     """
+    import faiss  # not above: torch comes first (each brings its own OpenMP), and few need it
+
     # the limits are only advice (39 to 256 points a cluster): classes here often have five items
     means = faiss.Kmeans(
         rows.shape[1],

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from numbers import Integral
 
 import torch
-
-# torch comes first: each brings its own OpenMP, and this is the order that is tested
-import faiss  # isort: skip
 from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.core.text import brief
 
-SCORES_AT_ONCE = 2**26
-"""Similarities held at one time when a whole gallery is scored: 256 MB of float32."""
-
-_NEIGHBOURS_AT_ONCE = 2**22
+SCORES_AT_ONCE = 2**24
+"""Similarities held at one time when a whole gallery is scored: 64 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,9 @@ class Neighbours:
 def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None = None) -> Neighbours:
     """Find each query's k gallery items of the largest inner product, exactly.
 
-    On the CPU FAISS searches (the computation of its IndexFlatIP, without the copy of the gallery that an index
-    makes); on any other device, blocks of matrix products and `topk`. Beside the result, memory is bounded
-    whatever `Q` is.
+    A block of queries is multiplied with the whole gallery, and `topk` takes the best, on any device; beside the
+    result, memory is bounded whatever `Q` is. (On two cores of a CPU this takes about the time of FAISS's flat index:
+    `benchmarks/NOTES.md`.)
 
     Items of exactly equal (float32) similarity come in the order of their indexes, also where the k-th place falls
     between them; so a smaller k gives the first columns of a larger one.
@@ -58,18 +53,29 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
     Raises:
         InputError: for shapes, types or values that do not fit.
 
+    >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    >>> found = nearest(gallery[:1], gallery, k=2)
+    >>> found.indexes, found.similarities
+    (tensor([[0, 1]]), tensor([[1.0000, 0.6000]]))
+    >>> nearest(gallery, gallery, k=1, exclude=torch.arange(3)).indexes  # each one's nearest other item
+    tensor([[1],
+            [2],
+            [1]])
+
     """
     _check(queries, gallery, k, exclude)
-    depth = min(k if exclude is None else k + 1, len(gallery))
-    kept = depth if exclude is None else depth - 1
-    gallery = gallery.detach().to(queries.device)
-    similarities = torch.empty(len(queries), kept)
-    indexes = torch.empty(len(queries), kept, dtype=torch.int64)
-    for rows in blocks(len(queries), max(1, _NEIGHBOURS_AT_ONCE // depth)):
-        found = _search(queries[rows].detach(), gallery, depth)
+    queries, gallery = queries.detach(), gallery.detach().to(queries.device)
+    depth = min(k, len(gallery) if exclude is None else len(gallery) - 1)
+    similarities = torch.empty(len(queries), depth)
+    indexes = torch.empty(len(queries), depth, dtype=torch.int64)
+    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // len(gallery))):
+        scores = inner_products(queries[rows], gallery)
         if exclude is not None:
-            found = _without(found, exclude[rows].cpu())
-        similarities[rows], indexes[rows] = found.similarities, found.indexes
+            excluded = exclude[rows].to(scores.device)
+            row = (excluded >= 0).nonzero()[:, 0]
+            scores[row, excluded[row]] = -torch.inf
+        best = _best(scores, depth)
+        similarities[rows], indexes[rows] = best.similarities.cpu(), best.indexes.cpu()
     return Neighbours(similarities, indexes)
 
 
@@ -88,73 +94,37 @@ def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
         return queries @ gallery.T
 
 
-def _search(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
-    """Return the first `depth` of each query, equal similarities by index, for a `depth` that the gallery has."""
-    search = _search_by_faiss if queries.device.type == "cpu" else _search_by_products
-    # one place further shows whether the last one falls between equal similarities
-    found = search(queries, gallery, min(depth + 1, len(gallery)))
-    # FAISS answers NaN with the index -1, topk with NaN
-    if (found.indexes < 0).any() or found.similarities.isnan().any():
+def _best(scores: Tensor, depth: int) -> Neighbours:
+    """Return the `depth` largest scores `(B, G)` of each row, equal ones by index, on the scores' device."""
+    # one place further shows whether the last one falls between equal scores
+    similarities, indexes = scores.topk(min(depth + 1, scores.shape[1]), dim=1)
+    if similarities.isnan().any():  # topk takes NaN for the largest
         raise InputError("queries or gallery hold NaN or infinite values: search needs finite embeddings")
-    found = _in_order(found)
-    similarities, indexes = found.similarities[:, :depth], found.indexes[:, :depth]
-    if depth < len(gallery):
-        cut = found.similarities[:, depth - 1] == found.similarities[:, depth]
+    _order_equal_ones(similarities, indexes)
+    if 0 < depth < scores.shape[1]:
+        cut = similarities[:, depth - 1] == similarities[:, depth]
         if cut.any():
-            again = _search_by_index(queries[cut.to(queries.device)], gallery, depth)
-            similarities[cut], indexes[cut] = again.similarities, again.indexes
-    return Neighbours(similarities, indexes)
+            indexes[cut, :depth] = _first_by_index(scores[cut], similarities[cut, :depth])
+    return Neighbours(similarities[:, :depth], indexes[:, :depth])
 
 
-def _search_by_faiss(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
-    found = faiss.knn(queries.numpy(), gallery.numpy(), depth, metric=faiss.METRIC_INNER_PRODUCT)
-    return Neighbours(torch.from_numpy(found[0]), torch.from_numpy(found[1]))
-
-
-def _search_by_products(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
-    similarities, indexes = [], []
-    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // len(gallery))):
-        best = inner_products(queries[rows], gallery).topk(depth, dim=1)
-        similarities.append(best.values.cpu())
-        indexes.append(best.indices.cpu())
-    return Neighbours(torch.cat(similarities), torch.cat(indexes))
-
-
-def _search_by_index(queries: Tensor, gallery: Tensor, depth: int) -> Neighbours:
-    """Search where the last place falls between equal similarities: those of the lowest indexes are taken."""
-    similarities, indexes = [], []
-    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // (4 * len(gallery)))):
-        scores = inner_products(queries[rows], gallery)
-        last = scores.topk(depth, dim=1).values[:, -1:]
-        above, equal = scores > last, scores == last
-        room = depth - above.sum(dim=1, keepdim=True)
-        taken = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
-        by_index = taken.nonzero()[:, 1].view(len(scores), depth)
-        best, order = scores.gather(1, by_index).sort(dim=1, descending=True, stable=True)
-        similarities.append(best.cpu())
-        indexes.append(by_index.gather(1, order).cpu())
-    return Neighbours(torch.cat(similarities), torch.cat(indexes))
-
-
-def _in_order(found: Neighbours) -> Neighbours:
-    """Put equal similarities in the order of their indexes; FAISS and `topk` leave them in any."""
-    similarities, indexes = found.similarities, found.indexes
+def _order_equal_ones(similarities: Tensor, indexes: Tensor) -> None:
+    """Put equal similarities `(B, K)`, falling along each row, in the order of their `indexes`; `topk` has any."""
     tied = (similarities[:, 1:] == similarities[:, :-1]).any(dim=1)
-    if not tied.any():
-        return found
-    by_index, order = indexes[tied].sort(dim=1)
-    best, order = similarities[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
-    similarities[tied] = best
-    indexes[tied] = by_index.gather(1, order)
-    return found
+    if tied.any():
+        by_index, order = indexes[tied].sort(dim=1)
+        falling = similarities[tied].gather(1, order).argsort(dim=1, descending=True, stable=True)
+        indexes[tied] = by_index.gather(1, falling)
 
 
-def _without(found: Neighbours, exclude: Tensor) -> Neighbours:
-    """Drop the excluded index from each row, or the last neighbour of a row that lacks it."""
-    dropped = found.indexes == exclude[:, None]
-    dropped[:, -1] |= ~dropped.any(dim=1)
-    shape = (len(exclude), found.indexes.shape[1] - 1)
-    return Neighbours(found.similarities[~dropped].view(shape), found.indexes[~dropped].view(shape))
+def _first_by_index(scores: Tensor, best: Tensor) -> Tensor:
+    """Return the indexes of the `best (B, K)` scores, where the last falls between equal ones: the first of those."""
+    last = best[:, -1:]
+    above, equal = scores > last, scores == last
+    room = best.shape[1] - above.sum(dim=1, keepdim=True)
+    taken = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
+    by_index = taken.nonzero()[:, 1].view(best.shape)
+    return by_index.gather(1, scores.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
 
 
 def _check(queries: Tensor, gallery: Tensor, k: object, exclude: Tensor | None) -> None:
