@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.core.errors import InputError
+from recallk.core.relevance import Positives
 from recallk.data.images import read_image
 from recallk.data.item import LabelledItems, Record
 from recallk.data.searches import Search
@@ -65,21 +66,23 @@ class Answers:
 
 def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> Answers:
     """Search with the embeddings `(N, D)` of the items of `test`."""
-    itself = search.gallery is None
-    gallery = search.queries if search.gallery is None else search.gallery
-    in_gallery = np.bincount(test.labels[gallery], minlength=len(test.classes))
-    relevant = in_gallery[test.labels[search.queries]] - itself
-    able = np.flatnonzero(relevant > 0)
-    queries = search.queries[able]
-    found = nearest(
-        embeddings[queries],
-        embeddings[gallery],
-        min(DEPTH, len(gallery) - itself),
-        exclude=torch.from_numpy(able) if itself else None,
+    labels, gallery = torch.from_numpy(test.labels), search.queries if search.gallery is None else search.gallery
+    positives = Positives.from_labels(labels[search.queries], None if search.gallery is None else labels[gallery])
+    able = positives.counts.nonzero()[:, 0]
+    rows = positives.query_rows[able]
+    itself = bool((rows >= 0).any())
+    queries = search.queries[able.numpy()]
+    depth = min(DEPTH, len(gallery) - itself)
+    found = nearest(embeddings[queries], embeddings[gallery], depth, exclude=rows if itself else None)
+    right = positives.are_relevant(able, found.indexes)
+    return Answers(
+        test,
+        queries,
+        positives.counts[able].numpy(),
+        gallery[found.indexes.numpy()],
+        found.similarities.numpy(),
+        right.numpy(),
     )
-    items = gallery[found.indexes.numpy()]
-    right = test.labels[items] == test.labels[queries, None]
-    return Answers(test, queries, relevant[able], items, found.similarities.numpy(), right)
 
 
 def _picture(record: Record) -> Image.Image | None:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
+from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import TestItems, read_for_test
 from recallk.evaluation.protocols import display_name
@@ -95,20 +96,15 @@ def pair_similarities(
     embeddings: torch.Tensor, labels: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return similarities of random pairs of one class, and of random pairs of two."""
-    random = np.random.default_rng(seed)
-    one = random.integers(len(labels), size=PAIRS)
-    order = np.argsort(labels, kind="stable")
-    start = np.searchsorted(labels[order], labels[one])
-    count = np.searchsorted(labels[order], labels[one], side="right") - start
-    partner = order[start + random.integers(count)]
-    anyone = random.integers(len(labels), size=PAIRS)
-    same = _similarities(embeddings, one[partner != one], partner[partner != one])
-    apart = labels[one] != labels[anyone]
-    return same, _similarities(embeddings, one[apart], anyone[apart])
-
-
-def _similarities(embeddings: torch.Tensor, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float32]:
-    return (embeddings[one] * embeddings[other]).sum(1).numpy()
+    positives, draw = Positives.from_labels(labels), torch.Generator().manual_seed(seed)
+    able = positives.counts.nonzero()[:, 0]
+    one = able[torch.randint(len(able), (PAIRS,), generator=draw)]
+    number = (torch.rand(PAIRS, generator=draw) * positives.counts[one]).long()
+    same = embeddings[one] * embeddings[positives.nth(one, number)]
+    one, other = torch.randint(len(labels), (2, PAIRS), generator=draw)
+    apart = (one != other) & ~positives.are_relevant(one, other[:, None])[:, 0]
+    different = embeddings[one[apart]] * embeddings[other[apart]]
+    return same.sum(1).numpy(), different.sum(1).numpy()
 
 
 def extreme_queries(answered: Answers) -> tuple[list[Retrieval], list[Retrieval]]:
