@@ -5,31 +5,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recallk.core.errors import InputError, RecallkError
+    from recallk.core.errors import InputError, MissingExtraError, RecallkError
+    from recallk.core.extras import Extra
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
-    from recallk.models.saved import load
+    from recallk.models.embedder import load
     from recallk.training.large_batch import large_batch_backward
 
 __version__ = version("recallk")
 
-# imported when first used: `import recallk` and `recallk --help` are instant
-_HOMES = {
-    "InputError": "recallk.core.errors",
-    "RecallkError": "recallk.core.errors",
-    "SimilarityMixup": "recallk.loss.mixup",
-    "RecallAtKLoss": "recallk.loss.recall_at_k",
-    "recall_at_k_loss": "recallk.loss.recall_at_k",
-    "load": "recallk.models.saved",
-    "large_batch_backward": "recallk.training.large_batch",
-}
-_ROOMS = (
-    *("core", "loss", "data", "models", "losses", "retrieval"),
-    *("evaluation", "runs", "training", "comparison", "reporting"),
-)
-
 __all__ = [
     "InputError",
+    "MissingExtraError",
     "RecallAtKLoss",
     "RecallkError",
     "SimilarityMixup",
@@ -38,10 +25,33 @@ __all__ = [
     "recall_at_k_loss",
 ]
 
+# imported when first used: `import recallk` and `recallk --help` are instant
+_MODULES = {
+    "InputError": "recallk.core.errors",
+    "MissingExtraError": "recallk.core.errors",
+    "RecallkError": "recallk.core.errors",
+    "SimilarityMixup": "recallk.loss.mixup",
+    "RecallAtKLoss": "recallk.loss.recall_at_k",
+    "recall_at_k_loss": "recallk.loss.recall_at_k",
+    "large_batch_backward": "recallk.training.large_batch",
+    "load": "recallk.models.embedder",
+}
+_EXTRAS: "dict[str, Extra]" = {"load": "train"}
+"""The names that need more than the base install, and what they need."""
+
+_ROOMS = (
+    *("core", "loss", "data", "models", "losses", "retrieval"),
+    *("evaluation", "runs", "training", "comparison", "reporting"),
+)
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _EXTRAS:
+        from recallk.core.extras import require
+
+        require(_EXTRAS[name], f"recallk.{name}")
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     if name in _ROOMS:
         return import_module(f"recallk.{name}")
     raise AttributeError(f"module 'recallk' has no attribute {name!r}")

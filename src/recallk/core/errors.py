@@ -12,3 +12,11 @@ class RecallkError(Exception):
 
 class InputError(RecallkError, ValueError):
     """A value, file or folder given by the caller cannot be used; the message says which and what would work."""
+
+
+class MissingExtraError(RecallkError, ImportError):
+    """A package of an extra is not installed: the message says which extra to install, `name` is the module."""
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name

@@ -1,0 +1,41 @@
+"""Which packages come with which extra, and what is said where one of them is not installed."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+from recallk.core.errors import MissingExtraError
+
+Extra = Literal["train", "report", "compare"]
+
+_TRAIN = {
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "lightning_fabric": "lightning-fabric",
+    "PIL": "pillow",
+    "pyarrow": "pyarrow",
+    "pydantic": "pydantic",
+    "yaml": "pyyaml",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "faiss": "faiss-cpu",
+    "matplotlib": "matplotlib",
+    "fontTools": "fonttools",
+}
+_REPORT = _TRAIN | {"jinja2": "jinja2"}
+_COMPARE = _REPORT | {"pytorch_metric_learning": "pytorch-metric-learning"}
+
+EXTRAS: dict[Extra, dict[str, str]] = {"train": _TRAIN, "report": _REPORT, "compare": _COMPARE}
+"""The modules that an extra brings, each with the name of its package; pyproject.toml says the same with versions."""
+
+
+def require(extra: Extra, what: str) -> None:
+    """Raise MissingExtraError where `what`, a command, a name or a choice, lacks a package of an extra.
+
+    Nothing is imported: asking takes a millisecond.
+    """
+    for module, package in EXTRAS[extra].items():
+        if find_spec(module) is None:
+            raise MissingExtraError(
+                f"{what} needs {package}, which is not installed: pip install 'recallk[{extra}]'", name=module
+            )
