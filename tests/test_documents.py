@@ -30,15 +30,12 @@ def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document: str) -> None:
     """Every word after `recallk` is a command, and every option one of its own."""
-    from typer.main import get_command
+    from recallk.cli.commands import load
 
-    from recallk.cli import app
-
-    commands = get_command(app).commands  # type: ignore[attr-defined]
     lines = re.findall(r"^recallk (\w+)(.*)$", (ROOT / document).read_text(), re.M)
     assert lines
     for name, rest in lines:
-        command = commands[name]
+        command = load(name)
         below = getattr(command, "commands", {}).get(rest.split()[0] if rest.split() else "")
         known = {option for parameter in (below or command).params for option in parameter.opts}
         used = set(re.findall(r"(--[\w-]+)", rest.split("#")[0]))

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,14 +47,6 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("runs") / "first"
     assert recallk("train", "--data", pictures, "--run", path, *FLAGS) == 0
     return path
-
-
-def test_help_answers_in_under_a_second_without_heavy_imports() -> None:
-    probe = "import sys; import recallk.cli; print([m for m in ('torch', 'timm', 'faiss') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", probe], text=True).strip() == "[]"
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "recallk", "--help"], check=True, capture_output=True)
-    assert time.perf_counter() - started < 3  # a loaded machine; alone it takes a third of a second
 
 
 def test_importing_recallk_is_light() -> None:

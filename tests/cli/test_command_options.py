@@ -11,6 +11,7 @@ import typer
 
 from recallk import InputError
 from recallk.cli import app
+from recallk.cli.commands import COMMANDS, load
 from recallk.runs import folder as checkpoint
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.recipes import find
@@ -18,19 +19,19 @@ from recallk.training.trainer import Trainer
 from tests.miniature_run import Miniature
 from tests.test_options import EFFECT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECALLK: Any = typer.main.get_command(app)
-OF_COMPARE = "tests/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
+OF_COMPARE = "tests/cli/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
 
 COVERED: dict[tuple[str, str], str] = {
     ("recallk", "--version"): "tests/test_package.py::test_the_version",
-    ("demo", "--run"): "tests/test_command_options.py::test_the_folder_of_a_run",
-    ("demo", "--overwrite"): "tests/test_command_options.py::test_a_demo_is_replaced_only_when_told_to",
-    ("train", "--run"): "tests/test_command_options.py::test_the_folder_of_a_run",
-    ("train", "--resume"): "tests/test_cli_mistakes.py::test_a_finished_run_can_be_lengthened",
+    ("demo", "--run"): "tests/cli/test_command_options.py::test_the_folder_of_a_run",
+    ("demo", "--overwrite"): "tests/cli/test_command_options.py::test_a_demo_is_replaced_only_when_told_to",
+    ("train", "--run"): "tests/cli/test_command_options.py::test_the_folder_of_a_run",
+    ("train", "--resume"): "tests/cli/test_mistakes.py::test_a_finished_run_can_be_lengthened",
     ("train", "--dry-run"): "tests/test_benchmark_runs.py::test_a_dry_run_trains_nothing",
-    ("evaluate", "--data"): "tests/test_cli.py::test_evaluate_other_images",
-    ("evaluate", "--ks"): "tests/test_cli.py::test_evaluate",
+    ("evaluate", "--data"): "tests/cli/test_cli.py::test_evaluate_other_images",
+    ("evaluate", "--ks"): "tests/cli/test_cli.py::test_evaluate",
     ("evaluate", "--protocol"): "tests/test_benchmark_runs.py::test_a_quick_look_at_a_few_classes",
     ("compare", "--losses"): OF_COMPARE,
     ("compare", "--sweep"): OF_COMPARE,
@@ -41,12 +42,12 @@ COVERED: dict[tuple[str, str], str] = {
     ("compare", "--budget"): OF_COMPARE,
     ("compare", "--at-once"): OF_COMPARE,
     ("compare", "--run"): OF_COMPARE,
-    ("compare", "--from"): "tests/test_cli.py::test_compare_ends_with_a_table_a_page_and_numbers",
-    ("search", "--gallery"): "tests/test_cli.py::test_search_leaves_the_query_out",
-    ("search", "--k"): "tests/test_command_options.py::test_as_many_results_as_asked_for",
-    ("search", "--picture"): "tests/test_cli.py::test_search_leaves_the_query_out",
-    ("data check", "--data"): "tests/data/test_check.py::test_check_shows_counts_problems_and_a_verdict",
-    ("data check", "--all"): "tests/test_command_options.py::test_all_images_are_opened_when_told_to",
+    ("compare", "--from"): "tests/cli/test_cli.py::test_compare_ends_with_a_table_a_page_and_numbers",
+    ("search", "--gallery"): "tests/cli/test_cli.py::test_search_leaves_the_query_out",
+    ("search", "--k"): "tests/cli/test_command_options.py::test_as_many_results_as_asked_for",
+    ("search", "--picture"): "tests/cli/test_cli.py::test_search_leaves_the_query_out",
+    ("data check", "--data"): "tests/data/benchmarks/test_check.py::test_check_shows_counts_problems_and_a_verdict",
+    ("data check", "--all"): "tests/cli/test_command_options.py::test_all_images_are_opened_when_told_to",
 }
 
 
@@ -61,11 +62,14 @@ def reach(*words: object) -> Any:
     return reached.value.args[0]
 
 
-def commands(command: Any = RECALLK, name: str = "") -> Iterator[tuple[str, Any]]:
+def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command and group with its name as it is typed; the program itself as recallk."""
-    yield name or "recallk", command
-    for part, below in getattr(command, "commands", {}).items():
-        yield from commands(below, f"{name} {part}".strip())
+    yield "recallk", RECALLK
+    for name in COMMANDS:
+        command = load(name)
+        yield name, command
+        for part, below in getattr(command, "commands", {}).items():
+            yield f"{name} {part}", below
 
 
 def options(command: Any) -> Iterator[Any]:

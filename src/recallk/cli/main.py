@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recallk.cli import compare, data, evaluate, recipes, search, train
+from recallk.cli.commands import Commands
 from recallk.core.errors import RecallkError
 from recallk.core.files import why
 from recallk.core.text import one_line, shown
@@ -15,17 +15,11 @@ from recallk.core.text import one_line, shown
 MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143
 app = typer.Typer(
     name="recallk",
+    cls=Commands,
     help="Train embedding models for retrieval directly on recall@k.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(train.demo)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(compare.compare)
-app.add_typer(recipes.app, name="recipes")
-app.command()(search.search)
-app.add_typer(data.app, name="data")
 # click's, wherever this version of typer keeps it
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
