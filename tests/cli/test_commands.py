@@ -6,11 +6,20 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from recallk import cli
 from recallk.cli.commands import COMMANDS, load
 from tests.cli.test_cli import FLAGS, recallk
-from tests.miniature_run import Miniature
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for label in "abcd":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (40, 40), 50 * number).save(tmp_path / "photos" / label / f"{number}.png")
+    return tmp_path / "photos"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -65,15 +74,27 @@ def test_a_command_says_which_extra_is_missing(
 
 
 def test_a_loss_that_needs_another_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
-    data = Miniature(tmp_path).data()
-    assert recallk("train", "--data", data, *FLAGS, "--run", tmp_path / "run", "--loss", "triplet") == 2
+    assert recallk("train", "--data", photos, *FLAGS, "--run", tmp_path / "run", "--loss", "triplet") == 2
     error = capfd.readouterr().err
     assert "the loss triplet needs pytorch-metric-learning" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_ends_without_a_page_where_it_cannot_be_made(photos: Path, tmp_path: Path) -> None:
+    """In a process that has not imported jinja2 before."""
+    run = tmp_path / "run"
+    probe = "import sys; sys.modules['jinja2'] = None; from recallk import cli; cli.main()"
+    words = [str(word) for word in ("train", "--data", photos, "--run", run, *FLAGS)]
+    done = subprocess.run([sys.executable, "-c", probe, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "note      the report needs jinja2, which is not installed: pip install 'recallk[report]'\n" in done.stdout
+    assert "look at" not in done.stdout
+    assert f"recallk search {run}" in done.stdout
+    assert not (run / "report.html").exists()
 
 
 @pytest.mark.parametrize(

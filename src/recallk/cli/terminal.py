@@ -13,7 +13,6 @@ from recallk.core.text import shown
 from recallk.data.searches import Search
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
-from recallk.reporting.comparison import table_of
 from recallk.runs.summary import Summary, percent
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
@@ -109,6 +108,8 @@ def show_result(summary: Summary, searches: Sequence[Search]) -> None:
 
 def show_comparison(found: Sequence[Outcome]) -> None:
     """Print the table of a comparison, and what is to be said of its rows."""
+    from recallk.reporting.comparison import table_of
+
     columns, rows = table_of(found)
     recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
     hidden = set(recalls[1:-1])  # the page has them all

@@ -11,7 +11,8 @@ import typer
 
 from recallk.cli.console import console, progress, say
 from recallk.cli.options import Overrides, given, with_config_options
-from recallk.core.errors import InputError
+from recallk.core.errors import InputError, MissingExtraError
+from recallk.core.extras import require
 from recallk.runs.config import make_config
 from recallk.runs.recipes import WHEN_RESUMED, find
 
@@ -88,18 +89,31 @@ def _dry_run(config: Any, run: Path) -> None:
 def _finish(training: "Training", run: Path, resumed: bool) -> None:
     """Train, show how it goes and what was reached, and make the report."""
     from recallk.cli.terminal import show_result
-    from recallk.reporting.run import report
 
     started = time.perf_counter()
     with _Following() as following, _told_how_to_go_on(run, following):
         summary = training(following.planned, following.follow)
     show_result(summary, following.trainer.plan.data.test.searches)
-    with console.status("writing the report"):
-        report(run)
+    reported = _report(run)
     since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resumed else ""
     say(f"{_minutes(summary.seconds)} of training and evaluation in all{since}; the run is in {run}")
-    say(f"look at   {run / 'report.html'}")
+    if reported:
+        say(f"look at   {run / 'report.html'}")
     say(f"search    recallk search {shlex.quote(str(run))} --gallery FOLDER IMAGE...")
+
+
+def _report(run: Path) -> bool:
+    """Write the page of a run, unless its extra is missing, which is said; return whether the page is there."""
+    try:
+        require("report", "the report")
+    except MissingExtraError as missing:
+        say(f"note      {missing}")
+        return False
+    from recallk.reporting.run import report
+
+    with console.status("writing the report"):
+        report(run)
+    return True
 
 
 class _Following:
