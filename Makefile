@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow wheel check bench clean
+# what the base install holds, tested with nothing beside it
+BASE_TESTS := tests/loss tests/evaluation/test_metrics.py tests/retrieval/test_exact.py tests/training/test_large_batch.py \
+	tests/core/test_precision.py tests/core/test_relevance.py
+
+.PHONY: demo test test-slow test-oldest wheel check bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recallk needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -20,11 +24,22 @@ test: .venv/ready  ## all tests but the slow ones
 test-slow: .venv/ready  ## the slow ones: thousands of generated cases, kills
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadgroup -m slow
 
-wheel: .venv/ready  ## build the wheel, install it into an empty environment and use it there
-	rm -rf build  # what an earlier version left there would be packed too
+test-oldest: build/oldest/ready  ## the base install alone, at the oldest versions that it takes
+	build/oldest/bin/python -I tests/installed_base.py
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest -q -n 2 -m "not slow" $(BASE_TESTS)
+
+build/oldest/ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e . pytest pytest-xdist hypothesis
+	@touch $@
+
+wheel: .venv/ready  ## build the wheel, install it into an empty environment, and use it there: alone, then with all extras
+	rm -rf build/wheel build/lib build/bdist*  # what an earlier version left there would be packed too
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv build/wheel/env
 	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	build/wheel/env/bin/python -I tests/installed_base.py
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(echo build/wheel/*.whl)[all]"
 	build/wheel/env/bin/python -I tests/installed.py
 
 check: .venv/ready  ## style, types, direction of imports

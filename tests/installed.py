@@ -1,4 +1,4 @@
-"""What a person does with the installed wheel, in an environment that has nothing else: `make wheel` runs this.
+"""What a person does with the installed wheel and all extras, and nothing else beside them: `make wheel` runs this.
 
 Not a test of pytest's, which is not there. Every file of the package that a command reads is read here.
 """

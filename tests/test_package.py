@@ -1,12 +1,18 @@
-"""What is installed: every file that the package reads, and one program under two names."""
+"""What is installed: every file that the package reads, one program under two names, and files that one can read."""
 
+import ast
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import recallk
 
+LINES = 300
+LONG: dict[str, str] = {}
+"""Files of the package that have more lines, each with the reason."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,3 +42,43 @@ def test_the_module_and_the_console_script_are_one_program() -> None:
 def test_the_version() -> None:
     words = [sys.executable, "-m", "recallk", "--version"]
     assert subprocess.check_output(words, text=True).strip() == f"recallk {recallk.__version__}"
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    package = ROOT / "src" / "recallk"
+    long = [path for path in package.rglob("*.py") if len(path.read_text().splitlines()) > LINES]
+    assert {path.relative_to(package).as_posix() for path in long} == LONG.keys()
+    assert all(LONG.values())
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in recallk.__all__:
+        assert getattr(recallk, name) is not None
+    assert set(recallk.__all__) < set(dir(recallk))
+    rooms = {path.parent.name for path in (ROOT / "src" / "recallk").glob("*/__init__.py")} - {"cli"}
+    assert rooms == set(dir(recallk)) - set(recallk.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = recallk.nothing
+
+
+def test_the_table_of_names_is_that_of_the_types() -> None:
+    """A type checker reads the imports, Python the table."""
+    tree = ast.parse((ROOT / "src" / "recallk" / "__init__.py").read_text())
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
+    imports = {
+        alias.name: node.module for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    public = {name: module for name, module in imports.items() if name in recallk.__all__}
+    assert public == recallk._MODULES
+    assert public.keys() == set(recallk.__all__)
+    assert recallk._EXTRAS.keys() <= public.keys()
+
+
+def test_the_oldest_versions_are_the_bounds_of_the_base_install() -> None:
+    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {requirement.split(">=")[0] for requirement in bounds} == pins.keys()
+    for requirement in bounds:
+        package, bound = requirement.split(">=")
+        assert f"{pins[package]}.".startswith(f"{bound}."), package

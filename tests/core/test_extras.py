@@ -84,3 +84,9 @@ def test_the_base_install_is_held_to_import_none_of_them() -> None:
     assert [set(contract["forbidden_modules"]) for contract in forbidden] == [
         {module for brought in EXTRAS.values() for module in brought}
     ]
+
+
+def test_clustering_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match="nmi needs faiss-cpu, which is not installed"):
+        recallk.evaluation.nmi([[1.0, 0.0], [0.0, 1.0]], [0, 1])
