@@ -44,6 +44,12 @@ def the_library() -> None:
     assert model.weight.grad is not None
     imported = MODULES & sys.modules.keys() - before
     assert not imported, f"imported with the base install alone: {', '.join(sorted(imported))}"
+
+
+def what_is_missing() -> None:
+    """Ask for a name that needs an extra; the error says which."""
+    import recallk
+
     message = ""
     try:
         _ = recallk.load
@@ -70,4 +76,5 @@ if __name__ == "__main__":
     there = {module for module in MODULES - BROUGHT_BY_OTHERS if find_spec(module) is not None}
     assert not there, f"no base install: {', '.join(sorted(there))}"
     the_library()
+    what_is_missing()
     the_command()

@@ -44,6 +44,12 @@ def test_the_version() -> None:
     assert subprocess.check_output(words, text=True).strip() == f"recallk {recallk.__version__}"
 
 
+def test_the_base_install_imports_no_package_of_an_extra() -> None:
+    """Here all are installed; `make wheel` and `make test-oldest` run the same where none is."""
+    program = "from tests.installed_base import the_library; the_library()"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 def test_no_file_is_long_without_a_reason() -> None:
     package = ROOT / "src" / "recallk"
     long = [path for path in package.rglob("*.py") if len(path.read_text().splitlines()) > LINES]
