@@ -186,8 +186,8 @@ def read(path: Path) -> list[Row]:
 def write(path: Path, rows: list[Row]) -> list[Row]:
     """Put the rows in place of those of the same cases, and return all that the file now holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {tuple(str(r[k]) for k in KEY): r for r in (read(path) if path.is_file() else [])}
-    kept.update({tuple(str(r[k]) for k in KEY): {name: str(r[name]) for name in COLUMNS} for r in rows})
+    by_case = {tuple(str(r[k]) for k in KEY): r for r in (read(path) if path.is_file() else [])}
+    by_case.update({tuple(str(r[k]) for k in KEY): {name: str(r[name]) for name in COLUMNS} for r in rows})
     order = [FLOOR, *ours()]
 
     def place(row: Row) -> tuple[Any, ...]:
@@ -195,7 +195,7 @@ def write(path: Path, rows: list[Row]) -> list[Row]:
         first = order.index(name) if name in order else len(order)
         return first, name, row["mixup"], row["classes"] != "4", row["classes"], int(row["batch"])
 
-    everything = sorted(kept.values(), key=place)
+    everything = sorted(by_case.values(), key=place)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

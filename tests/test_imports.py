@@ -13,7 +13,7 @@ BEYOND_THE_BASE = ["lightning_fabric", "timm", "faiss", "torchvision", "PIL", "p
     [
         "recallk.core.relevance",
         "recallk.loss.recall_at_k",
-        "recallk.loss.usable",
+        "recallk.loss.reached",
         "recallk.retrieval.exact",
         "recallk.evaluation",
         "recallk.evaluation.metrics",

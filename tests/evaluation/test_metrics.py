@@ -200,8 +200,8 @@ def test_a_large_class_stays_within_its_blocks(monkeypatch: pytest.MonkeyPatch) 
     """One class of 1,000 among small ones: no table larger than asked, and the small classes' are narrow."""
     shapes: list[tuple[int, ...]] = []
 
-    def spy(problem: Any, rows: Any, reach: int) -> torch.Tensor:
-        table = original(problem, rows, reach)
+    def spy(evaluation_set: Any, rows: Any, depth: int) -> torch.Tensor:
+        table = original(evaluation_set, rows, depth)
         shapes.append(tuple(table.shape))
         return table
 

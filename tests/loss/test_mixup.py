@@ -143,7 +143,7 @@ def test_relatives_are_left_out() -> None:
     embeddings = torch.eye(6)[:, :4] + 0.5
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     pairs = pairs_of_a_class(labels)
-    problem = streamed.problem_of(
+    objective = streamed.objective_of(
         embeddings,
         Positives.from_labels(labels_of_all(labels, pairs)),
         ks=(1,),
@@ -154,11 +154,11 @@ def test_relatives_are_left_out() -> None:
         mix_alpha=torch.full((6,), 0.5),
         exclude_relatives=True,
     )
-    assert problem.mixing is not None
-    assert problem.mixing.parents is not None
+    assert objective.mixing is not None
+    assert objective.mixing.parents is not None
     # item 0 has the items 1, 2 and the virtual one of both; that one has item 0 alone, for any other shares a parent
-    assert problem.kept.all()
-    relatives = related(problem.mixing.parents, torch.arange(12), torch.arange(12).expand(12, -1))
+    assert objective.has_positive.all()
+    relatives = related(objective.mixing.parents, torch.arange(12), torch.arange(12).expand(12, -1))
     assert relatives[0].nonzero()[:, 0].tolist() == [0, *(6 + v for v, pair in enumerate(pairs.tolist()) if 0 in pair)]
     both = pairs.tolist().index([1, 2]) + 6
     same_class = labels_of_all(labels, pairs) == 0

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from recallk import RecallAtKLoss, recall_at_k_loss
 from recallk.core.relevance import Positives
-from recallk.loss import usable
+from recallk.loss import reached
 from recallk.loss.kernels import blocks, streamed, symmetric, tiled
 from tests.loss.problems import LossProblem, loss_problems
 
@@ -49,7 +49,7 @@ def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int) -
         patch.setattr(tiled, "TILE_ELEMENTS", cut)
         patch.setattr(blocks, "BLOCK_ELEMENTS", cut)
         patch.setattr(blocks, "BLOCK_ROWS", 1 if cut < 1000 else 128)
-        patch.setattr(symmetric, "pays", lambda *_: False)
+        patch.setattr(symmetric, "is_faster", lambda *_: False)
         assert_same(problem, reduction=reduction)
 
 
@@ -67,7 +67,7 @@ def test_one_large_class_with_the_default_settings(query_in_database: bool) -> N
 @pytest.mark.parametrize("query_in_database", [True, False])
 @pytest.mark.parametrize("equal", [2, 5, 60])
 def test_ties_at_the_cut(equal: int, query_in_database: bool) -> None:
-    """More equally similar positives than are kept: any of them will do, for all are as far down."""
+    """More equally similar positives than can count: any of them will do, for all are as far down."""
     problem = one_class(60, 4)
     problem.embeddings = problem.embeddings[torch.arange(60) // equal]
     for temperature in (0.01, 0.05, 0.3):
@@ -78,24 +78,24 @@ def test_ties_at_the_cut(equal: int, query_in_database: bool) -> None:
     st.lists(st.tuples(st.integers(1, 100), st.floats(1e-3, 1e3)), min_size=1, max_size=5),
     st.integers(1, 10**6),
 )
-def test_those_beyond_the_reach_are_forty_temperatures_away(pairs: list[tuple[int, float]], items: int) -> None:
-    from recallk.loss.pruning import reach_of
+def test_those_beyond_the_limit_are_forty_temperatures_away(pairs: list[tuple[int, float]], items: int) -> None:
+    from recallk.loss.pruning import positive_limit
 
     ks, temperatures = zip(*pairs, strict=True)
-    reach = reach_of(ks, temperatures, items)
-    if reach < items:
-        assert reach > 2 * max(ks)  # the normaliser is as if all were there
-        rank = 1 + reach / 2  # of the nearest that is left out, at the least
+    limit = positive_limit(ks, temperatures, items)
+    if limit < items:
+        assert limit > 2 * max(ks)  # the normaliser is as if all were there
+        rank = 1 + limit / 2  # of the nearest that is left out, at the least
         assert all((k - rank) / temperature <= -40 for k, temperature in pairs)
-    assert reach <= items
+    assert limit <= items
 
 
-def test_the_reach_in_numbers() -> None:
-    from recallk.loss.pruning import reach_of
+def test_the_limit_in_numbers() -> None:
+    from recallk.loss.pruning import positive_limit
 
-    assert reach_of((1,), (0.01,), 1000) == 3
-    assert reach_of((1, 2, 4, 8, 16), (1.0,) * 5, 1000) == 112
-    assert reach_of((1,), (1e308,), 1000) == 1000
+    assert positive_limit((1,), (0.01,), 1000) == 3
+    assert positive_limit((1, 2, 4, 8, 16), (1.0,) * 5, 1000) == 112
+    assert positive_limit((1,), (1e308,), 1000) == 1000
 
 
 def test_a_tile_holds_more_queries_where_few_positives_count() -> None:
@@ -103,7 +103,7 @@ def test_a_tile_holds_more_queries_where_few_positives_count() -> None:
     assert max(sizes) == tiled.TILE_ELEMENTS // 3000
 
 
-def test_a_large_class_costs_no_more_than_its_reach() -> None:
+def test_a_large_class_costs_no_more_than_the_limit() -> None:
     """As many items in classes of 50 are compared with half as many positives."""
     seconds = []
     problem = one_class(1000, 16, torch.float32)
@@ -130,7 +130,7 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def test_nothing_of_the_size_of_all_pairs_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_has_the_size_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiled, "TILE_ELEMENTS", 1 << 13)
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 1 << 13)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
@@ -139,20 +139,23 @@ def test_nothing_of_the_size_of_all_pairs_is_kept(monkeypatch: pytest.MonkeyPatc
     assert largest.elements < 400 * 400 // 8
 
 
-def test_the_symmetric_sweep_is_not_chosen_for_a_class_that_it_would_compare_in_full() -> None:
+def test_the_symmetric_kernel_is_not_chosen_for_a_class_that_it_would_compare_in_full() -> None:
     settings: dict[str, Any] = {"rank_temperature": 0.01, "query_in_database": True}
     queries, labels = torch.zeros(400, 8192), torch.arange(400) // 200
-    for ks, expected in (((1,), False), ((200,), True)):  # the second reaches all of a class, as both sweeps then do
-        problem = streamed.problem_of(
+    for ks, expected in (
+        ((1,), False),
+        ((200,), True),
+    ):  # with the second all of a class count, as both kernels then do
+        objective = streamed.objective_of(
             queries, Positives.from_labels(labels), ks=ks, recall_temperatures=(1.0,), **settings
         )
-        assert symmetric.pays(queries, None, problem) == expected
+        assert symmetric.is_faster(queries, None, objective) == expected
 
 
-def test_the_usable_share_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reached_share_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = one_class(60, 4)
     problem.labels = torch.arange(60) // 30
     loss = RecallAtKLoss(ks=(1, 2), recall_temperature=0.05)
-    pruned = usable.usable_share(loss, problem.embeddings, problem.labels)
-    monkeypatch.setattr(usable, "reach_of", lambda *_: 1000)
-    assert pruned == usable.usable_share(loss, problem.embeddings, problem.labels) < 1
+    pruned = reached.reached_share(loss, problem.embeddings, problem.labels)
+    monkeypatch.setattr(reached, "positive_limit", lambda *_: 1000)
+    assert pruned == reached.reached_share(loss, problem.embeddings, problem.labels) < 1

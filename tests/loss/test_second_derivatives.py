@@ -24,7 +24,7 @@ def loss_of(x: Tensor, gallery: Tensor | None = None, **settings: Any) -> Tensor
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("side", ["queries", "gallery", "both", "alone", "alone, symmetric"])
 def test_the_fast_ones_refuse(side: str, reduction: str, normalized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symmetric, "pays", lambda *_: side == "alone, symmetric")
+    monkeypatch.setattr(symmetric, "is_faster", lambda *_: side == "alone, symmetric")
     x = X.clone().requires_grad_(side != "gallery")
     gallery = None if side.startswith("alone") else X.roll(1, 1).clone().requires_grad_(side != "queries")
     inputs = [each for each in (x, gallery) if each is not None and each.requires_grad]
@@ -60,9 +60,9 @@ def test_the_definition_has_them(apart: bool, reduction: str) -> None:
     assert torch.autograd.grad(gradient.square().sum(), inputs[0])[0].norm() > 1e-4
 
 
-def test_any_sweep_refuses() -> None:
-    """The refusal stands around the sweep: kernels on a GPU are no exception."""
-    problem = streamed.problem_of(
+def test_any_kernel_refuses() -> None:
+    """The refusal stands around the kernel: those for a GPU are no exception."""
+    objective = streamed.objective_of(
         X,
         Positives.from_labels(LABELS),
         ks=(1,),
@@ -71,9 +71,9 @@ def test_any_sweep_refuses() -> None:
         query_in_database=True,
     )
 
-    def sweep(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:
+    def kernel(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:
         return torch.ones(9, dtype=torch.float64), torch.ones_like(queries), None
 
     x = X.clone().requires_grad_()
     with pytest.raises(InputError, match="second derivatives"):
-        torch.autograd.grad(streamed.loss(x, None, problem, sweep), x, create_graph=True)
+        torch.autograd.grad(streamed.loss(x, None, objective, kernel), x, create_graph=True)

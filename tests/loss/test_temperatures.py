@@ -50,7 +50,7 @@ def test_a_right_result_or_the_smallest_that_works(rank: float, recall: float) -
 @pytest.mark.parametrize("rank", [1e-31, 1e-25, 1e-20, 1e-11])
 def test_ties_are_steepest(rank: float, recall: float, symmetry: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between equal similarities the slope is that of both temperatures together: it must be a number too."""
-    monkeypatch.setattr(symmetric, "pays", lambda *_: symmetry)
+    monkeypatch.setattr(symmetric, "is_faster", lambda *_: symmetry)
     settings: dict[str, Any] = {"rank_temperature": rank, "recall_temperature": recall, "ks": (1, 2)}
     equal = X.float()[torch.arange(12) // 2]
     for implementation in ("definition", "tiled"):

@@ -62,11 +62,11 @@ def retrieval_metrics(
 
     """
     depths = checked_ks(ks)
-    problem = _problem(embeddings, labels, gallery, gallery_labels, query_rows)
+    evaluation_set = _evaluation_set(embeddings, labels, gallery, gallery_labels, query_rows)
     sums: dict[str, float] = {}
     total = 0
-    for rows, table in _relevance_tables(problem, max(depths)):
-        for name, values in _metrics_by_query(problem, rows, table, depths).items():
+    for rows, table in _relevance_tables(evaluation_set, max(depths)):
+        for name, values in _metrics_by_query(evaluation_set, rows, table, depths).items():
             sums[name] = sums.get(name, 0.0) + float(values.double().sum())
         total += len(rows)
     return {name: value / total for name, value in sums.items()}
@@ -86,7 +86,7 @@ def unit_embeddings(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _EvaluationSet:
     """Queries and what they search; on one device."""
 
     queries: Tensor  # (N, D)
@@ -94,13 +94,13 @@ class _Problem:
     positives: Positives
 
 
-def _problem(
+def _evaluation_set(
     embeddings: ArrayLike,
     labels: ArrayLike,
     gallery: ArrayLike | None,
     gallery_labels: ArrayLike | None,
     query_rows: ArrayLike | None,
-) -> _Problem:
+) -> _EvaluationSet:
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels go together: give both or neither")
     queries, classes = unit_embeddings(embeddings, labels)
@@ -119,39 +119,41 @@ def _problem(
             "no query has an item of its own class to find: give classes with at least two items, "
             "or a gallery that holds the queries' classes"
         )
-    return _Problem(queries, items, positives)
+    return _EvaluationSet(queries, items, positives)
 
 
-def _relevance_tables(problem: _Problem, depth: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _relevance_tables(evaluation_set: _EvaluationSet, depth: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield query rows `(B,)` with their table `(B, K)`, which tells whether the j-th nearest item is relevant.
 
     `K` is at least `depth` and every R of the block, as far as the gallery goes. Queries without a relevant item do
     not appear.
     """
-    counts = problem.positives.counts
-    in_gallery = problem.positives.query_rows >= 0
+    counts = evaluation_set.positives.counts
+    in_gallery = evaluation_set.positives.query_rows >= 0
     for chosen in (in_gallery, ~in_gallery):  # the former have one item fewer to find, themselves
         rows = torch.nonzero(chosen & (counts > 0))[:, 0]
         # the largest classes first: a block is as deep as its largest class, and so no deeper than needed
         rows = rows[counts[rows].argsort(descending=True, stable=True)]
         while len(rows):
             deep = max(depth, int(counts[rows[0]]))
-            height = max(1, _CELLS_AT_ONCE // min(deep, len(problem.gallery)))
-            yield rows[:height], _relevance_table(problem, rows[:height], deep)
+            height = max(1, _CELLS_AT_ONCE // min(deep, len(evaluation_set.gallery)))
+            yield rows[:height], _relevance_table(evaluation_set, rows[:height], deep)
             rows = rows[height:]
 
 
-def _relevance_table(problem: _Problem, rows: Tensor, depth: int) -> Tensor:
+def _relevance_table(evaluation_set: _EvaluationSet, rows: Tensor, depth: int) -> Tensor:
     """Return the table of queries that are all in the gallery, or all not."""
-    own = problem.positives.query_rows[rows]
+    own = evaluation_set.positives.query_rows[rows]
     exclude = own if bool((own >= 0).any()) else None
-    found = nearest(problem.queries[rows], problem.gallery, depth, exclude=exclude)
-    return problem.positives.are_relevant(rows, found.indexes.to(rows.device))
+    found = nearest(evaluation_set.queries[rows], evaluation_set.gallery, depth, exclude=exclude)
+    return evaluation_set.positives.are_relevant(rows, found.indexes.to(rows.device))
 
 
-def _metrics_by_query(problem: _Problem, rows: Tensor, table: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
+def _metrics_by_query(
+    evaluation_set: _EvaluationSet, rows: Tensor, table: Tensor, ks: Sequence[int]
+) -> dict[str, Tensor]:
     """Return each metric's value `(B,)` for the queries of one relevance table."""
-    relevant = problem.positives.counts[rows]
+    relevant = evaluation_set.positives.counts[rows]
     ranks = torch.arange(1, table.shape[1] + 1, device=table.device)
     hits = table & (ranks <= relevant[:, None])
     precisions = hits.cumsum(dim=1).double() / ranks
@@ -160,32 +162,32 @@ def _metrics_by_query(problem: _Problem, rows: Tensor, table: Tensor, ks: Sequen
     metrics.update({f"precision@{k}": table[:, :k].sum(dim=1).double() / k for k in ks})
     metrics["map@r"] = (precisions * hits).sum(dim=1) / relevant
     metrics["r_precision"] = hits.sum(dim=1).double() / relevant
-    metrics["mrr"] = 1.0 / _first_ranks(problem, rows, table).double()
+    metrics["mrr"] = 1.0 / _first_ranks(evaluation_set, rows, table).double()
     return metrics
 
 
-def _first_ranks(problem: _Problem, rows: Tensor, table: Tensor) -> Tensor:
+def _first_ranks(evaluation_set: _EvaluationSet, rows: Tensor, table: Tensor) -> Tensor:
     """Return the rank `(B,)`, from 1, of each query's first relevant item."""
     ranks = table.int().argmax(dim=1) + 1
     missed = ~table.any(dim=1)
     if missed.any():
         # at least one below the table, should rounding say otherwise here than in the search
-        ranks[missed] = _counted_ranks(problem, rows[missed]).clamp_min(table.shape[1] + 1)
+        ranks[missed] = _counted_ranks(evaluation_set, rows[missed]).clamp_min(table.shape[1] + 1)
     return ranks
 
 
-def _counted_ranks(problem: _Problem, rows: Tensor) -> Tensor:
+def _counted_ranks(evaluation_set: _EvaluationSet, rows: Tensor) -> Tensor:
     """Return the first relevant item's rank for the queries `rows`, by counting the gallery items before it.
 
     Those before it are more similar, or as similar and of a lower index, as in the search.
     """
-    positions = torch.arange(len(problem.gallery), device=rows.device)
+    positions = torch.arange(len(evaluation_set.gallery), device=rows.device)
     ranks = []
     for block in blocks(len(rows), max(1, SCORES_AT_ONCE // (4 * len(positions)))):
         queries = rows[block]
-        scores = inner_products(problem.queries[queries], problem.gallery)
-        scores.masked_fill_(positions == problem.positives.query_rows[queries, None], -torch.inf)
-        relevant = problem.positives.are_relevant(queries, positions)
+        scores = inner_products(evaluation_set.queries[queries], evaluation_set.gallery)
+        scores.masked_fill_(positions == evaluation_set.positives.query_rows[queries, None], -torch.inf)
+        relevant = evaluation_set.positives.are_relevant(queries, positions)
         at = scores.masked_fill(~relevant, -torch.inf).argmax(dim=1, keepdim=True)
         best = scores.gather(1, at)
         before = (scores > best) | ((scores == best) & (positions < at))

@@ -175,7 +175,7 @@ def mixed_columns(similarities: Tensor, mixing: Mixing, scratch: Scratch) -> Ten
 
 
 def mixed_columns_back(gradient: Tensor, mixing: Mixing, scratch: Scratch) -> Tensor:
-    """Give the virtual columns' gradient to their parents: `(R, B + V) -> (R, B)`."""
+    """Add the virtual columns' gradient to that of their parents: `(R, B + V) -> (R, B)`."""
     one, other = mixing.pairs.T
     rows, columns = gradient.shape
     real = columns - len(one)

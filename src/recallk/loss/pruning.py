@@ -1,4 +1,4 @@
-"""Positives too far down to count: of a large class, each query need rank only its nearest, and loses nothing.
+"""Positives too far down to count: of a large class only a query's nearest positives are ranked, with the same loss.
 
 A positive with n others at least as similar to the query has a rank of at least 1 + n / 2: those others are ranked too,
 and each adds half a rank or more. Once that is `MARGIN` recall temperatures beyond a k, its part of recall_k is below
@@ -13,7 +13,7 @@ from torch import Tensor
 MARGIN = 40
 
 
-def reach_of(ks: Sequence[int], recall_temperatures: Sequence[float], items: int) -> int:
+def positive_limit(ks: Sequence[int], recall_temperatures: Sequence[float], items: int) -> int:
     """Return how many of a query's positives, most similar first, may count; never more than the `items` there are.
 
     Enough for the loss's normaliser too, which asks for min(k, number of positives).
@@ -22,12 +22,12 @@ def reach_of(ks: Sequence[int], recall_temperatures: Sequence[float], items: int
     return math.ceil(min(max(2 * farthest, 2 * max(ks) + 1), items))
 
 
-def most_similar(similarities: Tensor, columns: Tensor, exists: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut similarities, columns and existence of positives `(T, P)` to the `reach` most similar ones of each row.
+def most_similar(similarities: Tensor, columns: Tensor, exists: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut similarities, columns and existence of positives `(T, P)` to the `limit` most similar ones of each row.
 
     Where no row has more than that, all are returned as they are. Of equal ones at the cut, any: they count alike.
     """
-    if similarities.shape[1] <= reach:
+    if similarities.shape[1] <= limit:
         return similarities, columns, exists
-    slots = similarities.masked_fill(~exists, float("-inf")).topk(reach, dim=1, sorted=False).indices
+    slots = similarities.masked_fill(~exists, float("-inf")).topk(limit, dim=1, sorted=False).indices
     return similarities.gather(1, slots), columns.gather(1, slots), exists.gather(1, slots)

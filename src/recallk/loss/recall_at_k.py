@@ -136,13 +136,13 @@ def recall_at_k_loss(
             return losses.mean() if reduction == "mean" else losses
         if mix is not None:
             positives = Positives.from_labels(labels_of_all(labels, mix[0]))
-        problem = streamed.problem_of(queries, positives, **settings)
-        sweep = _choose(implementation, queries, database, problem)
-        return streamed.loss(queries, database, problem, sweep, mean=reduction == "mean")
+        objective = streamed.objective_of(queries, positives, **settings)
+        kernel = _choose(implementation, queries, database, objective)
+        return streamed.loss(queries, database, objective, kernel, mean=reduction == "mean")
 
 
 class RecallAtKLoss(nn.Module):
-    """`recall_at_k_loss` with its settings kept, and mixup drawn anew in every call.
+    """`recall_at_k_loss` as a module that holds its settings and draws mixup anew in every call.
 
     >>> loss_fn = RecallAtKLoss(ks=(1, 2), mixup=SimilarityMixup())
     >>> embeddings = torch.randn(40, 16, requires_grad=True)
@@ -220,34 +220,34 @@ class RecallAtKLoss(nn.Module):
 
 
 def _choose(
-    implementation: Implementation, queries: Tensor, gallery: Tensor | None, problem: streamed.Problem
-) -> streamed.Sweep:
-    """Return the sweep that an implementation names for `queries (Q, D)`, and say so at debug level."""
+    implementation: Implementation, queries: Tensor, gallery: Tensor | None, objective: streamed.Objective
+) -> streamed.Kernel:
+    """Return the kernel of an implementation for `queries (Q, D)`, and say so at debug level."""
     name = implementation
     if name == "auto":
-        name = "tiled"  # the fused kernels have run in Triton's interpreter alone so far
+        name = "tiled"  # the fused kernel has run in Triton's interpreter alone so far
     if name == "fused":
-        hindrance = _hindrance(queries, problem)
+        hindrance = _hindrance(queries, objective)
         if hindrance is not None:
             raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
         from recallk.loss.kernels import fused
 
-        sweep = fused.sweep
+        kernel = fused.kernel
     else:
-        sweep = symmetric.sweep if symmetric.pays(queries, gallery, problem) else tiled.sweep
+        kernel = symmetric.kernel if symmetric.is_faster(queries, gallery, objective) else tiled.kernel
     log.debug(
-        "the loss of %s items on %s is computed by %r, in the sweep of %s",
+        "the loss of %s items on %s is computed by %r, with the kernel of %s",
         len(queries),
         queries.device,
         name,
-        sweep.__module__,
+        kernel.__module__,
     )
-    return sweep
+    return kernel
 
 
-def _hindrance(queries: Tensor, problem: streamed.Problem) -> str | None:
+def _hindrance(queries: Tensor, objective: streamed.Objective) -> str | None:
     """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
-    if problem.mixing is not None and problem.mixing.parents is not None:
+    if objective.mixing is not None and objective.mixing.parents is not None:
         return "keeps relatives: choose SimilarityMixup(relatives='keep')"
     if queries.dtype == torch.float64:
         return "computes in float32, these are float64: convert the embeddings"

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from recallk.core.errors import InputError
+from recallk.loss.reached import reached_share
 from recallk.loss.recall_at_k import RecallAtKLoss
-from recallk.loss.usable import usable_share
 
 
 class StepLoss:
@@ -25,9 +25,9 @@ class StepLoss:
         loss: Tensor = self._loss(embeddings, labels, generator=self._drawing())
         return loss
 
-    def usable_share(self, loss: RecallAtKLoss) -> float:
-        """Return how many of the step's queries had a usable gradient."""
-        return usable_share(loss, *self._asked, self._drawing())
+    def reached_share(self, loss: RecallAtKLoss) -> float:
+        """Return the share of the step's queries that the loss reached."""
+        return reached_share(loss, *self._asked, self._drawing())
 
     def _drawing(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed)

@@ -197,7 +197,7 @@ class Trainer:
             self.optimizer.step()
             seconds, reached = time.perf_counter() - started, None
             if number == 0 and isinstance(self.loss, RecallAtKLoss):
-                reached = loss_fn.usable_share(self.loss)
+                reached = loss_fn.reached_share(self.loss)
             yield self._log(Step(epoch, step, float(loss), rate, len(items), seconds, reached))
             started = time.perf_counter()
 

@@ -15,7 +15,7 @@ from recallk import SimilarityMixup, recall_at_k_loss
 from recallk.core.relevance import Positives
 from recallk.loss import definition
 from recallk.loss.kernels import blocks, streamed, tiled
-from recallk.loss.kernels.streamed import Sweep
+from recallk.loss.kernels.streamed import Kernel
 from recallk.loss.mixup import labels_of_all
 from tests.loss.problems import LossProblem, loss_problems
 
@@ -75,8 +75,8 @@ def solve(loss: Callable[..., Tensor], problem: LossProblem, dtype: torch.dtype,
     return losses.detach().cpu().double(), [gradient.cpu().double() for gradient in gradients]
 
 
-def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[..., Tensor]:
-    """Return the loss that a sweep computes in `dtype`, with the arguments of `definition.losses`."""
+def streamed_loss(kernel: Kernel, dtype: torch.dtype, mean: bool) -> Callable[..., Tensor]:
+    """Return the loss that a kernel computes in `dtype`, with the arguments of `definition.losses`."""
 
     def loss(
         queries: Tensor, labels: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None, **options: Any
@@ -85,8 +85,8 @@ def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[...,
         if "mix_pairs" in options:
             labels = labels_of_all(labels, options["mix_pairs"])
         positives = Positives.from_labels(labels, gallery_labels, options.pop("query_rows", None))
-        problem = streamed.problem_of(queries, positives, **options)
-        result = streamed.loss(queries, gallery, problem, sweep, mean)
+        objective = streamed.objective_of(queries, positives, **options)
+        result = streamed.loss(queries, gallery, objective, kernel, mean)
         assert result.dtype == dtype
         assert result.ndim == 1 - mean
         return result
@@ -95,7 +95,7 @@ def streamed_loss(sweep: Sweep, dtype: torch.dtype, mean: bool) -> Callable[...,
 
 
 def solve_fused(problem: LossProblem, mean: bool = True) -> Solution:
-    return solve(streamed_loss(fused.sweep, torch.float32, mean), problem, problem.embeddings.dtype, DEVICE, mean)
+    return solve(streamed_loss(fused.kernel, torch.float32, mean), problem, problem.embeddings.dtype, DEVICE, mean)
 
 
 def solve_exactly(problem: LossProblem, mean: bool = True) -> Solution:
@@ -184,17 +184,17 @@ def test_of_large_classes_the_nearest_positives_alone_are_ranked(
         problem.gallery, problem.gallery_labels = problem.embeddings.roll(1, 0) * 1.5 + 0.1, problem.labels
     problem = in_unit_rows(problem, torch.float32)
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", cut)
-    kept: list[int] = []
+    widths: list[int] = []
 
     def spy(*arguments: Any) -> tuple[Tensor, Tensor]:
         found = nearest_positives(*arguments)
-        kept.append(found[0].shape[1])
+        widths.append(found[0].shape[1])
         return found
 
     nearest_positives = fused.nearest_positives
     monkeypatch.setattr(fused, "nearest_positives", spy)
     fast = solve_fused(problem)
-    assert set(kept) == {8}
+    assert set(widths) == {8}
     assert_same(fast, solve_exactly(problem), 2e-4)
 
 
@@ -208,7 +208,7 @@ def test_the_shards_of_a_batch_are_the_batch(query_in_database: bool) -> None:
     (expected_gradient,) = torch.autograd.grad(expected.sum(), whole)
 
     x, classes = problem.embeddings.to(DEVICE).requires_grad_(), labels.to(DEVICE)
-    fused_loss = streamed_loss(fused.sweep, torch.float32, mean=False)
+    fused_loss = streamed_loss(fused.kernel, torch.float32, mean=False)
     losses = torch.cat(
         [
             fused_loss(x[rows], classes[rows], x, classes, query_rows=rows.to(DEVICE), **options)
@@ -237,5 +237,5 @@ def test_it_is_chosen_by_name_alone(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_full_batch_equals_the_tiled_loss(mixup: bool) -> None:
     torch.use_deterministic_algorithms(False)
     problem = in_unit_rows(random_batch(4000, 512, mixup), torch.float32)
-    in_float64 = streamed_loss(tiled.sweep, torch.float64, mean=True)
+    in_float64 = streamed_loss(tiled.kernel, torch.float64, mean=True)
     assert_same(solve_fused(problem), solve(in_float64, problem, torch.float64, DEVICE, True), 2e-4)

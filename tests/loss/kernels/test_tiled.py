@@ -1,4 +1,4 @@
-"""The tiled loss, in either of its sweeps, against the definition: values and gradients, over random problems."""
+"""The tiled loss, with either of its kernels, against the definition: values and gradients, over random problems."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from recallk.core.precision import SETTINGS
 from recallk.core.relevance import Positives
 from recallk.loss import definition
 from recallk.loss.kernels import blocks, streamed, symmetric, tiled
-from recallk.loss.kernels.streamed import Problem, Sweep
+from recallk.loss.kernels.streamed import Kernel, Objective
 from recallk.loss.kernels.unit import unit_rows
 from tests.loss.problems import LossProblem, loss_problems
 
@@ -32,12 +32,12 @@ def unwritten_memory_is_nan() -> Iterator[None]:
 
 
 def choose(patch: pytest.MonkeyPatch, symmetry: bool) -> None:
-    """Have the symmetric sweep chosen wherever it is able, or never."""
+    """Have the symmetric.kernel chosen wherever it is able, or never."""
 
-    def pays(queries: Tensor, gallery: Tensor | None, problem: Problem) -> bool:
-        return symmetry and gallery is None and problem.mixing is None
+    def is_faster(queries: Tensor, gallery: Tensor | None, objective: Objective) -> bool:
+        return symmetry and gallery is None and objective.mixing is None
 
-    patch.setattr(symmetric, "pays", pays)
+    patch.setattr(symmetric, "is_faster", is_faster)
 
 
 def solve(problem: LossProblem, implementation: Implementation, **changes: Any) -> tuple[Tensor, list[Tensor]]:
@@ -178,15 +178,15 @@ def test_a_gradient_for_one_side_only() -> None:
 def test_no_gradient_is_computed_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
     weights_seen = []
 
-    def spy_on(sweep: Sweep) -> Sweep:
+    def spy_on(kernel: Kernel) -> Kernel:
         def spy(*arguments: Any) -> Any:
             weights_seen.append(arguments[3])
-            return sweep(*arguments)
+            return kernel(*arguments)
 
         return spy
 
-    monkeypatch.setattr(tiled, "sweep", spy_on(tiled.sweep))
-    monkeypatch.setattr(symmetric, "sweep", spy_on(symmetric.sweep))
+    monkeypatch.setattr(tiled, "kernel", spy_on(tiled.kernel))
+    monkeypatch.setattr(symmetric, "kernel", spy_on(symmetric.kernel))
     for symmetry in (True, False):
         choose(monkeypatch, symmetry)
         problem = random_batch(torch.float32)
@@ -199,27 +199,27 @@ def test_no_gradient_is_computed_without_need(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("per_class", "dimensions", "module"), [(4, 512, "symmetric"), (4, 64, "tiled"), (25, 512, "tiled")]
 )
-def test_the_sweep_is_chosen_by_shape(
+def test_the_kernel_is_chosen_by_shape(
     per_class: int, dimensions: int, module: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     embeddings, labels = torch.randn(100, dimensions), torch.arange(100) // per_class
     with caplog.at_level(logging.DEBUG, logger="recallk"):
         recall_at_k_loss(embeddings, labels)
-    assert f"in the sweep of recallk.loss.kernels.{module}" in caplog.text
+    assert f"with the kernel of recallk.loss.kernels.{module}" in caplog.text
 
 
-def test_singletons_beside_one_large_class_are_swept_by_rows() -> None:
-    """Most items are no queries, and the symmetric sweep would compare all of them with the large class."""
+def test_singletons_beside_one_large_class_are_computed_by_rows() -> None:
+    """Most items are no queries, and the symmetric.kernel would compare all of them with the large class."""
     labels = torch.cat([torch.zeros(100, dtype=torch.int64), torch.arange(1, 1901)])
     settings = {"ks": (1,), "rank_temperature": 0.01, "recall_temperatures": (1.0,), "query_in_database": True}
     for chosen, expected in ((labels, False), (torch.arange(2000) // 4, True), (torch.arange(2000), False)):
         queries = torch.zeros(2000, 512)
-        problem = streamed.problem_of(queries, Positives.from_labels(chosen), **settings)  # type: ignore[arg-type]
-        assert symmetric.pays(queries, None, problem) == expected
+        objective = streamed.objective_of(queries, Positives.from_labels(chosen), **settings)  # type: ignore[arg-type]
+        assert symmetric.is_faster(queries, None, objective) == expected
 
 
-def test_a_gallery_is_never_swept_as_symmetric() -> None:
-    problem = streamed.problem_of(
+def test_a_gallery_is_never_taken_as_symmetric() -> None:
+    objective = streamed.objective_of(
         torch.eye(4),
         Positives.from_labels(torch.arange(4) // 2, torch.arange(4) // 2),
         ks=(1,),
@@ -228,7 +228,7 @@ def test_a_gallery_is_never_swept_as_symmetric() -> None:
         query_in_database=True,
     )
     with pytest.raises(ValueError, match="ranks itself"):
-        symmetric.sweep(torch.eye(4), torch.eye(4), problem, None)
+        symmetric.kernel(torch.eye(4), torch.eye(4), objective, None)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""The frame of `tiled` and `fused`: the batch is cut into blocks of queries, each compared with the whole database.
+"""What `tiled` and `fused` share: the batch is cut into blocks of queries, each compared with the whole database.
 
-One product of a block gives its similarities; what the loss says of them is brought back to the embeddings by two more.
-How a block is ranked in between is the caller's.
+One product gives a block's similarities, two more turn their gradient into that of the embeddings. The caller says how
+a block is ranked in between.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recallk.loss.kernels.scratch import Scratch
-from recallk.loss.kernels.streamed import Problem
+from recallk.loss.kernels.streamed import Objective
 
 BLOCK_ELEMENTS = 1 << 22  # similarities of a block: large products, 16 MiB in float32
 BLOCK_ROWS = 128  # a block's least height: below it the gradient's traffic outweighs the arithmetic
@@ -37,49 +37,48 @@ class Block:
 
 RankBlock = Callable[[Tensor, Block, Tensor | None, Scratch], tuple[Tensor, Tensor | None]]
 """From similarities over the temperature `(R, Z)`, their block and `weights (T,)` of its queries to the losses `(T,)`
-and, where weights are given, the gradient of their weighted sum to the similarities. Mixing is the ranking's part."""
+and, where weights are given, the gradient of their weighted sum to the similarities. The function mixes."""
 
 
-def sweep_blocks(
-    queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None, rank_block: RankBlock
+def compute_in_blocks(
+    queries: Tensor, gallery: Tensor | None, objective: Objective, weights: Tensor | None, rank_block: RankBlock
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return losses and gradients as a `streamed.Sweep` does."""
+    """Return losses and gradients as a `streamed.Kernel` does."""
     database = queries if gallery is None else gallery
-    kept = problem.kept
-    losses = queries.new_empty(int(kept.sum()))
+    losses = queries.new_empty(int(objective.has_positive.sum()))
     query_gradient = torch.zeros_like(queries) if weights is not None else None
     gallery_gradient = torch.zeros_like(gallery) if weights is not None and gallery is not None else None
     scratch = Scratch(queries)
-    for block in cut(problem, kept, len(database)):
-        embeddings = queries[block.rows].div_(problem.rank_temperature)
+    for block in cut(objective, len(database)):
+        embeddings = queries[block.rows].div_(objective.rank_temperature)
         scaled = torch.mm(embeddings, database.T, out=scratch("scaled", len(embeddings), len(database)))
         block_weights = None if weights is None else weights[block.places]
         losses[block.places], gradient = rank_block(scaled, block, block_weights, scratch)
         if gradient is not None and query_gradient is not None:
             to_database = query_gradient if gallery_gradient is None else gallery_gradient
             to_database.addmm_(gradient.T, embeddings)
-            query_gradient[block.rows] += (gradient @ database).div_(problem.rank_temperature)
+            query_gradient[block.rows] += (gradient @ database).div_(objective.rank_temperature)
     return losses, query_gradient, gallery_gradient
 
 
-def cut(problem: Problem, kept: Tensor, database: int) -> Iterator[Block]:
+def cut(objective: Objective, database: int) -> Iterator[Block]:
     """Cut the queries that have a positive into blocks, those with as many positives side by side.
 
     With mixup a block holds whole classes, since a virtual query needs both its parents' rows.
     """
-    count, start = problem.positives.counts, problem.positives.starts
-    place = torch.cumsum(kept, 0) - 1
-    queries = torch.nonzero(kept)[:, 0]
+    count, start = objective.positives.counts, objective.positives.starts
+    place = torch.cumsum(objective.has_positive, 0) - 1
+    queries = torch.nonzero(objective.has_positive)[:, 0]
     queries = queries[torch.argsort(start[queries], stable=True)]
     queries = queries[torch.argsort(count[queries], stable=True)]
-    height = max(BLOCK_ROWS, BLOCK_ELEMENTS // (database if problem.mixing is None else len(count)))
-    if problem.mixing is None:
+    height = max(BLOCK_ROWS, BLOCK_ELEMENTS // (database if objective.mixing is None else len(count)))
+    if objective.mixing is None:
         for rows in torch.split(queries, height):
             same = torch.arange(len(rows), device=rows.device)
-            ones = torch.ones(len(rows), dtype=problem.ks.dtype, device=rows.device)
+            ones = torch.ones(len(rows), dtype=objective.ks.dtype, device=rows.device)
             yield Block(rows, rows, place[rows], count[rows].tolist(), same, same, ones)
         return
-    pairs, alpha = problem.mixing.pairs, problem.mixing.alpha
+    pairs, alpha = objective.mixing.pairs, objective.mixing.alpha
     real = len(count) - len(pairs)
     itself = torch.arange(real, device=queries.device)
     one, other = torch.cat([itself, pairs[:, 0]]), torch.cat([itself, pairs[:, 1]])

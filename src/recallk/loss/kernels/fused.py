@@ -1,9 +1,10 @@
-"""The exact loss and its gradient with Triton kernels for CUDA: a block's queries are ranked in one launch.
+"""The kernel in Triton, for CUDA: a block's queries are ranked in one launch.
 
-As in `tiled`, a block of rows is compared with the whole database by one product, and two more products bring the
-gradient back. In between, where PyTorch needs a few operations for each of thousands of tiles, one kernel ranks the
-block's positives and another weighs its similarities. Neither the matrix of all pairs nor the comparisons of three
-items are kept; memory is that of a few blocks, whatever the batch. Every number is written by one program in a fixed
+As in `tiled`, a block of rows is compared with the whole database by one product, and two more products turn the
+similarities' gradient into that of the embeddings. In between, where PyTorch needs a few operations for each of
+thousands of tiles, one Triton function ranks the block's positives and another computes the gradient of its
+similarities. Neither the matrix of all pairs nor the comparisons of three items are stored; memory is that of a few
+blocks, whatever the batch. Every number is written by one program in a fixed
 order (no atomics), so the gradient is the same in every run. Importing this file needs Triton.
 """
 
@@ -16,9 +17,9 @@ from torch import Tensor
 from triton import language as tl
 
 from recallk.loss.kernels import blocks
-from recallk.loss.kernels.blocks import Block, sweep_blocks
+from recallk.loss.kernels.blocks import Block, compute_in_blocks
 from recallk.loss.kernels.scratch import Scratch
-from recallk.loss.kernels.streamed import Problem, recall
+from recallk.loss.kernels.streamed import Objective, recall
 from recallk.loss.mixup import Mixing, mixed_columns
 from recallk.loss.pruning import most_similar
 
@@ -29,10 +30,10 @@ OPTIONS = {"enable_fp_fusion": True}  # Triton's default so far, but it warns of
 
 
 @dataclass(frozen=True)
-class Descent:
-    """What the virtual items hand back: item b of the batch is in items `item[start[b]:start[b + 1]]`, by `share`.
+class Memberships:
+    """Which items each row of the batch is part of: itself and the virtual items that are mixed from it.
 
-    Itself is the first of them, with a share of 1.
+    Row b is part of the items `item[start[b]:start[b + 1]]`, by the `share` beside; of itself first, with a share of 1.
     """
 
     start: Tensor
@@ -40,8 +41,8 @@ class Descent:
     share: Tensor
 
 
-def descent(mixing: Mixing | None, items: int, like: Tensor) -> Descent:
-    """List for each of `items` rows what it is mixed into; `like` gives device and type of the shares."""
+def memberships_of(mixing: Mixing | None, items: int, like: Tensor) -> Memberships:
+    """List for each of `items` rows what it is part of; `like` gives device and type of the shares."""
     parent = item = torch.arange(items, device=like.device)
     share = like.new_ones(items)
     if mixing is not None:
@@ -50,34 +51,39 @@ def descent(mixing: Mixing | None, items: int, like: Tensor) -> Descent:
         item = torch.cat([item, virtual, virtual])[order]
         share = torch.cat([share, mixing.alpha, 1 - mixing.alpha])[order]
     start = torch.searchsorted(parent, torch.arange(items + 1, device=like.device))
-    return Descent(start, item, share)
+    return Memberships(start, item, share)
 
 
-def sweep(
-    queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None
+def kernel(
+    queries: Tensor, gallery: Tensor | None, objective: Objective, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Sweep`.
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Kernel`.
 
     In float32.
     """
-    family = descent(problem.mixing, len(queries), queries)
+    memberships = memberships_of(objective.mixing, len(queries), queries)
     with torch.cuda.device(queries.get_device()):  # Triton launches on the current device, whatever the tensors say
-        return sweep_blocks(queries, gallery, problem, weights, partial(rank_block, problem, family))
+        return compute_in_blocks(queries, gallery, objective, weights, partial(rank_block, objective, memberships))
 
 
 def rank_block(
-    problem: Problem, family: Descent, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
+    objective: Objective,
+    memberships: Memberships,
+    scaled: Tensor,
+    block: Block,
+    weights: Tensor | None,
+    scratch: Scratch,
 ) -> tuple[Tensor, Tensor | None]:
     """Rank a block in one launch and weigh it in another: see `blocks.RankBlock`."""
-    if problem.mixing is not None:
-        scaled = mixed_columns(scaled, problem.mixing, scratch)
+    if objective.mixing is not None:
+        scaled = mixed_columns(scaled, objective.mixing, scratch)
     rows, columns = scaled.shape
     queries = block.queries
-    positives, exists = nearest_positives(scaled, block, problem)
+    positives, exists = nearest_positives(scaled, block, objective)
     most = positives.shape[1]
     pairs = torch.nonzero(exists.flatten())[:, 0]
-    left_out = torch.full_like(queries, -1) if problem.left_out is None else problem.left_out[queries]
-    mixed = problem.mixing is not None
+    left_out = torch.full_like(queries, -1) if objective.left_out is None else objective.left_out[queries]
+    mixed = objective.mixing is not None
     x, above, density = scaled.new_zeros(3, *exists.shape).unbind()
     of_query = (block.one, block.other, block.alpha, left_out.int(), positives.int())
     _compare[(triton.cdiv(len(pairs), BLOCK_PAIRS),)](
@@ -95,9 +101,9 @@ def rank_block(
         block_columns=RANK_COLUMNS,
         **OPTIONS,
     )
-    height = max(1, blocks.BLOCK_ELEMENTS // (most * len(problem.ks)))  # few classes, all large, take it in parts
+    height = max(1, blocks.BLOCK_ELEMENTS // (most * len(objective.ks)))  # where all classes are large
     parts = [
-        recall(ranks, present, problem)
+        recall(ranks, present, objective)
         for ranks, present in zip(torch.split(1 + above, height), torch.split(exists, height), strict=True)
     ]
     losses, slope = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -105,7 +111,7 @@ def rank_block(
         return losses, None
 
     slope = slope * weights[:, None]
-    local = torch.empty(len(problem.positives.counts), dtype=torch.int64, device=queries.device)
+    local = torch.empty(len(objective.positives.counts), dtype=torch.int64, device=queries.device)
     local[queries] = torch.arange(len(queries), device=queries.device)
     gradient = scratch("gradient", rows, columns)
     _weigh[(rows, triton.cdiv(columns, WEIGHT_COLUMNS))](
@@ -117,9 +123,9 @@ def rank_block(
         density,
         block.rows,
         local,
-        family.start,
-        family.item,
-        family.share,
+        memberships.start,
+        memberships.item,
+        memberships.share,
         gradient,
         most,
         columns,
@@ -127,38 +133,38 @@ def rank_block(
         block_columns=WEIGHT_COLUMNS,
         **OPTIONS,
     )
-    return losses, gradient if problem.mixing is None else fold_columns(gradient, family)
+    return losses, gradient if objective.mixing is None else fold_columns(gradient, memberships)
 
 
-def nearest_positives(scaled: Tensor, block: Block, problem: Problem) -> tuple[Tensor, Tensor]:
+def nearest_positives(scaled: Tensor, block: Block, objective: Objective) -> tuple[Tensor, Tensor]:
     """Return the columns `(T, P)` of the positives that can count, and which of them exist.
 
     A few queries at a time, where large classes have many that cannot.
     """
     most = max(block.counts)
-    if most <= problem.reach:
-        return problem.positives.numbered(block.queries, 0, most)
+    if most <= objective.positive_limit:
+        return objective.positives.numbered(block.queries, 0, most)
     parts = []
     everyone = torch.arange(len(block.queries), device=scaled.device)
     for part in torch.split(everyone, max(1, blocks.BLOCK_ELEMENTS // most)):
-        columns, exists = problem.positives.numbered(block.queries[part], 0, most)
+        columns, exists = objective.positives.numbered(block.queries[part], 0, most)
         one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
         similarities = torch.lerp(scaled[other, columns], scaled[one, columns], alpha)
-        parts.append(most_similar(similarities, columns, exists, problem.reach)[1:])
+        parts.append(most_similar(similarities, columns, exists, objective.positive_limit)[1:])
     positives, exists = (torch.cat(each) for each in zip(*parts, strict=True))
     return positives, exists
 
 
-def fold_columns(gradient: Tensor, family: Descent) -> Tensor:
-    """Give the virtual columns' gradient to their parents: `(R, B + V) -> (R, B)`."""
+def fold_columns(gradient: Tensor, memberships: Memberships) -> Tensor:
+    """Add the virtual columns' gradient to that of their parents: `(R, B + V) -> (R, B)`."""
     rows, columns = gradient.shape
-    real = len(family.start) - 1
+    real = len(memberships.start) - 1
     out = gradient.new_empty(rows, real)
     _fold[(rows, triton.cdiv(real, RANK_COLUMNS))](
         gradient,
-        family.start,
-        family.item,
-        family.share,
+        memberships.start,
+        memberships.item,
+        memberships.share,
         out,
         columns,
         real,
@@ -247,7 +253,7 @@ def _weigh(
     mixed: tl.constexpr,
     block_columns: tl.constexpr,
 ) -> None:
-    """Sum for one row, over the queries it is part of and their positives, what they say of each column."""
+    """Sum for one row the gradient to each column, over the queries that it is part of and their positives."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
     inside = column < columns
@@ -263,7 +269,7 @@ def _weigh(
         part = tl.full([block_columns], 0.0, tl.float32)
         for pair in range(query * most, query * most + tl.load(counts + query)):
             step = 1 / (1 + tl.exp(tl.load(xs + pair) - s))
-            # the positive itself is pushed up by what all the others are pushed down together
+            # the positive itself gets the sum of all the others' weights, with the other sign
             weight = tl.where(column == tl.load(positives + pair), -tl.load(densities + pair), step * (1 - step))
             part += tl.load(slopes + pair) * weight
         total += tl.load(shares + entry) * tl.where(column == tl.load(left_out + query), 0.0, part)
@@ -286,14 +292,14 @@ def _fold(
     column = tl.program_id(1) * block_columns + tl.arange(0, block_columns)
     inside = column < real
     first = tl.load(starts + column, mask=inside, other=0)
-    children = tl.load(starts + column + 1, mask=inside, other=0) - first
+    count = tl.load(starts + column + 1, mask=inside, other=0) - first
     total = tl.full([block_columns], 0.0, tl.float32)
-    for child in range(0, tl.reduce(children, 0, tl.standard._elementwise_max)):
-        has = inside & (child < children)
-        item = tl.load(items + first + child, mask=has, other=0)
-        share = tl.load(shares + first + child, mask=has, other=0.0)
+    for number in range(0, tl.reduce(count, 0, tl.standard._elementwise_max)):
+        has = inside & (number < count)
+        item = tl.load(items + first + number, mask=has, other=0)
+        share = tl.load(shares + first + number, mask=has, other=0.0)
         total += share * tl.load(gradient + row * columns + item, mask=has, other=0.0)
     tl.store(out + row * real + column, total, mask=inside)
 
 
-INTERPRETED = not isinstance(_compare, triton.JITFunction)  # TRITON_INTERPRET=1: the kernels run on the CPU
+INTERPRETED = not isinstance(_compare, triton.JITFunction)  # TRITON_INTERPRET=1: Triton runs on the CPU

@@ -1,4 +1,4 @@
-"""Memory that is kept from block to block."""
+"""Memory that is used again from block to block."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Scratch:
-    """Memory that is used again from block to block: the system takes longer to give it than a tile to compute."""
+    """Memory by name, used again and again: new memory takes the system longer than a tile takes to compute."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like

@@ -1,8 +1,8 @@
-"""The loss as one differentiable operation around a sweep, which computes losses and gradients together.
+"""The loss as one differentiable operation around a kernel, which computes losses and gradients together.
 
-A sweep walks over the batch in blocks and keeps no matrix of all pairs. `tiled.sweep` solves every problem in plain
-PyTorch on any device, `symmetric.sweep` some of them in less time, `fused.sweep` with Triton kernels. They share what
-is here: the problem and the step from ranks to the loss.
+A kernel computes the batch in blocks, without a matrix of all pairs. `tiled.kernel` computes every objective in plain
+PyTorch on any device, `symmetric.kernel` some of them in less time, `fused.kernel` with Triton. They share what is
+here: the objective and the step from ranks to the loss.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,29 +16,29 @@ from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
 from recallk.loss.mixup import Mixing, related
-from recallk.loss.pruning import reach_of
+from recallk.loss.pruning import positive_limit
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Everything that stays the same during a sweep."""
+class Objective:
+    """What a kernel computes for the embeddings it is given: the positives and the settings of the loss."""
 
     mixing: Mixing | None
     positives: Positives
-    kept: Tensor  # (Q,) the query has a positive
-    reach: int  # how many of a query's positives can count: see `pruning`
+    has_positive: Tensor  # (Q,)
+    positive_limit: int  # how many of a query's positives can count: see `pruning`
     ks: Tensor
     rank_temperature: float
     recall_temperatures: Tensor
     left_out: Tensor | None  # (Q,) the database row that each query does not rank, itself; -1 for none
 
 
-Sweep = Callable[[Tensor, Tensor | None, Problem, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
-"""From queries, gallery, problem and `weights (Q',)` to the losses `(Q',)` and, where weights are given, the gradients
-of the losses' weighted sum to the queries and to the gallery (None without one)."""
+Kernel = Callable[[Tensor, Tensor | None, Objective, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
+"""From queries, gallery, objective and `weights (Q',)` to the losses `(Q',)` and, where weights are given, the
+gradients of the losses' weighted sum to the queries and to the gallery (None without one)."""
 
 
-def problem_of(
+def objective_of(
     queries: Tensor,
     positives: Positives,
     *,
@@ -49,8 +49,8 @@ def problem_of(
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
     exclude_relatives: bool = False,
-) -> Problem:
-    """Return the problem whose solution `definition.losses` defines, with the same settings.
+) -> Objective:
+    """Return the objective of `definition.losses`, with the same settings.
 
     `positives` of all queries, with mixup also of the virtual ones.
     """
@@ -62,11 +62,11 @@ def problem_of(
             parents = torch.cat([torch.arange(len(queries), device=queries.device)[:, None].expand(-1, 2), mix_pairs])
             counts = counts - _count_relatives(parents, positives)
         mixing = Mixing(mix_pairs, mix_alpha.to(queries.dtype), parents)
-    return Problem(
+    return Objective(
         mixing=mixing,
         positives=positives,
-        kept=counts > 0,
-        reach=reach_of(ks, recall_temperatures, positives.gallery_size),
+        has_positive=counts > 0,
+        positive_limit=positive_limit(ks, recall_temperatures, positives.gallery_size),
         ks=torch.tensor(ks, dtype=queries.dtype, device=queries.device),
         rank_temperature=rank_temperature,
         recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
@@ -74,16 +74,16 @@ def problem_of(
     )
 
 
-def loss(queries: Tensor, gallery: Tensor | None, problem: Problem, sweep: Sweep, mean: bool = True) -> Tensor:
+def loss(queries: Tensor, gallery: Tensor | None, objective: Objective, kernel: Kernel, mean: bool = True) -> Tensor:
     """Return the mean of `definition.losses`, or, without `mean`, the same losses one per query `(Q',)`.
 
-    float32 or float64. For the mean one sweep does everything; the losses one by one need another for their gradient,
-    since its weights come with the backward pass.
+    float32 or float64. For the mean the kernel runs once; for the losses one by one it runs again for their
+    gradient, since its weights come with the backward pass.
     """
     differentiate = torch.is_grad_enabled() and (
         queries.requires_grad or (gallery is not None and gallery.requires_grad)
     )
-    result: Tensor = _Streamed.apply(queries, gallery, problem, mean, differentiate, sweep)
+    result: Tensor = _Streamed.apply(queries, gallery, objective, mean, differentiate, kernel)
     return result
 
 
@@ -104,23 +104,23 @@ class _Streamed(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         gallery: Tensor | None,
-        problem: Problem,
+        objective: Objective,
         mean: bool,
         differentiate: bool,
-        sweep: Sweep,
+        kernel: Kernel,
     ) -> Tensor:
-        kept = int(problem.kept.sum())
-        weights = queries.new_full((kept,), 1 / kept) if mean and differentiate else None
-        losses, *gradients = sweep(queries, gallery, problem, weights)
-        ctx.problem, ctx.mean, ctx.sweep = problem, mean, sweep
-        if differentiate:  # the mean keeps its gradients, the single losses what they are computed from
+        count = int(objective.has_positive.sum())
+        weights = queries.new_full((count,), 1 / count) if mean and differentiate else None
+        losses, *gradients = kernel(queries, gallery, objective, weights)
+        ctx.objective, ctx.mean, ctx.kernel = objective, mean, kernel
+        if differentiate:  # the mean saves its gradients, the single losses what they are computed from
             ctx.save_for_backward(*(gradients if mean else (queries, gallery)))
         return losses.mean() if mean else losses
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # PyTorch's `once_differentiable` would not do: it lets constants pass for derivatives where, as here mostly,
-        # what comes from above needs no gradient itself
+        # PyTorch's `once_differentiable` is not enough: where the upstream gradient needs no gradient itself, as is
+        # usual here, it returns constants instead of an error
         if torch.is_grad_enabled():  # in a backward pass that is what create_graph=True means
             raise InputError(
                 "second derivatives (create_graph=True) of the loss are known to implementation='definition' alone: "
@@ -131,19 +131,19 @@ class _Streamed(torch.autograd.Function):
         else:
             queries, gallery = ctx.saved_tensors
             with full_precision(queries.device):
-                _, *gradients = ctx.sweep(queries, gallery, ctx.problem, upstream)
+                _, *gradients = ctx.kernel(queries, gallery, ctx.objective, upstream)
         return *gradients, None, None, None, None
 
 
-def recall(ranks: Tensor, exists: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+def recall(ranks: Tensor, exists: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
     """Return the losses `(T,)` of ranks `(T, P)`, and their derivatives by each rank `(T, P)`."""
-    k = problem.ks
+    k = objective.ks
     # of pruned positives more than k are left: the smaller of both is the same
     normaliser = torch.minimum(k, exists.sum(1, keepdim=True)) * len(k)  # (T, K)
-    hits = torch.sigmoid((k - ranks[:, :, None]) / problem.recall_temperatures)  # (T, P, K)
+    hits = torch.sigmoid((k - ranks[:, :, None]) / objective.recall_temperatures)  # (T, P, K)
     hits = hits * exists[:, :, None]
     total = hits.sum(1)
     losses = 1 - (torch.minimum(total, k) / normaliser).sum(1)
-    open_end = (total <= k) / (normaliser * problem.recall_temperatures)  # where capped, the gradient is zero
-    slope = torch.einsum("tpk,tk->tp", hits * (1 - hits), open_end)
+    per_hit = (total <= k) / (normaliser * objective.recall_temperatures)  # where capped, the gradient is zero
+    slope = torch.einsum("tpk,tk->tp", hits * (1 - hits), per_hit)
     return losses, slope

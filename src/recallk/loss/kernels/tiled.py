@@ -1,4 +1,4 @@
-"""The sweep in plain PyTorch, on any device: a block is ranked tile by tile.
+"""The kernel in plain PyTorch, on any device: a block is ranked tile by tile.
 
 Virtual items exist as similarities of the block at work alone.
 """
@@ -9,34 +9,34 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from recallk.loss.kernels.blocks import Block, sweep_blocks
+from recallk.loss.kernels.blocks import Block, compute_in_blocks
 from recallk.loss.kernels.scratch import Scratch
-from recallk.loss.kernels.streamed import Problem, recall
+from recallk.loss.kernels.streamed import Objective, recall
 from recallk.loss.mixup import mixed_columns, mixed_columns_back, related
 from recallk.loss.pruning import most_similar
 
 TILE_ELEMENTS = 1 << 21  # comparisons of a tile: few calls, and what stays in a CPU's last cache
 
 
-def sweep(
-    queries: Tensor, gallery: Tensor | None, problem: Problem, weights: Tensor | None
+def kernel(
+    queries: Tensor, gallery: Tensor | None, objective: Objective, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Sweep`."""
-    return sweep_blocks(queries, gallery, problem, weights, partial(rank_block, problem))
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Kernel`."""
+    return compute_in_blocks(queries, gallery, objective, weights, partial(rank_block, objective))
 
 
 def rank_block(
-    problem: Problem, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
+    objective: Objective, scaled: Tensor, block: Block, weights: Tensor | None, scratch: Scratch
 ) -> tuple[Tensor, Tensor | None]:
     """Rank a block, tile by tile: see `blocks.RankBlock`."""
-    mixing = problem.mixing
+    mixing = objective.mixing
     if mixing is not None:
         scaled = mixed_columns(scaled, mixing, scratch)
     losses = scaled.new_empty(len(block.queries))
     gradient = None if weights is None else scratch("gradient", *scaled.shape)
     if gradient is not None and mixing is not None:
         gradient.zero_()
-    for first, last in tiles(block.counts, scaled.shape[1], problem.reach):
+    for first, last in tiles(block.counts, scaled.shape[1], objective.positive_limit):
         part = slice(first, last)
         if mixing is None:  # the block's rows are the queries
             rows, tile, tile_gradient = part, scaled[part], None if gradient is None else gradient[part]
@@ -48,7 +48,7 @@ def rank_block(
             tile,
             block.queries[part],
             block.counts[last - 1],
-            problem,
+            objective,
             None if weights is None else weights[part],
             tile_gradient,
             scratch,
@@ -73,7 +73,7 @@ def rank_tile(
     scaled: Tensor,
     queries: Tensor,
     most: int,
-    problem: Problem,
+    objective: Objective,
     weights: Tensor | None,
     gradient: Tensor | None,
     scratch: Scratch,
@@ -84,15 +84,15 @@ def rank_tile(
     the largest number of positives among the queries.
     """
     tile, database = scaled.shape
-    columns, exists = problem.positives.numbered(queries, 0, most)
-    if problem.left_out is not None:
-        own = problem.left_out[queries, None]
+    columns, exists = objective.positives.numbered(queries, 0, most)
+    if objective.left_out is not None:
+        own = objective.left_out[queries, None]
         leave_out(scaled, own.clamp_min(0), own >= 0)
-    if problem.mixing is not None and problem.mixing.parents is not None:
-        relatives = related(problem.mixing.parents, queries, columns) & exists
+    if objective.mixing is not None and objective.mixing.parents is not None:
+        relatives = related(objective.mixing.parents, queries, columns) & exists
         exists = exists & ~relatives
         leave_out(scaled, columns, relatives)
-    positives, columns, exists = most_similar(scaled.gather(1, columns), columns, exists, problem.reach)
+    positives, columns, exists = most_similar(scaled.gather(1, columns), columns, exists, objective.positive_limit)
     positives = positives.masked_fill_(~exists, float("inf"))  # nothing is above a missing one
     most = positives.shape[1]
     step = max(1, TILE_ELEMENTS // (tile * database))
@@ -106,8 +106,8 @@ def rank_tile(
     for slot in slots:
         above = compare(slot)
         torch.sum(above, 2, out=ranks[:, slot])
-    # an item is as high as itself: half a rank of the sum, the other half is the rank's own 1
-    losses, slope = recall(ranks.add_(0.5), exists, problem)
+    # the sum counts the positive itself as half a rank; the other half completes the 1 that a rank begins with
+    losses, slope = recall(ranks.add_(0.5), exists, objective)
     if weights is None or gradient is None:
         return losses
 
@@ -129,15 +129,15 @@ def leave_out(scaled: Tensor, columns: Tensor, chosen: Tensor) -> None:
     scaled.scatter_add_(1, columns, torch.zeros_like(columns, dtype=scaled.dtype).masked_fill_(chosen, float("-inf")))
 
 
-def tiles(counts: Sequence[int], database: int, reach: int) -> Iterator[tuple[int, int]]:
+def tiles(counts: Sequence[int], database: int, positive_limit: int) -> Iterator[tuple[int, int]]:
     """Cut a block, its counts of positives in rising order, into tiles of about TILE_ELEMENTS.
 
-    Of a query's positives `reach` at most are compared.
+    Of a query's positives `positive_limit` at most are compared.
     """
     first = 0
     while first < len(counts):
         last = first + 1
-        while last < len(counts) and (last + 1 - first) * min(counts[last], reach) * database <= TILE_ELEMENTS:
+        while last < len(counts) and (last + 1 - first) * min(counts[last], positive_limit) * database <= TILE_ELEMENTS:
             last += 1
         yield first, last
         first = last

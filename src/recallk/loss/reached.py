@@ -1,4 +1,4 @@
-"""How many queries the loss still teaches: a rank far beyond every k moves no recall, and its gradient vanishes."""
+"""The share of queries that the loss reaches: a rank far beyond every k has next to no gradient."""
 
 import torch
 from torch import Tensor
@@ -6,19 +6,19 @@ from torch import Tensor
 from recallk.core.precision import full_precision
 from recallk.loss.definition import loss_of_a_query, rankings
 from recallk.loss.kernels.unit import unit_rows
-from recallk.loss.pruning import most_similar, reach_of
+from recallk.loss.pruning import most_similar, positive_limit
 from recallk.loss.recall_at_k import RecallAtKLoss
 
 LEAST = 0.01  # of the largest
 QUERIES = 250  # of a batch: enough for a share to within a few percent
 
 
-def usable_share(
+def reached_share(
     loss: RecallAtKLoss, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
 ) -> float:
     """Return the share of the queries of `embeddings (B, D)`, labels `(B,)`, that the loss reaches, in [0, 1].
 
-    Out of reach is a query whose first positive is ranked beyond every k, and whose own loss has, by its
+    Not reached is a query whose first positive is ranked beyond every k, and whose own loss has, by its
     similarities, a gradient with less than a hundredth of the length of the largest in the batch. (A query that is
     solved needs no gradient.) Measured by the definition on about 250 queries spread over the batch, virtual ones
     included where `loss` mixes; `generator` as for `loss`. Not from the paper.
@@ -43,9 +43,9 @@ def usable_share(
             every=max(1, queries // QUERIES),
         ):
             columns = positive.nonzero().T
-            reach = reach_of(loss.ks, loss.recall_temperature, len(similarity))
+            limit = positive_limit(loss.ks, loss.recall_temperature, len(similarity))
             _, columns, _ = most_similar(
-                similarity[columns], columns, torch.ones_like(columns, dtype=torch.bool), reach
+                similarity[columns], columns, torch.ones_like(columns, dtype=torch.bool), limit
             )
             nearest = torch.zeros_like(positive).index_fill_(0, columns[0], True)
             similarity.requires_grad_()

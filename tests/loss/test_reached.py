@@ -1,10 +1,10 @@
-"""The share of queries with a usable gradient, against gradients of the loss itself."""
+"""The share of queries that the loss reaches, against gradients of the loss itself."""
 
 import pytest
 import torch
 
 from recallk import RecallAtKLoss, SimilarityMixup, recall_at_k_loss
-from recallk.loss.usable import LEAST, usable_share
+from recallk.loss.reached import LEAST, reached_share
 
 
 def batch(classes: int, spread: float, dimensions: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +47,7 @@ def test_against_the_gradient_of_each_query_by_itself(spread: float, query_in_da
     expected = float((~((found <= LEAST * found.max()) & torch.tensor(beyond))).float().mean())
     assert spread < 1 or expected < 1
     loss = RecallAtKLoss(ks=(1, 4), recall_temperature=0.5, query_in_database=query_in_database)
-    assert usable_share(loss, embeddings, labels) == pytest.approx(expected)
+    assert reached_share(loss, embeddings, labels) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("query_in_database", [True, False])
@@ -55,17 +55,17 @@ def test_a_solved_batch_is_in_reach_and_a_lost_one_is_not(query_in_database: boo
     labels = torch.arange(50).repeat(4)
     solved = torch.eye(50)[labels] + 1e-3 * torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
     loss = RecallAtKLoss(query_in_database=query_in_database)
-    assert usable_share(loss, solved, labels) == 1
+    assert reached_share(loss, solved, labels) == 1
     lost = torch.eye(50)[torch.arange(200) // 4]  # every item's nearest are of three other classes
     lost = lost + 0.01 * torch.eye(50)[labels]
-    assert usable_share(RecallAtKLoss(ks=(1,), recall_temperature=0.01), lost, labels) == 0
+    assert reached_share(RecallAtKLoss(ks=(1,), recall_temperature=0.01), lost, labels) == 0
 
 
 def test_ranks_far_beyond_every_k_teach_nothing_and_geometric_ks_do() -> None:
     embeddings, labels = batch(200, spread=20.0)  # classes cannot be told apart: ranks are in the hundreds
     ks = tuple(2**n for n in range(10))
-    paper = usable_share(RecallAtKLoss(), embeddings, labels)
-    geometric = usable_share(RecallAtKLoss(ks=ks, recall_temperature=ks), embeddings, labels)
+    paper = reached_share(RecallAtKLoss(), embeddings, labels)
+    geometric = reached_share(RecallAtKLoss(ks=ks, recall_temperature=ks), embeddings, labels)
     assert paper < 0.3
     assert geometric > 0.9
 
@@ -76,7 +76,7 @@ def test_virtual_queries_count_too(relatives: str) -> None:
     embeddings, labels = batch(200, spread=20.0)
     embeddings.requires_grad_()
     loss = RecallAtKLoss(mixup=SimilarityMixup(relatives))  # type: ignore[arg-type]
-    share = usable_share(loss, embeddings, labels, torch.Generator().manual_seed(3))
-    assert share == usable_share(loss, embeddings, labels, torch.Generator().manual_seed(3))
+    share = reached_share(loss, embeddings, labels, torch.Generator().manual_seed(3))
+    assert share == reached_share(loss, embeddings, labels, torch.Generator().manual_seed(3))
     assert share > 0.6 if relatives == "keep" else share < 0.3
     assert embeddings.grad is None
