@@ -28,9 +28,9 @@ class Positives:
     >>> positives = Positives.from_labels([3, 5, 3, 3])  # the queries are the gallery
     >>> positives.counts
     tensor([2, 0, 2, 2])
-    >>> positives.are_relevant(torch.tensor([0, 2]), torch.tensor([[0, 1, 2], [0, 1, 2]]))
+    >>> positives.are_relevant(torch.tensor([0, 2]), torch.tensor([[0, 1, 2], [0, 1, 3]]))
     tensor([[False, False,  True],
-            [ True, False, False]])
+            [ True, False,  True]])
 
     """
 
@@ -115,6 +115,12 @@ class Positives:
         """Say which of the items, rows of the gallery `(T, P)`, are positives of the queries `(T,)`.
 
         Items `(P,)` are asked about for each query.
+
+        >>> positives = Positives.from_labels([3, 5], gallery_labels=[5, 3, 3])
+        >>> positives.are_relevant(torch.tensor([0, 1]), torch.tensor([0, 1, 2]))
+        tensor([[False,  True,  True],
+                [ True, False, False]])
+
         """
         places, starts = self._places[items], self.starts[queries, None]
         own_rows = self.query_rows[queries, None]

@@ -59,6 +59,9 @@ def retrieval_metrics(
     >>> metrics = retrieval_metrics([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], [0, 0, 1, 1], ks=(1, 2))
     >>> metrics["recall@1"], metrics["recall@2"]
     (0.5, 1.0)
+    >>> gallery, gallery_labels = [[0.8, 0.6], [1.0, 0.0], [0.6, 0.8]], [0, 0, 1]  # the query is row 1
+    >>> retrieval_metrics([[1.0, 0.0]], [0], gallery, gallery_labels, ks=(1,), query_rows=[1])["recall@1"]
+    1.0
 
     """
     depths = checked_ks(ks)
@@ -79,6 +82,10 @@ def unit_embeddings(
 
     Takes and raises what `core.arrays.labelled_embeddings` does. Returns `(N, D)` float32, L2-normalised (a row of
     zeros stays), and `(N,)` int64, both on the embeddings' device.
+
+    >>> unit_embeddings([[3.0, 4.0]], [7])
+    (tensor([[0.6000, 0.8000]]), tensor([7]))
+
     """
     rows, classes = labelled_embeddings(embeddings, labels, name, labels_name)
     rows = rows.detach()

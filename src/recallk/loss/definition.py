@@ -31,6 +31,11 @@ def losses(
 
     Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3; leaving relatives out is not the paper's.
 
+    >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
+    >>> settings = {"ks": (1,), "rank_temperature": 0.01, "recall_temperatures": (1.0,), "query_in_database": False}
+    >>> losses(rows, torch.tensor([0, 0, 1, 1]), None, None, **settings)
+    tensor([0.5000, 0.7311, 0.5000, 0.7311])
+
     """
     ranked_for_each = rankings(
         queries,

@@ -89,7 +89,12 @@ class SimilarityMixup:
 
 
 def pairs_of_a_class(labels: Tensor) -> Tensor:
-    """Return all unordered pairs `(V, 2)` of different rows with one label, for `labels (B,)` in any order."""
+    """Return all unordered pairs `(V, 2)` of different rows with one label, for `labels (B,)` in any order.
+
+    >>> pairs_of_a_class(torch.tensor([7, 8, 7, 7])).tolist()
+    [[0, 2], [0, 3], [2, 3]]
+
+    """
     ordered, order = torch.sort(labels, stable=True)
     entry = torch.arange(len(labels), device=labels.device)
     stop = torch.searchsorted(ordered, ordered, right=True)

@@ -17,6 +17,10 @@ def positive_limit(ks: Sequence[int], recall_temperatures: Sequence[float], item
     """Return how many of a query's positives, most similar first, may count; never more than the `items` there are.
 
     Enough for the loss's normaliser too, which asks for min(k, number of positives).
+
+    >>> positive_limit(ks=(1, 2, 4, 8, 16), recall_temperatures=(1.0,) * 5, items=4000)
+    112
+
     """
     farthest = max(k + MARGIN * temperature for k, temperature in zip(ks, recall_temperatures, strict=True))
     return math.ceil(min(max(2 * farthest, 2 * max(ks) + 1), items))

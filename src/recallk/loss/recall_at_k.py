@@ -89,6 +89,10 @@ def recall_at_k_loss(
     tensor(0.5000)
     >>> recall_at_k_loss([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], [0, 0, 1, 1], ks=(1, 2))
     tensor(0.7107, dtype=torch.float64)
+    >>> labels = torch.arange(8) // 2
+    >>> shard = slice(0, 4)  # a part of the batch, against all of it
+    >>> recall_at_k_loss(embeddings[shard], labels[shard], embeddings, labels, query_rows=torch.arange(8)[shard])
+    tensor(0.2155)
 
     """
     ks = checked_ks(ks)

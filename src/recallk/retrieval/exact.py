@@ -80,7 +80,12 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
 
 
 def blocks(total: int, size: int) -> Iterator[slice]:
-    """Cut the rows 0 .. total-1 into consecutive slices of at most `size` rows."""
+    """Cut the rows 0 .. total-1 into consecutive slices of at most `size` rows.
+
+    >>> list(blocks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+
+    """
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
 
@@ -88,7 +93,12 @@ def blocks(total: int, size: int) -> Iterator[slice]:
 def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
     """Return the `(Q, G)` inner products of `(Q, D)` and `(G, D)` float32 rows, in full float32 on every device.
 
-    The caller keeps `Q * G` within `SCORES_AT_ONCE`.
+    The caller sees to it that `Q * G` is within `SCORES_AT_ONCE`.
+
+    >>> inner_products(torch.eye(2), torch.tensor([[3.0, 4.0]]))
+    tensor([[3.],
+            [4.]])
+
     """
     with full_precision(queries.device):  # else close neighbours change places
         return queries @ gallery.T
