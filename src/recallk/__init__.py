@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from recallk.core.extras import Extra
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
-    from recallk.models.embedder import load
+    from recallk.models.saved import load
     from recallk.training.large_batch import large_batch_backward
 
 __version__ = version("recallk")
@@ -34,7 +34,7 @@ _MODULES = {
     "RecallAtKLoss": "recallk.loss.recall_at_k",
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "large_batch_backward": "recallk.training.large_batch",
-    "load": "recallk.models.embedder",
+    "load": "recallk.models.saved",
 }
 _EXTRAS: "dict[str, Extra]" = {"load": "train"}
 """The names that need more than the base install, and what they need."""
