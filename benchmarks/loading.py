@@ -18,7 +18,8 @@ import typer
 from PIL import Image
 
 from recallk.data.chunks import read_chunks
-from recallk.models.views import TestView, TrainView
+from recallk.models.settings import Augmentation
+from recallk.models.views import TestViews, TrainViews
 
 WIDTH, HEIGHT, SIZE, RESIZE, CHUNK = 500, 375, 224, 256, 100
 REPEATS = 5
@@ -32,17 +33,17 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         files = _make(Path(folder), images)
         chunks = np.array_split(np.arange(images), images // CHUNK)
-        train = TrainView(files, SIZE, (0.08, 1.0), True, seed=1, epoch=1, interpolation="bilinear")
-        test = TestView(files, RESIZE, SIZE, "bilinear")
+        train = TrainViews(files, SIZE, "bilinear", Augmentation(crop_scale=(0.08, 1.0)), seed=1, epoch=1)
+        test = TestViews(files, RESIZE, SIZE, "bilinear")
 
-        def load(view: TrainView | TestView) -> Callable[[], object]:
-            return lambda: sum(len(chunk) for chunk in read_chunks(view, chunks, workers))
+        def load(views: TrainViews | TestViews) -> Callable[[], object]:
+            return lambda: sum(len(chunk) for chunk in read_chunks(views, chunks, workers))
 
         ways = {
             "bare loop, to 224 x 224": lambda: _bare(files, workers, (SIZE, SIZE)),
-            "loader, training view": load(train),
+            "loader, training views": load(train),
             "bare loop, to 341 x 256": lambda: _bare(files, workers, (RESIZE * WIDTH // HEIGHT, RESIZE)),
-            "loader, test view": load(test),
+            "loader, test views": load(test),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(REPEATS):

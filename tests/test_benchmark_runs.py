@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import recallk
-from recallk.data.benchmarks.benchmark import Findings, TestSet
+from recallk.data.benchmarks.benchmark import TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
+from recallk.data.findings import Findings
 from recallk.models.embedder import Embedder
 from recallk.runs.recipes import find
 from tests.cli.test_cli import recallk as run_recallk
@@ -35,7 +36,7 @@ def rated_by_hand(embedder: Embedder, name: str, root: Path, test: TestSet, ks: 
     records = BENCHMARKS[name].read(root, Findings())
     queries = [record for record in records if record.split == test.queries]
     gallery = queries if test.gallery is None else [record for record in records if record.split == test.gallery]
-    embeddings = {id(r): embedder.embed([r.image])[0].numpy() for r in {id(r): r for r in queries + gallery}.values()}
+    embeddings = {id(r): embedder.embed([r.item])[0].numpy() for r in {id(r): r for r in queries + gallery}.values()}
     ranks = list[int]()  # of the first image of the query's class
     for query in queries:
         others = [item for item in gallery if item is not query]
@@ -97,7 +98,7 @@ def test_a_quick_look_at_a_few_classes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "limit_classes 4 instead of none" in capsys.readouterr().out
     assert run_recallk("evaluate", tmp_path / "run", "--protocol", "re-identification") == 0
     printed = capsys.readouterr().out
-    assert "one gallery image each" in printed
+    assert "one gallery item each" in printed
     assert "spread" in printed
 
 

@@ -1,23 +1,28 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from recallk import InputError
-from recallk.data.chunks import read_batches, read_chunks
+from recallk.data.chunks import Preparation, read_batches, read_chunks
 
 
-class CountingView:
-    """An image of one pixel, the item's number; counts what is decoded."""
+class Counting:
+    """An item of three bytes, its number; counts what is prepared."""
 
     def __init__(self) -> None:
-        self.decoded: Counter[int] = Counter()
+        self.prepared: Counter[int] = Counter()
 
-    def __call__(self, item: int) -> torch.Tensor:
-        self.decoded[item] += 1
-        return torch.full((3, 1, 1), item, dtype=torch.uint8)
+    def prepare(self, number: int) -> torch.Tensor:
+        self.prepared[number] += 1
+        return torch.full((3, 1, 1), number, dtype=torch.uint8)
+
+    def collate(self, prepared: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(prepared)
 
 
 BATCHES = [np.arange(0, 10), np.arange(10, 20)]
@@ -26,8 +31,8 @@ BATCHES = [np.arange(0, 10), np.arange(10, 20)]
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("budget_chunks", [0, 1, 2, 3, 100])
 def test_both_readings_give_the_same_chunks(budget_chunks: int, workers: int) -> None:
-    view = CountingView()
-    batches = read_batches(view, BATCHES, 4, image_bytes=3, budget_bytes=3 * 4 * budget_chunks, workers=workers)
+    preparation = Counting()
+    batches = read_batches(preparation, BATCHES, 4, budget_bytes=3 * 4 * budget_chunks, workers=workers)
     for items, batch in zip(BATCHES, batches, strict=True):
         for _ in range(2):
             chunks = list(batch)
@@ -35,32 +40,140 @@ def test_both_readings_give_the_same_chunks(budget_chunks: int, workers: int) ->
             assert torch.cat(chunks)[:, 0, 0, 0].tolist() == items.tolist()
     if workers == 0:
         again = {0: 10, 1: 6, 2: 3}.get(budget_chunks, 0)
-        assert sum(view.decoded.values()) == 2 * (10 + again)
+        measured = 1 if budget_chunks else 0  # the first item, to learn its size
+        assert sum(preparation.prepared.values()) == 2 * (10 + again) + measured
 
 
 @pytest.mark.parametrize("budget", [0, 100])
 def test_a_batch_of_one_chunk_may_be_read_once_or_twice(budget: int) -> None:
     batches = [np.arange(4 * n, 4 * n + 4) for n in range(5)]
-    stream = read_batches(CountingView(), batches, 4, image_bytes=3, budget_bytes=budget, workers=0)
+    preparation = Counting()
+    stream = read_batches(preparation, batches, 4, budget_bytes=budget, workers=0)
     for number, (items, batch) in enumerate(zip(batches, stream, strict=True)):
         for _ in range(1 + number % 2):
             (chunk,) = batch
             assert chunk[:, 0, 0, 0].tolist() == items.tolist()
+    assert set(preparation.prepared.values()) == {1}, "nothing is read to learn its size: one chunk always waits"
 
 
-def test_what_is_kept_stays_within_the_budget() -> None:
-    (batch,) = read_batches(CountingView(), BATCHES[:1], 4, image_bytes=3, budget_bytes=13, workers=0)
+def test_what_waits_stays_within_the_budget() -> None:
+    (batch,) = read_batches(Counting(), BATCHES[:1], 4, budget_bytes=13, workers=0)
     list(batch)
     assert sum(chunk.nbytes for chunk in batch._waiting) == 12
 
 
-class BrokenView:
-    def __call__(self, item: int) -> torch.Tensor:
-        raise InputError(f"image {item} is broken")
+class Broken(Counting):
+    def prepare(self, number: int) -> torch.Tensor:
+        raise InputError(f"image {number} is broken")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_is_one_line(workers: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image 3 is broken") as caught:
-        list(read_chunks(BrokenView(), [np.array([3])], workers))
+        list(read_chunks(Broken(), [np.array([3])], workers))
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_item_being_broken_is_the_same_line() -> None:
+    """It is prepared before all others, to learn its size."""
+    with pytest.raises(InputError, match=r"^image 0 is broken$"):
+        next(read_batches(Broken(), BATCHES, 4, budget_bytes=100, workers=0))
+
+
+# items are of any kind: a preparation says what one becomes, and what a chunk is made of
+
+
+class Tokens:
+    """A text of as many tokens as its number: a dictionary of arrays, made one chunk by padding."""
+
+    def prepare(self, number: int) -> dict[str, torch.Tensor]:
+        return {"tokens": torch.arange(number), "length": torch.tensor([number])}
+
+    def collate(self, prepared: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        tokens = torch.nn.utils.rnn.pad_sequence([item["tokens"] for item in prepared], batch_first=True)
+        return {"tokens": tokens, "length": torch.cat([item["length"] for item in prepared])}
+
+
+class Words:
+    """A text that a model takes as it is; a chunk is a list."""
+
+    def prepare(self, number: int) -> str:
+        return f"item {number:03}"
+
+    def collate(self, prepared: list[str]) -> list[str]:
+        return prepared
+
+
+class Pairs:
+    """A tuple of an array and bytes; a chunk joins each."""
+
+    def prepare(self, number: int) -> tuple[np.ndarray[Any, Any], bytes]:
+        return np.full(2, number, np.int64), bytes([number])
+
+    def collate(self, prepared: list[tuple[np.ndarray[Any, Any], bytes]]) -> tuple[np.ndarray[Any, Any], bytes]:
+        return np.stack([array for array, _ in prepared]), b"".join(byte for _, byte in prepared)
+
+
+def numbers_in_tokens(chunk: Any) -> list[int]:
+    assert chunk["tokens"].shape == (len(chunk["length"]), int(chunk["length"].max()))
+    return [int(length) for length in chunk["length"]]
+
+
+def numbers_in_words(chunk: Any) -> list[int]:
+    return [int(text.split()[1]) for text in chunk]
+
+
+def numbers_in_pairs(chunk: Any) -> list[int]:
+    array, joined = chunk
+    assert array[:, 0].tolist() == list(joined)
+    return list(joined)
+
+
+KINDS: dict[str, tuple[Callable[[], Preparation], Callable[[Any], list[int]]]] = {
+    "dictionaries": (Tokens, numbers_in_tokens),
+    "strings": (Words, numbers_in_words),
+    "tuples": (Pairs, numbers_in_pairs),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared_items_are_of_any_kind(kind: str, workers: int) -> None:
+    make, numbers = KINDS[kind]
+    chunks = [np.array([3, 1, 2]), np.array([5])]
+    assert [numbers(chunk) for chunk in read_chunks(make(), chunks, workers)] == [[3, 1, 2], [5]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("budget", [0, 1, 10**9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_of_any_kind_are_read_twice_alike(kind: str, budget: int, workers: int) -> None:
+    make, numbers = KINDS[kind]
+    batches = [np.array([4, 1, 2, 3, 5]), np.array([9, 8])]
+    for items, batch in zip(batches, read_batches(make(), batches, 2, budget, workers), strict=True):
+        for _ in range(2):
+            assert [number for chunk in batch for number in numbers(chunk)] == items.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_of_one"),
+    [("dictionaries", 8 * 7 + 8), ("strings", len("item 007")), ("tuples", 2 * 8 + 1)],
+)
+def test_what_an_item_takes_is_counted_whatever_holds_it(kind: str, bytes_of_one: int) -> None:
+    """A budget for two chunks of two items like the first lets two chunks wait; a byte less, one."""
+    make, _ = KINDS[kind]
+    for budget, waiting in ((4 * bytes_of_one, 2), (4 * bytes_of_one - 1, 1)):
+        (batch,) = read_batches(make(), [np.full(6, 7)], 2, budget, 0)
+        list(batch)
+        assert len(batch._waiting) == waiting
+
+
+class CannotCollate(Words):
+    def collate(self, prepared: list[str]) -> list[str]:
+        raise TypeError("several\nlines")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_chunk_that_cannot_be_made_is_one_line(workers: int) -> None:
+    with pytest.raises(InputError, match=r"^items cannot be read \(TypeError: several lines\)$"):
+        list(read_chunks(CannotCollate(), [np.array([1])], workers))

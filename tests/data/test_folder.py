@@ -9,7 +9,7 @@ from PIL import Image
 from recallk import InputError
 from recallk.data.folder import find
 from recallk.data.item import Record
-from recallk.data.source import read_data
+from recallk.data.source import read_own
 from tests.data.limits import seconds
 
 
@@ -24,7 +24,7 @@ def names(root: Path) -> list[str]:
 
 
 def notes(root: Path) -> list[str]:
-    found = read_data(str(root))[1]
+    found = read_own(str(root))[1]
     assert all((note.kind, note.where) == ("skipped files", str(root)) for note in found)
     return [note.message for note in found]
 
@@ -32,7 +32,7 @@ def notes(root: Path) -> list[str]:
 def test_classes_of_avif_and_jfif(tmp_path: Path) -> None:
     for name in ("a/1.jfif", "b/1.AVIF", "c/1.jpg", "d/1.jpe"):
         save(tmp_path / name)
-    records, found = read_data(str(tmp_path))
+    records, found = read_own(str(tmp_path))
     assert [record.label for record in records] == ["a", "b", "c", "d"]
     assert not found
 
@@ -90,7 +90,7 @@ def test_a_linked_folder_counts_once_by_its_own_name(tmp_path: Path) -> None:
     (root / "a").symlink_to(root / "z")
     (root / "m").symlink_to(elsewhere)
     (root / "n").symlink_to(elsewhere)
-    records, found = read_data(str(root))
+    records, found = read_own(str(root))
     assert records == [Record(root / "m/2.jpg", "m"), Record(root / "z/1.jpg", "z")]
     assert [note.message for note in found] == ["passed over 2 links to folders that are read already"]
 
@@ -112,7 +112,7 @@ def test_one_image_in_two_classes(tmp_path: Path, kind: str) -> None:
     else:
         (tmp_path / "a/x.jpg").hardlink_to(tmp_path / "b/1.jpg")
     with pytest.raises(InputError, match=r"one image is in two classes") as caught:
-        read_data(str(tmp_path))
+        read_own(str(tmp_path))
     assert "a/x.jpg" in str(caught.value)
     assert "b/1.jpg" in str(caught.value)
     assert len(find(tmp_path).images) == 1
@@ -137,7 +137,7 @@ def test_a_class_folder_that_is_not_utf8(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     save(folder / "1.jpg")
     with pytest.raises(InputError, match="no UTF-8") as caught:
-        read_data(str(tmp_path))
+        read_own(str(tmp_path))
     assert "caf\\udce9" in str(caught.value)
     str(caught.value).encode()
 
@@ -163,5 +163,5 @@ def test_names_of_no_folder_are_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     Path("file.txt").touch()
     os.mkfifo("pipe")
     with seconds(10), pytest.raises(InputError) as caught:
-        read_data(data)
+        read_own(data)
     assert "\n" not in str(caught.value)

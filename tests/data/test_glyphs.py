@@ -18,8 +18,8 @@ def draw(seed: int = 0) -> list[Record]:
 
 
 def pixels(record: Record) -> NDArray[np.uint8]:
-    assert isinstance(record.image, np.ndarray)
-    return record.image
+    assert isinstance(record.item, np.ndarray)
+    return record.item
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode, functional
 
 from recallk import InputError
-from recallk.core.seeds import mixed_seed
 from recallk.data.images import check_image, read_image
-from recallk.data.item import Interpolation
-from recallk.models.views import test_view, train_view
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
@@ -75,50 +70,6 @@ def test_whole_files_pass_the_check(tmp_path: Path) -> None:
         path = tmp_path / f"whole.{suffix}"
         picture().save(path)
         check_image(path)
-
-
-def test_a_test_view_is_the_centre() -> None:
-    view = test_view(picture(), 24, 16, "bilinear")
-    assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
-    assert torch.equal(view, test_view(picture(), 24, 16, "bilinear"))
-
-
-def test_a_train_view_is_a_function_of_seed_epoch_and_item() -> None:
-    def view(seed: int, epoch: int, item: int) -> torch.Tensor:
-        return train_view(picture(), 16, (0.1, 0.5), True, "bilinear", seed=seed, epoch=epoch, item=item)
-
-    first = view(1, 2, 3)
-    torch.manual_seed(99)  # the state of the process does not matter
-    before = torch.get_rng_state()
-    assert torch.equal(first, view(1, 2, 3))
-    assert torch.equal(before, torch.get_rng_state()), "and is left as it was"
-    for other in (view(2, 2, 3), view(1, 3, 3), view(1, 2, 4), view(3, 2, 1)):
-        assert not torch.equal(first, other)
-    assert first.shape == (3, 16, 16)
-
-
-def test_seeds_depend_on_the_order() -> None:
-    assert len({mixed_seed(*numbers) for numbers in [(1, 2), (2, 1), (1,), (1, 2, 0), (3,)]}) == 5
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_thin_images_give_the_centre_of_the_resized_whole(interpolation: Interpolation) -> None:
-    for width, height in ((400, 7), (7, 400), (1000, 3), (601, 2), (2, 333), (1, 90), (90, 1)):
-        image = picture(width, height).point(lambda value: 96 + value // 4)  # nothing overshoots
-        for resize, size in ((24, 16), (16, 16), (37, 32)):
-            whole = functional.resize(image, [resize], InterpolationMode(interpolation))
-            expected = np.asarray(functional.center_crop(whole, [size, size]), dtype=int)
-            view = test_view(image, resize, size, interpolation).permute(1, 2, 0).numpy()
-            assert np.abs(view - expected).max() <= 1, (width, height, resize)
-
-
-def test_ordinary_images_are_resized_as_torchvision_does() -> None:
-    for width, height in ((1, 1), (7, 5), (500, 375), (375, 500), (64, 64), (320, 10), (257, 223), (31, 992)):
-        image = picture(width, height)
-        for resize, size in ((256, 224), (37, 32), (16, 16)):
-            whole = functional.resize(image, [resize], InterpolationMode.BILINEAR)
-            expected = np.asarray(functional.center_crop(whole, [size, size]))
-            assert np.array_equal(test_view(image, resize, size, "bilinear").permute(1, 2, 0), expected)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,15 @@ class Fails:
     def __init__(self, go: Path, act: Callable[[], object]) -> None:
         self.go, self.act = go, act
 
-    def __call__(self, item: int) -> torch.Tensor:
-        if item >= 2:
+    def prepare(self, number: int) -> torch.Tensor:
+        if number >= 2:
             while not self.go.exists():
                 time.sleep(0.01)
             self.act()
         return PIXEL
+
+    def collate(self, prepared: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(prepared)
 
 
 def kill() -> None:
@@ -55,20 +58,20 @@ def crash() -> None:
 CHUNKS = [np.array([0]), np.array([1]), np.array([2])]
 
 
-def read_all(view: Fails, workers: int, idle: float) -> None:
+def read_all(preparation: Fails, workers: int, idle: float) -> None:
     """Read all, with something else to do after the second chunk."""
-    for number, _ in enumerate(read_chunks(view, CHUNKS, workers)):
+    for number, _ in enumerate(read_chunks(preparation, CHUNKS, workers)):
         if number == 1:
-            view.go.touch()
+            preparation.go.touch()
             until = time.monotonic() + idle
             while time.monotonic() < until:
                 time.sleep(0.05)
 
 
-def caught(view: Fails, workers: int = 1, idle: float = 0) -> str:
+def caught(preparation: Fails, workers: int = 1, idle: float = 0) -> str:
     """Return the one line that comes of reading all."""
     with seconds(30), pytest.raises(InputError) as error:
-        read_all(view, workers, idle)
+        read_all(preparation, workers, idle)
     message = str(error.value)
     assert "\n" not in message
     left: object = signal.getsignal(signal.SIGCHLD)
@@ -120,7 +123,7 @@ def test_whatever_a_reader_raises_is_one_line(
 ) -> None:
     (tmp_path / "go").touch()
     message = caught(Fails(tmp_path / "go", act), workers)
-    assert message.startswith("images cannot be read (")
+    assert message.startswith("items cannot be read (")
     assert said in message
 
 

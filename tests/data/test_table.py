@@ -12,12 +12,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from recallk import InputError
-from recallk.data.source import read_data
+from recallk.data.source import read_own
 from tests.data.limits import seconds
 
 
 def read(path: Path) -> Any:
-    return read_data(str(path))[0]
+    return read_own(str(path))[0]
 
 
 def labels(path: Path) -> list[str]:

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recallk import InputError
+from recallk.data.searches import Search
 from recallk.evaluation.metrics import retrieval_metrics
-from recallk.evaluation.protocols import Search, rate, re_identification
+from recallk.evaluation.protocols import display_name, measure, re_identification
 
 
 def embeddings_and_labels(items: int, classes: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -32,7 +33,7 @@ def recall_by_hand(embeddings: torch.Tensor, labels: np.ndarray, search: Search,
 
 @given(st.integers(8, 40), st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_every_search_is_rated_by_itself(items: int, seed: int) -> None:
+def test_every_search_is_measured_by_itself(items: int, seed: int) -> None:
     embeddings, labels = embeddings_and_labels(items, 3, seed)
     order = np.random.default_rng(seed).permutation(items)
     searches = [
@@ -40,7 +41,7 @@ def test_every_search_is_rated_by_itself(items: int, seed: int) -> None:
         Search("some", np.union1d(np.flatnonzero(labels == 1), order[: items // 2])),
         Search("apart", order[: items // 2], order[items // 2 :]),
     ]
-    metrics = rate(embeddings, labels, searches, ks=(1, 3))
+    metrics = measure(embeddings, labels, searches, ks=(1, 3))
     for k in (1, 3):
         assert metrics[f"recall@{k}"] == pytest.approx(recall_by_hand(embeddings, labels, searches[0], k))
         for search in searches[1:]:
@@ -49,7 +50,7 @@ def test_every_search_is_rated_by_itself(items: int, seed: int) -> None:
     assert metrics["map@r"] == pytest.approx(retrieval_metrics(embeddings, labels)["map@r"])
 
 
-def test_re_identification_draws_one_gallery_image_of_each_class() -> None:
+def test_re_identification_draws_one_gallery_item_of_each_class() -> None:
     embeddings, labels = embeddings_and_labels(40, 8, 0)
     result = re_identification(embeddings, labels, ks=(1, 2), repetitions=3, seed=5)
     random, rounds = np.random.default_rng(5), []
@@ -67,9 +68,18 @@ def test_re_identification_repeats_and_is_not_all_against_all() -> None:
     embeddings, labels = embeddings_and_labels(60, 6, 1)
     one, again = (re_identification(embeddings, labels, ks=(1,)) for _ in range(2))
     assert one == again
-    assert one["recall@1"][0] < rate(embeddings, labels, [Search("", np.arange(60))], ks=(1,))["recall@1"]
+    assert one["recall@1"][0] < measure(embeddings, labels, [Search("", np.arange(60))], ks=(1,))["recall@1"]
 
 
 def test_re_identification_needs_a_class_of_two() -> None:
-    with pytest.raises(InputError, match="every class has one image"):
+    with pytest.raises(InputError, match="every class has one item"):
         re_identification(torch.eye(3), np.arange(3), ks=(1,))
+
+
+def test_a_metric_is_shown_with_its_test_set_where_there_are_several() -> None:
+    one = [Search("", np.arange(3))]
+    three = [Search(name, np.arange(3)) for name in ("small", "medium", "large")]
+    assert display_name("recall@1", one) == "recall@1"
+    assert display_name("recall@1", three) == "small recall@1"
+    assert display_name("medium recall@1", three) == "medium recall@1"
+    assert display_name("large map@r", three) == "large map@r"

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recallk.models import embedder as embedders
+from recallk.models import saved
+from recallk.models.image_embedder import build
 from recallk.models.settings import EmbedderSettings
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 
 SIZE = 32
-load: Any = embedders.load  # called with what its types forbid
+load: Any = saved.load  # called with what its types forbid
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -21,7 +22,7 @@ def embedder(size: int = SIZE) -> Any:
     """Return a small network, which sees images of `size` pixels as they are."""
     torch.manual_seed(0)
     settings = EmbedderSettings(backbone="test_resnet", embedding_size=16, image_size=size, resize=size)
-    return embedders.build(settings, "none").eval()
+    return build(settings, "none").eval()
 
 
 def pixels(seed: int, size: int = SIZE) -> Pixels:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from recallk.data.images import read_image
-from recallk.data.source import read_data
+from recallk.data.source import read_own
 from tests.fuzz.case import Case, FaultError, Place, Refusal
 from tests.fuzz.embedding import SIZE, embedder, pixels
 from tests.fuzz.hostile import Touch, pickled
@@ -76,7 +76,7 @@ def _suffixes(place: Place) -> None:
             (place.work / "data" / folder).mkdir(parents=True)
             for image in range(3):
                 Image.fromarray(pixels(image)).save(place.work / "data" / folder / f"{image}{suffix}", format=kind)
-    classes = {record.label for record in read_data(str(place.work / "data"))[0]}
+    classes = {record.label for record in read_own(str(place.work / "data"))[0]}
     if len(classes) != 12:
         raise FaultError(f"12 folders, {len(classes)} classes")
     place.command("train", "--data", "data", *WORDS, "--run", "run", "--dry-run")
@@ -104,7 +104,7 @@ def _linked_class(place: Place) -> None:
     images = save_images(place.work / "data")
     (images / "class0").rename(place.work / "elsewhere")
     (images / "class0").symlink_to(place.work / "elsewhere")
-    found = {record.label for record in read_data(str(images))[0]}
+    found = {record.label for record in read_own(str(images))[0]}
     if len(found) != 6:
         raise FaultError(f"classes {sorted(found)}")
 

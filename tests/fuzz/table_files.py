@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from recallk.data.source import read_data, split_classes
+from recallk.data.sides import split_classes
+from recallk.data.source import read_own
 from tests.fuzz.case import FaultError, Place
 from tests.fuzz.miniature import WORDS
 
@@ -46,7 +47,7 @@ def as_parquet(columns: Columns, **options: Any) -> bytes:
 
 def check_records(path: Path, columns: Columns) -> None:
     """Raise FaultError unless the table's records are those of its rows."""
-    found = [(str(r.image), r.label, r.split) for r in read_data(str(path))[0]]
+    found = [(str(r.item), r.label, r.split) for r in read_own(str(path))[0]]
     splits = columns.get("split", [None] * len(columns["path"]))
     right = [
         (os.path.normpath(path.parent / p), str(x), s)
@@ -61,7 +62,7 @@ def check_records(path: Path, columns: Columns) -> None:
 
 def check_sound(path: Path) -> None:
     """Raise FaultError where what is accepted could not be right whatever the table says."""
-    records = read_data(str(path))[0]
+    records = read_own(str(path))[0]
     if not records or any(not isinstance(r.label, str) or not r.label for r in records):
         raise FaultError("no records, or one without a label")
     if any(r.split not in (None, "train", "test") for r in records):

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from recallk.data.source import read_data, split_classes
+from recallk.data.sides import split_classes
+from recallk.data.source import read_own
 from tests.fuzz.case import Case, FaultError, Place, Refusal
 from tests.fuzz.miniature import WORDS, save_images
 from tests.fuzz.table_files import HOSTILE, Columns, as_csv, as_parquet, check_sound, plan, rows, twice
@@ -56,9 +57,9 @@ def grown_split(place: Place) -> None:
     """One more class moves no other from training to testing."""
     for name in ("000", "class3x", "zzz"):
         images = save_images(place.work / name, classes=30, images=1)
-        before = {r.label: r.split for r in split_classes(read_data(str(images))[0], 0.5, 0)}
+        before = {r.label: r.split for r in split_classes(read_own(str(images))[0], 0.5, 0)}
         save_images(images / name, classes=1, images=1)
-        after = {r.label: r.split for r in split_classes(read_data(str(images))[0], 0.5, 0)}
+        after = {r.label: r.split for r in split_classes(read_own(str(images))[0], 0.5, 0)}
         moved = [label for label in before if before[label] != after[label]]
         if moved:
             raise FaultError(f"with one class more, {len(moved)} of {len(before)} changed sides")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.models.embedder import build
+from recallk.models.image_embedder import build
 from recallk.models.settings import EmbedderSettings
 
 
@@ -61,7 +61,7 @@ def test_trying_a_network_out_draws_no_random_numbers(monkeypatch: pytest.Monkey
         return torch.rand(3)
 
     tried = drawn()
-    monkeypatch.setattr("recallk.models.embedder._try_out", lambda embedder: None)
+    monkeypatch.setattr("recallk.models.image_embedder._try_out", lambda embedder: None)
     assert torch.equal(drawn(), tried)
 
 

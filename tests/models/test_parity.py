@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from recallk import RecallAtKLoss, large_batch_backward
 from recallk.data.images import read_image
-from recallk.models.embedder import Embedder, build
+from recallk.models.image_embedder import ImageEmbedder, build
 from recallk.models.pooling import GeM
 from recallk.models.settings import EmbedderSettings
 
@@ -24,7 +24,7 @@ RESNET = "resnet50.tv_in1k"
 VITS = {32: "vit_base_patch32_224.augreg_in21k", 16: "vit_base_patch16_224.augreg_in21k"}
 
 
-def embedder(backbone: str) -> Embedder:
+def embedder(backbone: str) -> ImageEmbedder:
     torch.manual_seed(0)
     pooling: Any = "gem" if backbone == RESNET else "token"
     return build(
@@ -32,7 +32,7 @@ def embedder(backbone: str) -> Embedder:
     )
 
 
-def resnet() -> Embedder:
+def resnet() -> ImageEmbedder:
     """With batch norms as after some training: fresh ones pass nothing through a block and keep statistics of 0, 1."""
     model = embedder(RESNET)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def images(count: int, size: int = 224) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def outputs(model: Embedder, parts: list[str], batch: Tensor) -> dict[str, Tensor]:
+def outputs(model: ImageEmbedder, parts: list[str], batch: Tensor) -> dict[str, Tensor]:
     """Return what each of the parts gives, in the order in which they are run, and the embeddings."""
     found: dict[str, Tensor] = {}
 

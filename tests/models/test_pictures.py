@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from recallk import InputError
-from recallk.models.embedder import Embedder, build
+from recallk.models.image_embedder import ImageEmbedder, build
 from recallk.models.settings import EmbedderSettings
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ LINES = GREY > 127
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Embedder:
+def embedder() -> ImageEmbedder:
     torch.manual_seed(0)
     settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=36, embedding_size=8)
     return build(settings, "none").eval()
@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.png" for name in pictures}
 
 
-def assert_same(embedder: Embedder, image: Any, file: Path) -> None:
+def assert_same(embedder: ImageEmbedder, image: Any, file: Path) -> None:
     found, expected = embedder.embed([image]), embedder.embed([file])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert torch.equal(embedder.transform(image), embedder.transform(file))
@@ -81,7 +81,7 @@ FORMS: dict[str, tuple[str, Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_image_is_read_as_the_file_with_the_same_picture(
-    embedder: Embedder, files: dict[str, Path], form: str
+    embedder: ImageEmbedder, files: dict[str, Path], form: str
 ) -> None:
     name, image = FORMS[form]
     others = [embedder.embed([path]) for other, path in files.items() if other != name]
@@ -99,7 +99,7 @@ def test_finer_shades_are_rounded(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["P", "PA", "LA", "CMYK", "YCbCr", "HSV", "transparency", "upright"])
-def test_a_pil_image_in_any_mode_is_read_as_its_file(embedder: Embedder, tmp_path: Path, mode: str) -> None:
+def test_a_pil_image_in_any_mode_is_read_as_its_file(embedder: ImageEmbedder, tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(COLOUR)
     path = tmp_path / ("image.tif" if mode in ("CMYK", "YCbCr") else "image.png")
     if mode == "LA":
@@ -170,7 +170,7 @@ FILES: dict[str, tuple[str, Callable[[], Image.Image], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("mode", FILES)
-def test_a_path_and_its_opened_image_embed_alike(embedder: Embedder, tmp_path: Path, mode: str) -> None:
+def test_a_path_and_its_opened_image_embed_alike(embedder: ImageEmbedder, tmp_path: Path, mode: str) -> None:
     suffix, image, options = FILES[mode]
     path = tmp_path / f"image.{suffix}"
     image().save(path, **options)
@@ -192,14 +192,14 @@ def test_fine_shades_are_rounded_alike_in_files_and_arrays(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_list_may_mix_all_of_them(embedder: Embedder, files: dict[str, Path], workers: int) -> None:
+def test_a_list_may_mix_all_of_them(embedder: ImageEmbedder, files: dict[str, Path], workers: int) -> None:
     images: list[Any] = [files["colour"], *(image() for _, image in FORMS.values()), str(files["alpha"])]
     names = ["colour", *(name for name, _ in FORMS.values()), "alpha"]
     expected = torch.cat([embedder.embed([files[name]]) for name in names])
     torch.testing.assert_close(embedder.embed(images, chunk_size=5, workers=workers), expected, rtol=0, atol=1e-5)
 
 
-def test_lists_of_other_kinds(embedder: Embedder, files: dict[str, Path]) -> None:
+def test_lists_of_other_kinds(embedder: ImageEmbedder, files: dict[str, Path]) -> None:
     paths = [files["colour"], files["grey"]]
     expected = embedder.embed(paths)
 
@@ -239,7 +239,7 @@ def test_lists_of_other_kinds(embedder: Embedder, files: dict[str, Path]) -> Non
     ],
 )
 def test_what_is_no_image_gets_one_line_with_its_position(
-    embedder: Embedder, image: Any, message: str, workers: int
+    embedder: ImageEmbedder, image: Any, message: str, workers: int
 ) -> None:
     with pytest.raises(InputError, match=f"^image 2: .*{message}") as caught:
         embedder.embed([COLOUR, GREY, image], workers=workers)
@@ -249,18 +249,18 @@ def test_what_is_no_image_gets_one_line_with_its_position(
 
 
 @pytest.mark.parametrize("images", ["a.jpg", Path("a.jpg"), b"a.jpg", Image.new("L", (9, 9)), COLOUR, GREY])
-def test_one_image_instead_of_a_list(embedder: Embedder, images: Any) -> None:
+def test_one_image_instead_of_a_list(embedder: ImageEmbedder, images: Any) -> None:
     with pytest.raises(InputError, match=r"where a list is needed; write \[image\]"):
         embedder.embed(images)
 
 
 @pytest.mark.parametrize("images", [None, 3, {"a.jpg": 1}, {"a.jpg"}])
-def test_no_list(embedder: Embedder, images: Any) -> None:
+def test_no_list(embedder: ImageEmbedder, images: Any) -> None:
     with pytest.raises(InputError, match="where a list is needed"):
         embedder.embed(images)
 
 
-def test_a_broken_pil_image(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_broken_pil_image(embedder: ImageEmbedder, tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
@@ -279,13 +279,13 @@ def test_a_broken_pil_image(embedder: Embedder, tmp_path: Path) -> None:
         {"workers": "2"},
     ],
 )
-def test_chunks_and_workers_are_whole_numbers(embedder: Embedder, options: dict[str, Any]) -> None:
+def test_chunks_and_workers_are_whole_numbers(embedder: ImageEmbedder, options: dict[str, Any]) -> None:
     (name, value), *_ = options.items()
     with pytest.raises(InputError, match=f"^{name}={value!r}: a whole number from"):
         embedder.embed([COLOUR], **options)
 
 
-def test_a_linear_probe_can_be_trained_on_embeddings(embedder: Embedder) -> None:
+def test_a_linear_probe_can_be_trained_on_embeddings(embedder: ImageEmbedder) -> None:
     embeddings = embedder.embed([COLOUR, GREY])
     assert not embeddings.is_inference()
     assert not embeddings.requires_grad
@@ -299,7 +299,7 @@ def modes(module: nn.Module) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("images", [[COLOUR], [COLOUR, None], [COLOUR, Path("nowhere.jpg")]])
-def test_every_part_keeps_its_mode(embedder: Embedder, images: Any) -> None:
+def test_every_part_keeps_its_mode(embedder: ImageEmbedder, images: Any) -> None:
     embedder.train()
     embedder.backbone.eval()
     embedder.pool.eval()
@@ -326,7 +326,7 @@ def test_what_a_network_remembers_for_tests_is_forgotten_when_it_learns() -> Non
     torch.testing.assert_close(embedder.eval().embed([COLOUR]), after)
 
 
-def test_the_transform_is_what_embed_does(embedder: Embedder, files: dict[str, Path]) -> None:
+def test_the_transform_is_what_embed_does(embedder: ImageEmbedder, files: dict[str, Path]) -> None:
     for image in (files["colour"], str(files["colour"]), Image.open(files["colour"]), COLOUR, COLOUR / 255):
         view = embedder.transform(image)
         assert (view.shape, view.dtype) == ((3, 32, 32), torch.uint8)
@@ -361,7 +361,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torc
         ["a.jpg"],
     ],
 )
-def test_the_network_takes_what_the_transform_gives_and_nothing_else(embedder: Embedder, images: Any) -> None:
+def test_the_network_takes_what_the_transform_gives_and_nothing_else(embedder: ImageEmbedder, images: Any) -> None:
     assert embedder(IMAGES).shape == (2, 8)
     with pytest.raises(InputError, match=r"uint8.*embedder\.transform") as caught:
         embedder(images)

@@ -43,8 +43,10 @@ class LabelledItems:
 
     @property
     def noun(self) -> str:
-        """What the items are called: "images", "vectors" or "texts"."""
-        first = self.records[0].item if self.records else ""
+        """What the items are called: "images", "vectors" or "texts"; "items" where there are none."""
+        if not self.records:
+            return "items"
+        first = self.records[0].item
         if isinstance(first, str):
             return "texts"
         return "vectors" if isinstance(first, np.ndarray) and first.ndim == 1 else "images"

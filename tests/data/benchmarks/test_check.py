@@ -21,7 +21,7 @@ def test_everything_is_right(tmp_path: Path) -> None:
     benchmark = replace(BENCHMARKS["cub"], counts={"train": SIDE, "test": SIDE})
     found = check(benchmark, make("cub", tmp_path), None)
     assert found.right
-    assert not found.findings.problems
+    assert not found.findings.listed
     assert [(row.split, row.images, row.classes, row.verdict) for row in found.counts] == [
         ("train", 30, 6, "ok"),
         ("test", 30, 6, "ok"),

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from recallk import InputError
-from recallk.data.benchmarks.benchmark import KEPT, NOTES, Findings, Kind, Problem
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import check
+from recallk.data.findings import MOST_LISTED, NOTES, Finding, Findings, Kind
 from recallk.data.item import Record
 from recallk.data.source import read_benchmark
 from tests.data import limits
@@ -27,7 +27,7 @@ def read(name: str, root: Path) -> tuple[list[Record], Findings]:
 
 
 def listing(records: list[Record], root: Path) -> list[tuple[str, str, str | None]]:
-    return [(r.image.relative_to(root).as_posix(), r.label, r.split) for r in records if isinstance(r.image, Path)]
+    return [(r.item.relative_to(root).as_posix(), r.label, r.split) for r in records if isinstance(r.item, Path)]
 
 
 def touch(root: Path, *names: str) -> None:
@@ -181,9 +181,9 @@ COUNTS = {
 @pytest.mark.parametrize(("name", "variant"), [(name, v) for name, variants in VARIANTS.items() for v in variants])
 def test_every_layout(tmp_path: Path, name: str, variant: str) -> None:
     records, findings = read(name, make(name, tmp_path / "data", variant))
-    assert not findings.problems
+    assert not findings.listed
     assert Counter(record.split for record in records) == COUNTS[name]
-    assert all(isinstance(record.image, Path) and record.image.is_file() for record in records)
+    assert all(isinstance(record.item, Path) and record.item.is_file() for record in records)
     per_class = Counter((record.label, record.split) for record in records)
     assert set(per_class.values()) == ({IMAGES} if name != "inshop" else {2, 3, IMAGES})
     assert read_benchmark(name, str(tmp_path / "data"))[0] or variant == "top"
@@ -277,11 +277,9 @@ DEFECTS = [
 ]
 
 
-def reported(name: str, root: Path, kind: Kind) -> Problem:
+def reported(name: str, root: Path, kind: Kind) -> Finding:
     """The one problem there is, as `check` reports it; `read_benchmark` must say the same, and in one line."""
-    found = [
-        problem for problem in check(BENCHMARKS[name], root, 0).findings.problems if problem.kind != "other counts"
-    ]
+    found = [problem for problem in check(BENCHMARKS[name], root, 0).findings.listed if problem.kind != "other counts"]
     assert [problem.kind for problem in found] == [kind]
     if kind in NOTES:
         assert found == read_benchmark(name, str(root))[1]
@@ -349,7 +347,7 @@ def test_an_image_of_two_classes_in_two_test_sets(tmp_path: Path) -> None:
 
 def test_classes_saved_as_matlab_does(tmp_path: Path) -> None:
     records, findings = read("cars", cars_with(tmp_path, ("car_ims/new.jpg", 99.0)))
-    assert not findings.problems
+    assert not findings.listed
     assert records[-1] == Record(tmp_path / "car_ims/new.jpg", "099", "test")
 
 
@@ -469,10 +467,10 @@ def test_many_problems_of_a_kind_end_with_their_number(tmp_path: Path) -> None:
     path = root / LISTS["sop"]
     write(path, [*path.read_text().splitlines(), *(f"9 11319 1 chair_final/none{i}.JPG" for i in range(1_000))])
     findings = read("sop", root)[1]
-    assert len(findings.problems) == KEPT + 1
+    assert len(findings.listed) == MOST_LISTED + 1
     assert findings.error_count == 1_000
-    assert findings.problems[-1].message == "from here on 980 more of this kind"
-    assert findings.problems[-1].where == f"{path}, line {SIDE + 2 + KEPT}"
+    assert findings.listed[-1].message == "from here on 980 more of this kind"
+    assert findings.listed[-1].where == f"{path}, line {SIDE + 2 + MOST_LISTED}"
     with pytest.raises(InputError, match=r"\(and 999 more: recallk data check sop --data .* shows them\)$"):
         read_benchmark("sop", str(root))
 
@@ -505,5 +503,5 @@ def test_stanford_online_products_at_full_size(tmp_path: Path) -> None:
     seconds = time.process_time() - started
     assert found.right
     assert found.files == 120_053
-    assert not found.findings.problems
+    assert not found.findings.listed
     assert seconds < 5

@@ -1,0 +1,56 @@
+"""An item is a file, pixels, a vector or a text, and is called by what it is."""
+
+import doctest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recallk.data import item
+from recallk.data.item import Record, labelled
+
+
+def test_the_example_of_the_docstring() -> None:
+    found = doctest.testmod(item)
+    assert found.attempted == 1
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "noun"),
+    [
+        (Path("a.jpg"), "images"),
+        (np.zeros((4, 5), np.uint8), "images"),
+        (np.zeros((4, 5, 3), np.uint8), "images"),
+        (np.zeros(7, np.float32), "vectors"),
+        ("a red chair", "texts"),
+    ],
+)
+def test_items_are_called_by_what_they_are(one: Any, noun: str) -> None:
+    items = labelled([Record(one, label) for label in "abab"])
+    assert items.noun == noun
+    assert items.counted == f"4 {noun} of 2 classes"
+
+
+def test_many_are_counted_with_commas() -> None:
+    items = labelled([Record("x", str(number % 1500)) for number in range(3000)])
+    assert items.counted == "3,000 texts of 1,500 classes"
+
+
+def test_classes_are_numbered_in_the_order_of_their_names_and_items_stay_in_theirs() -> None:
+    records = [Record(f"text {number}", label) for number, label in enumerate(["b", "c", "a", "b", "é"])]
+    items = labelled(records)
+    assert items.classes == ["a", "b", "c", "é"]
+    assert items.labels.tolist() == [1, 2, 0, 1, 3]
+    assert items.labels.dtype == np.int64
+    assert items.items == ["text 0", "text 1", "text 2", "text 3", "text 4"]
+    assert items.records == records
+    assert len(items) == 5
+
+
+def test_no_items() -> None:
+    nothing = labelled([])
+    assert (len(nothing), nothing.items, nothing.classes, nothing.labels.shape) == (0, [], [], (0,))
+    assert nothing.labels.dtype == np.int64
+    assert nothing.counted == "0 items of 0 classes"
