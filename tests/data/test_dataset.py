@@ -1,6 +1,7 @@
 """Data is read, split and looked into once; a run's split is read from its folder whatever has become of the data."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def read_twice(given: DataSettings, tmp_path: Path) -> tuple[Dataset, Dataset]:
     first = read_for_training(given)
     save_split(first.split, tmp_path / "split.json")
     return first, read_for_training(given, load_split(tmp_path / "split.json"))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "training": lambda data: read_for_training(settings(data)),
+    "test": lambda data: read_for_test(settings(data)),
+    "all": lambda data: read_all(str(data)),
+}
 
 
 def items_of(data: Dataset) -> list[list[str]]:
@@ -98,28 +106,20 @@ def test_a_split_that_is_given_is_not_ours(tmp_path: Path) -> None:
     assert read_for_training(settings(data)).split_by_us
 
 
-@pytest.mark.parametrize("reader", ["training", "test", "all"])
+@pytest.mark.parametrize("reader", READERS)
 def test_test_classes_of_one_item_are_told_before_any_work(tmp_path: Path, reader: str) -> None:
     data = save_classes(tmp_path / "data", ["a", "b", "c", "d"], images=1)
     with pytest.raises(InputError, match="every test class has one image: there is nothing to retrieve"):
-        {
-            "training": lambda: read_for_training(settings(data)),
-            "test": lambda: read_for_test(settings(data)),
-            "all": lambda: read_all(str(data)),
-        }[reader]()
+        READERS[reader](data)
 
 
-@pytest.mark.parametrize("reader", ["training", "test", "all"])
+@pytest.mark.parametrize("reader", READERS)
 def test_a_broken_file_is_told_before_any_work(tmp_path: Path, reader: str) -> None:
     data = save_classes(tmp_path / "data", [f"c{number}" for number in range(6)])
     for label in range(6):
         (data / f"c{label}" / "3.png").write_text("no image")
     with pytest.raises(InputError, match=r"3\.png: not an image"):
-        {
-            "training": lambda: read_for_training(settings(data)),
-            "test": lambda: read_for_test(settings(data)),
-            "all": lambda: read_all(str(data)),
-        }[reader]()
+        READERS[reader](data)
 
 
 def test_all_items_search_each_other(tmp_path: Path) -> None:

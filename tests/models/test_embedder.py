@@ -1,174 +1,129 @@
-import doctest
+"""Items of any kind are embedded in their order, whoever reads them, and the model stays as it was."""
+
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
-import yaml
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
-from recallk import InputError, load
-from recallk.models import embedder as embedder_module
-from recallk.models.embedder import build
-from recallk.models.pooling import GeM
-from recallk.models.settings import EmbedderSettings
-
-CONVOLUTIONAL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
-TRANSFORMER = CONVOLUTIONAL | {"backbone": "test_vit", "pooling": "token"}
-IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+from recallk import InputError
+from recallk.models.embedder import Embedder, evaluating
+from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.settings import Augmentation, EmbedderSettings
+from tests.embedders import DIMENSIONS, TextEmbedder, VectorEmbedder
 
 
-def test_the_example_of_the_docstring() -> None:
-    assert doctest.testmod(embedder_module).attempted == 5
-    assert doctest.testmod(embedder_module).failed == 0
+def built() -> ImageEmbedder:
+    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
+    return build(settings, "none").eval()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        CONVOLUTIONAL,
-        CONVOLUTIONAL | {"pooling": "average"},
-        CONVOLUTIONAL | {"backbone": "test_convnext", "image_size": 64, "resize": 64},
-        TRANSFORMER,
-        TRANSFORMER | {"pooling": "average"},
-        TRANSFORMER | {"pooling": "gem"},
-        CONVOLUTIONAL | {"backbone": "swin_tiny_patch4_window7_224", "image_size": 64, "resize": 64},
-    ],
-)
-def test_embeddings_have_unit_length_and_every_parameter_learns(settings: dict[str, Any]) -> None:
-    embedder = build(EmbedderSettings(**settings), "none").train()
-    size = settings["image_size"]
-    images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
-    embeddings = embedder(images)
-    assert embeddings.shape == (4, 8)
-    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
-    torch.autograd.backward((embeddings * torch.randn(4, 8)).sum())
-    unused = [name for name, parameter in embedder.named_parameters() if parameter.grad is None]
-    # some timm families keep a norm behind the features, in the head that an embedder replaces
-    assert all(name.startswith("backbone.head.") for name in unused)
+# the item need not be an image
+
+TEXTS = ["a red chair", "a blue chair", "", "große Vögel", "名前", *(f"number {n}" for n in range(9))]
+VECTORS = list(np.random.default_rng(0).standard_normal((14, DIMENSIONS)).astype(np.float32))
+KINDS: dict[str, tuple[Callable[[], Embedder], list[Any], Any]] = {
+    "texts": (TextEmbedder, TEXTS, 3),
+    "vectors": (VectorEmbedder, VECTORS, np.zeros(DIMENSIONS + 1)),
+}
 
 
-def test_the_head_is_layernorm_then_linear() -> None:
-    embedder = build(EmbedderSettings(**CONVOLUTIONAL), "none").eval()
-    features = embedder.backbone.forward_features((IMAGES - embedder.mean) / embedder.std)  # type: ignore[operator]
-    pooled = features.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
-    expected = nn.functional.normalize(embedder.head(embedder.norm(pooled)), dim=1)
-    torch.testing.assert_close(embedder(IMAGES), expected)
+def embedder_of(kind: str) -> Embedder:
+    torch.manual_seed(0)
+    return KINDS[kind][0]()
 
 
-def test_a_class_token_is_the_first_of_the_normed_tokens() -> None:
-    embedder = build(EmbedderSettings(**TRANSFORMER), "none").eval()
-    tokens = embedder.backbone.forward_features((IMAGES - embedder.mean) / embedder.std)  # type: ignore[operator]
-    torch.testing.assert_close(tokens.mean(-1), torch.zeros(tokens.shape[:2]), atol=1e-5, rtol=0)  # normed already
-    assert torch.equal(embedder.pool(tokens), tokens[:, 0])
+def by_hand(embedder: Embedder, item: Any) -> Any:
+    """Return the embedding of one item, without chunks, readers and preparations."""
+    with torch.no_grad():
+        if isinstance(embedder, TextEmbedder):
+            codes = torch.tensor([ord(character) % 64 for character in item or " "])
+            row = embedder.head(embedder.bag.weight[codes].mean(0))
+        else:
+            assert isinstance(embedder, VectorEmbedder)
+            row = embedder.head(torch.from_numpy(item))
+        return row / row.norm()
 
 
-def test_gem_is_between_the_mean_and_the_largest() -> None:
-    places = torch.rand(2, 9, 5)
-    torch.testing.assert_close(GeM(p=1.0)(places), places.mean(1))
-    torch.testing.assert_close(GeM(p=200.0)(places.double()), places.double().amax(1), rtol=0.02, atol=0)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_items_than_images_are_embedded(kind: str, workers: int) -> None:
+    embedder, items = embedder_of(kind), KINDS[kind][1]
+    done: list[int] = []
+    found = embedder.embed(iter(items), chunk_size=4, workers=workers, advance=done.append)
+    assert (found.shape, found.dtype) == ((14, 8), torch.float32)
+    assert done == [4, 4, 4, 2]
+    torch.testing.assert_close(found, torch.stack([by_hand(embedder, item) for item in items]))
+    assert found.std(0).min() > 0.01, "the items differ"
+    assert all(part.training for part in embedder.modules()), "as it was"
+    torch.testing.assert_close(embedder.embed([items[5]], workers=workers), found[[5]])
+    assert embedder.embed([], workers=workers).shape == (0, 8)
 
 
-@pytest.mark.parametrize(
-    ("settings", "weights", "message"),
-    [
-        ({"backbone": "resnet5"}, "none", "timm has no model of this name; near it: "),
-        ({"pooling": "token"}, "none", "class token"),
-        ({}, "/no/such/file", "no such file"),
-    ],
-)
-def test_wrong_settings_get_one_line(settings: dict[str, Any], weights: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build(EmbedderSettings(**(CONVOLUTIONAL | settings)), weights)
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
-    """With the classifier that such files have, and that an embedder does not need."""
-    state = timm.create_model("test_resnet", num_classes=10).state_dict()
-    path = tmp_path / f"weights.{suffix}"
-    if suffix == "pth":
-        torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, path)
-    else:
-        save_file(state, path)
-    backbone = build(EmbedderSettings(**CONVOLUTIONAL), str(path)).backbone
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(value, state[name]), name
-
-
-def test_weights_of_another_architecture_or_no_weights(tmp_path: Path) -> None:
-    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "vit.safetensors")
-    (tmp_path / "text.pth").write_text("no weights")
-    narrow = timm.create_model("test_resnet").state_dict()
-    save_file(
-        {name: value[:1].clone() for name, value in narrow.items() if value.ndim}, tmp_path / "narrow.safetensors"
-    )
-    for name, message in (
-        ("vit.safetensors", "another architecture than test_resnet"),
-        ("narrow.safetensors", "have other shapes"),
-        ("text.pth", "not a file of weights"),
-    ):
-        with pytest.raises(InputError, match=message) as caught:
-            build(EmbedderSettings(**CONVOLUTIONAL), str(tmp_path / name))
-        assert "\n" not in str(caught.value)
-
-
-def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(name: str, *, pretrained: bool, **options: Any) -> None:
-        raise OSError("We couldn't connect to the hub\nand more")
-
-    monkeypatch.setattr(timm, "create_model", no_network)
-    with pytest.raises(InputError, match=r"--weights PATH.*--weights none") as caught:
-        build(EmbedderSettings(**CONVOLUTIONAL), "pretrained")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_item_of_another_kind_is_one_line(kind: str, workers: int) -> None:
+    embedder, (_, items, other) = embedder_of(kind), KINDS[kind]
+    with pytest.raises(InputError, match=r"^item 2: .*give a ") as caught:
+        embedder.embed([*items[:2], other], workers=workers)
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    settings = EmbedderSettings(**CONVOLUTIONAL)
-    embedder = build(settings, "none")
-    save_file(embedder.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings.model_dump() | {"epochs": 3}))
-    return tmp_path
+@pytest.mark.parametrize("kind", [*KINDS, "images"])
+def test_preparations_in_training_are_a_function_of_seed_epoch_and_item(kind: str) -> None:
+    if kind == "images":
+        embedder: Embedder = built()
+        items: list[Any] = list(np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8))
+    else:
+        embedder, items = embedder_of(kind), KINDS[kind][1]
+
+    def embedded(seed: int, epoch: int) -> torch.Tensor:
+        preparation = embedder.training_preparation(items, Augmentation(), seed=seed, epoch=epoch)
+        with evaluating(embedder), torch.no_grad():
+            found: torch.Tensor = embedder(preparation.collate([preparation.prepare(n) for n in range(3)]))
+        return found
+
+    first = embedded(1, 2)
+    assert torch.equal(first, embedded(1, 2))
+    for other in (embedded(2, 2), embedded(1, 3)):
+        assert not torch.equal(first, other)
 
 
-def test_a_loaded_model_embeds_files_in_order(run: Path) -> None:
+@pytest.mark.parametrize("kind", [*KINDS, "images"])
+def test_an_example_is_a_chunk_of_so_many_items(kind: str) -> None:
+    embedder = built() if kind == "images" else embedder_of(kind)
+    assert embedder.noun == kind
+    with evaluating(embedder), torch.no_grad():
+        found = embedder(embedder.example(3))
+    assert found.shape == (3, 8)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+
+
+# images
+
+
+def test_files_are_embedded_in_order(tmp_path: Path) -> None:
     paths = []
     for number in range(5):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(run / f"{number}.png")
-        paths.append(run / f"{number}.png")
-    embedder = load(run)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        paths.append(tmp_path / f"{number}.png")
+    embedder = built()
     embeddings = embedder.embed([str(path) for path in paths])
     assert (embeddings.shape, embeddings.dtype) == ((5, 8), torch.float32)
     torch.testing.assert_close(embeddings[[3]], embedder.embed([paths[3]]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(embeddings, embedder.embed(paths, chunk_size=2, workers=1), rtol=1e-4, atol=1e-5)
     assert embedder.embed([]).shape == (0, 8)
     with pytest.raises(InputError, match=r"nothing\.jpg: no such image"):
-        embedder.embed([run / "nothing.jpg"])
+        embedder.embed([tmp_path / "nothing.jpg"])
 
 
-def test_a_folder_without_a_model(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such run folder"):
-        load(tmp_path / "nowhere")
-    (run / "model.safetensors").rename(run / "other")
-    with pytest.raises(InputError, match=r"no model\.safetensors"):
-        load(run)
-    (run / "model.safetensors").write_text("damaged")
-    with pytest.raises(InputError, match="damaged"):
-        load(run)
-    (run / "config.yaml").write_text("a: 1")
-    with pytest.raises(InputError, match="not the configuration of a run"):
-        load(run)
-
-
-def test_threads_that_embed_at_a_time_leave_the_model_as_it_was(run: Path) -> None:
-    embedder = load(run)
+def test_threads_that_embed_at_a_time_leave_the_model_as_it_was() -> None:
+    embedder = built()
     pictures = [np.full((40, 40, 3), 20 * number, dtype=np.uint8) for number in range(6)]
     expected = embedder.embed(pictures)
     embedder.train()

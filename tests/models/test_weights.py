@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from recallk import InputError, load
-from recallk.models.embedder import build
+from recallk.models.image_embedder import ImageEmbedder, build
 from recallk.models.settings import EmbedderSettings
 
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
@@ -56,6 +56,7 @@ def test_a_run_of_before_there_was_a_mean_is_loaded_as_it_was_trained(run: Path)
     old = {key: value for key, value in values(run).items() if key not in keys}
     (run / "config.yaml").write_text(yaml.safe_dump(old))
     embedder = load(run)
+    assert isinstance(embedder, ImageEmbedder)
     torch.testing.assert_close(embedder.mean.flatten() / 255, torch.tensor([0.485, 0.456, 0.406]))
     torch.testing.assert_close(embedder.std.flatten() / 255, torch.tensor([0.229, 0.224, 0.225]))
     settings = embedder.settings.model_dump()

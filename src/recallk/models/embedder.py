@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ class Embedder(nn.Module, ABC):
 
     Called as a module it takes a chunk, as the preparations make it, and returns embeddings `(n, D)` float32.
     """
+
+    noun: ClassVar[str] = "items"
+    """What its items are called, such as "images"."""
 
     def __init__(self, settings: EmbedderSettings) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ class ImageEmbedder(Embedder):
     `embed` takes images as they come. Called as a module, in a training loop for example, it takes what `transform`
     gives: the test-time view of an image.
 
+    >>> import numpy as np
     >>> embedder = build(EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none").eval()
     >>> images = [np.zeros((40, 60, 3), np.uint8), np.linspace(0, 1, 2500).reshape(50, 50)]   # or paths, or PIL's
     >>> views = torch.stack([embedder.transform(image) for image in images])
@@ -31,6 +32,8 @@ class ImageEmbedder(Embedder):
     >>> torch.allclose(embedder(views), embedder.embed(images), atol=1e-5)
     True
     """
+
+    noun = "images"
 
     def __init__(self, settings: EmbedderSettings, backbone: nn.Module) -> None:
         super().__init__(settings)

@@ -16,19 +16,20 @@ from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.models.embedder import Embedder
 from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import ImageEmbedder, build
 from recallk.models.settings import EmbedderSettings, with_earlier_meaning
 from recallk.models.weights import fill, read_weights
 
 FORMAT = 1
-_REMEDY = "it is damaged: copy the run's folder again"
+_DAMAGED = "it is damaged: copy the run's folder again"
+_CONFIGURATION = "config.yaml"
 
 
 def save(embedder: Embedder, folder: Path) -> None:
     """Write an embedder into a folder, each file as a whole. Raises InputError, one line, where that cannot be."""
     make_folder(folder)
     settings = {key: getattr(embedder.settings, key) for key in EmbedderSettings.model_fields}
-    written = {"format": FORMAT, "items": "images", "settings": settings}
+    written = {"format": FORMAT, "items": embedder.noun, "settings": settings}
     write_text(folder / SETTINGS, json.dumps(written, indent=2) + "\n")
     write_weights(embedder, folder / WEIGHTS)
 
@@ -49,14 +50,16 @@ def load(run: str | os.PathLike[str]) -> Embedder:
     if not there:
         raise InputError(f"{shown(given)}: no such run folder")
     folder = given if (given / SETTINGS).exists() else given / FOLDER
+    written, weights, read_settings = folder / SETTINGS, folder / WEIGHTS, _settings_of_model
     if not folder.exists() and (given / EARLIER_WEIGHTS).exists():
-        settings, weights = _earlier_settings(given / "config.yaml"), given / EARLIER_WEIGHTS
-    else:
-        if not (folder / WEIGHTS).exists():
-            raise InputError(f"{given}: no {FOLDER}/{WEIGHTS} in this folder; is it the folder of a finished run?")
-        settings, weights = load_file(folder / SETTINGS, _parse, "the settings of a model", _REMEDY), folder / WEIGHTS
+        written, weights, read_settings = given / _CONFIGURATION, given / EARLIER_WEIGHTS, _settings_of_earlier_run
+    for path in (weights, written):
+        if not path.exists():
+            missing = path.relative_to(given)
+            raise InputError(f"{given}: no {missing} in this folder; is it the folder of a finished run?")
+    settings = read_settings(written)
     embedder = build(settings, "none")
-    fill(embedder, read_weights(weights, _REMEDY), weights, settings.backbone, exact=True)
+    fill(embedder, read_weights(weights, _DAMAGED), weights, settings.backbone, exact=True)
     return embedder.eval()
 
 
@@ -66,27 +69,41 @@ def write_weights(module: nn.Module, path: Path) -> None:
     write_file(path, lambda unfinished: save_file(weights, unfinished))
 
 
+def _settings_of_model(path: Path) -> EmbedderSettings:
+    """Read `embedder.json`; keys that are not there have their defaults."""
+    return load_file(path, _parse, "the settings of a model", _DAMAGED)
+
+
 def _parse(path: Path) -> EmbedderSettings:
     written = json.loads(path.read_bytes())
-    if written["format"] != FORMAT or written["items"] != "images":
-        raise InputError(f"{path}: written by another version of recallk (format {brief(written['format'])}): use that")
-    return _settings(written["settings"])
+    if not isinstance(written, dict):
+        raise ValueError("no table of keys and values")
+    if (number := written.get("format")) != FORMAT:
+        raise InputError(f"{path}: written by another version of recallk (format {brief(number)}); use that one")
+    if (noun := written.get("items")) != ImageEmbedder.noun:
+        raise InputError(f"{path}: a model of {brief(noun)}; only models of {ImageEmbedder.noun} can be loaded")
+    if not isinstance(settings := written.get("settings"), dict):
+        raise ValueError("no table of settings")
+    if unknown := settings.keys() - EmbedderSettings.model_fields.keys():
+        what = f"unknown key {brief(min(unknown))}"
+        raise InputError(f"{path}: {what}, written by a later version of recallk; use that one")
+    return _checked(settings)
 
 
-def _earlier_settings(path: Path) -> EmbedderSettings:
-    """Return what the `config.yaml` of a run says of its embedder, where that is all that does."""
+def _settings_of_earlier_run(path: Path) -> EmbedderSettings:
+    """Read `config.yaml`, which alone says what the embedder of an earlier run is: every key must be there."""
     what = "the configuration of a run"
-    values = with_earlier_meaning(read_table(path, what, _REMEDY))
+    values = with_earlier_meaning(read_table(path, what, _DAMAGED))
     try:
         if missing := [key for key in EmbedderSettings.model_fields if key not in values]:
             raise ValueError(f"no {missing[0]}")
-        return _settings({key: values[key] for key in EmbedderSettings.model_fields})
+        return _checked({key: values[key] for key in EmbedderSettings.model_fields})
     except ValueError as error:
-        raise InputError(f"{path}: not {what} ({error}); {_REMEDY}") from None
+        raise InputError(f"{path}: not {what} ({error}); {_DAMAGED}") from None
 
 
-def _settings(values: dict[str, Any]) -> EmbedderSettings:
-    """Check settings; keys that are not there have their defaults. Raises ValueError, one line."""
+def _checked(values: dict[str, Any]) -> EmbedderSettings:
+    """Return the settings. Raises ValueError, one line, where a value is not allowed."""
     try:
         return EmbedderSettings(**values)
     except ValidationError as error:
