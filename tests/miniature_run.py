@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recallk.losses.build import build_loss
-from recallk.models.embedder import build
+from recallk.models.image_embedder import build
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import Kind, Measurement, Row, Step
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
+from tests.rows import measured, steps
 
 SMALL: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -76,7 +78,7 @@ class Seen:
 
     before: dict[str, Tensor]
     after: dict[str, Tensor] = field(default_factory=dict)  # of the first step
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     chunks: list[Tensor] = field(default_factory=list)  # (n, 3, S, S) uint8, as the network got them
     labels: list[Tensor] = field(default_factory=list)
     rates: list[list[float]] = field(default_factory=list)  # of each group of parameters
@@ -87,9 +89,14 @@ class Seen:
         """Return how far the first step moved each element of a tensor of the network."""
         return self.after[name] - self.before[name]
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        """Return the rows of a kind after the untrained network's."""
-        return [row for row in self.rows if row["kind"] == kind and row["epoch"]]
+    @property
+    def steps(self) -> list[Step]:
+        """The rows of steps."""
+        return steps(self.rows)
+
+    def of(self, kind: Kind) -> list[Measurement]:
+        """Return the measurements of a kind after the untrained network's."""
+        return [row for row in measured(self.rows, kind) if row.epoch]
 
 
 class Miniature:
@@ -166,7 +173,7 @@ class Miniature:
         rows, others = trainer.rows(), set(active_children())
         for row in rows:
             seen.rows.append(row)
-            if row["kind"] != "step":
+            if not isinstance(row, Step):
                 continue
             seen.rates.append([group["lr"] for group in trainer.optimizer.param_groups])
             seen.readers = max(seen.readers, len(set(active_children()) - others))

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import InputError
-from recallk.models.embedder import build
+from recallk.models.image_embedder import build
 from recallk.models.views import train_view
+from recallk.runs import recipes
 from recallk.runs.config import TrainConfig
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
+from tests.rows import kind_of, measured
 
 Observation = Callable[..., Any]
 """Takes a miniature and changes of its configuration; returns what is to be seen of them."""
@@ -79,18 +81,18 @@ def of_white(mini: Miniature, **changes: Any) -> list[float]:
 
 def classes(mini: Miniature, **changes: Any) -> tuple[int, int]:
     plan = mini.plan(**changes)
-    return len(plan.train.classes), len(plan.test.part.classes)
+    return len(plan.data.train.classes), len(plan.data.test.labelled.classes)
 
 
 def test_classes(mini: Miniature, **changes: Any) -> set[str]:
-    return set(mini.plan(**changes).test.part.classes)
+    return set(mini.plan(**changes).data.test.labelled.classes)
 
 
 test_classes.__test__ = False  # type: ignore[attr-defined]
 
 
 def train_classes(mini: Miniature, **changes: Any) -> set[str]:
-    return set(mini.plan(**changes).train.classes)
+    return set(mini.plan(**changes).data.train.classes)
 
 
 def split_of_birds(mini: Miniature, **changes: Any) -> set[str]:
@@ -152,11 +154,14 @@ def largest_chunk(mini: Miniature, **changes: Any) -> int:
     return max(len(chunk) for chunk in mini.watch(steps=1, **changes).chunks)
 
 
-def times_read(mini: Miniature, **changes: Any) -> float:
-    """Return how often an image of a batch is read from the disk."""
+def times_read(mini: Miniature, **changes: Any) -> set[int]:
+    """Return how often each image is read from the disk; but for the first, which may be read to learn its size."""
     with mock.patch("recallk.models.views.train_view", wraps=train_view) as read:
-        images = sum(int(row["images"]) for row in mini.watch(**changes).of("step"))
-    return read.call_count / images
+        images = sum(row.items for row in mini.watch(**changes).steps)
+    times = Counter(call.args[0] for call in read.call_args_list)
+    assert len(times) == images
+    del times[read.call_args_list[0].args[0]]
+    return set(times.values())
 
 
 def readers(mini: Miniature, **changes: Any) -> int:
@@ -164,7 +169,7 @@ def readers(mini: Miniature, **changes: Any) -> int:
 
 
 def epochs(mini: Miniature, **changes: Any) -> list[int]:
-    return sorted({row["epoch"] for row in mini.watch(**changes).of("step")})
+    return sorted({row.epoch for row in mini.watch(**changes).steps})
 
 
 def of_the_norm(mini: Miniature, **changes: Any) -> float:
@@ -180,7 +185,7 @@ def length_of_a_step(mini: Miniature, **changes: Any) -> float:
 def rates(mini: Miniature, **changes: Any) -> list[float]:
     """Return the optimiser's learning rate, one for each epoch's first step."""
     seen = mini.watch(**changes)
-    first = {row["epoch"]: rate[0] for row, rate in reversed(list(zip(seen.of("step"), seen.rates, strict=True)))}
+    first = {row.epoch: rate[0] for row, rate in reversed(list(zip(seen.steps, seen.rates, strict=True)))}
     return [first[epoch] for epoch in sorted(first)]
 
 
@@ -197,11 +202,11 @@ def rate_of_the_loss(mini: Miniature, **changes: Any) -> float:
 
 def judged_by(mini: Miniature, **changes: Any) -> set[str]:
     """Return the kinds of rows that epochs end with."""
-    return {row["kind"] for row in mini.watch(data=str(mini.data("noise", 40, 12)), **changes).rows if row["epoch"]}
+    return {kind_of(row) for row in mini.watch(data=str(mini.data("noise", 40, 12)), **changes).rows if row.epoch}
 
 
 def set_aside(mini: Miniature, **changes: Any) -> int:
-    validation = mini.plan(data=str(mini.data("noise", 40, 12)), **changes).validation
+    validation = mini.plan(data=str(mini.data("noise", 40, 12)), **changes).data.validation
     return 0 if validation is None else len(validation.classes)
 
 
@@ -216,7 +221,8 @@ def evaluations(mini: Miniature, **changes: Any) -> int:
 
 
 def depths(mini: Miniature, **changes: Any) -> set[str]:
-    return {name for name in mini.watch(steps=1, **changes).rows[0] if name.startswith("recall@")}
+    first = measured(mini.watch(steps=1, **changes).rows)[0]
+    return {name for name in first.metrics if name.startswith("recall@")}
 
 
 def starts(mini: Miniature, **changes: Any) -> bool:
@@ -233,7 +239,7 @@ def precisions(mini: Miniature, **changes: Any) -> set[torch.dtype]:
 
 
 def differences(mini: Miniature, **changes: Any) -> list[str]:
-    return mini.plan(**changes).differences
+    return recipes.differences(mini.config(**changes))
 
 
 def both(first: Any, second: Any) -> Callable[[Any, Any], bool]:
@@ -313,7 +319,7 @@ EFFECT: dict[str, Effect] = {
     "batch_size": Effect((8, 12), images_of_a_step, both(8, 12)),
     "items_per_class": Effect((2, 4), images_of_a_class, both({2}, {4})),
     "chunk_size": Effect((2, 4), largest_chunk, both(2, 4)),
-    "host_memory_gb": Effect((0, 4), times_read, both(2, 1), FEW),
+    "host_memory_gb": Effect((0, 4), times_read, both({2}, {1}), FEW),
     "workers": Effect((0, 2), readers, both(0, 2)),
     # optimisation
     "epochs": Effect((1, 2), epochs, both([1], [1, 2]), FEW),

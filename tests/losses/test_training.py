@@ -18,7 +18,8 @@ from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
 from tests.cli.test_cli import recallk
 from tests.losses.made import NAMES, with_short_memory
-from tests.training.test_trainer import SMALL, without_time
+from tests.rows import measured, without_time
+from tests.training.test_trainer import SMALL
 
 FEW: dict[str, Any] = {**SMALL, "batch_size": 16, "epochs": 1, "select": "last", "evaluate_every": 9, "chunk_size": 16}
 
@@ -53,8 +54,8 @@ def test_every_loss_beats_the_untrained_network(pictures: Path, tmp_path: Path, 
     changes = {"epochs": 6, "batch_size": 32, "chunk_size": 32, "loss": with_short_memory(name, 96)}
     training = Trainer(plan_of(pictures, **changes), RunFolder(tmp_path / "run"))
     own = [parameter.detach().clone() for parameter in training.loss.parameters()]
-    rows = list(training.rows())
-    assert rows[-1]["recall@1"] > rows[0]["recall@1"] + 0.05
+    recalls = [row.metrics["recall@1"] for row in measured(training.rows())]
+    assert recalls[-1] > recalls[0] + 0.05
     assert bool(own) == CATALOGUE[name].own_parameters
     for before, after in zip(own, training.loss.parameters(), strict=True):
         assert not torch.equal(before, after)
@@ -97,7 +98,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
     rows = without_time(list(whole.rows()))
     folder = RunFolder(tmp_path / "cut")
     for row in Trainer(plan_of(pictures, **changes), folder).rows():
-        if row["epoch"] == 3:
+        if row.epoch == 3:
             break
     resumed = Trainer(prepare(folder.read_config()), folder)
     list(resumed.rows(resume=True))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from recallk.reporting.page import ReportData, write_report
 from recallk.reporting.pictures import Retrieval, Retrieved
+from recallk.runs.history import Measurement, Row, Step
 
 HOSTILE = '<script>alert("x")</script> & "friends"'
 
@@ -27,10 +28,10 @@ def retrieval(number: int, width: int = 32, height: int = 32) -> Retrieval:
 
 
 def report(**changes: object) -> ReportData:
-    history: list[dict[str, object]] = [evaluation(0, 0.4)]
+    history: list[Row] = [evaluation(0, 0.4)]
     for epoch in (1, 2):
-        for step in range(20 * epoch - 19, 20 * epoch + 1):
-            history.append({"kind": "step", "step": step, "epoch": epoch, "loss": 1 / step, "seconds": 0.5})
+        for number in range(20 * epoch - 19, 20 * epoch + 1):
+            history.append(step(number, 1 / number, epoch))
         history.append(evaluation(epoch, 0.4 + 0.1 * epoch))
     random = np.random.default_rng(0)
     data = ReportData(
@@ -48,9 +49,13 @@ def report(**changes: object) -> ReportData:
     return dataclasses.replace(data, **changes)  # type: ignore[arg-type]
 
 
-def evaluation(epoch: int, recall: float) -> dict[str, object]:
-    values = {"recall@1": recall, "recall@10": recall + 0.1, "map@r": recall / 2}
-    return {"kind": "evaluation", "epoch": epoch, "step": 20 * epoch, "seconds": 1.0, **values}
+def evaluation(epoch: int, recall: float) -> Measurement:
+    metrics = {"recall@1": recall, "recall@10": recall + 0.1, "map@r": recall / 2}
+    return Measurement("evaluation", epoch, 20 * epoch, metrics, 1.0)
+
+
+def step(number: int, loss: float, epoch: int = 1, reached: float | None = None) -> Step:
+    return Step(epoch, number, loss, 1e-4, 8, 0.5, reached)
 
 
 def written(data: ReportData, folder: Path) -> str:
@@ -156,10 +161,8 @@ def test_a_run_with_one_evaluation_only(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
-    history: list[dict[str, object]] = [
-        {"kind": "step", "step": step, "epoch": 1, "loss": loss}
-        for step, loss in enumerate([float("nan"), 0.5, float("inf"), 0.25, None], 1)
-    ]
+    losses = [float("nan"), 0.5, float("inf"), 0.25, float("-inf")]
+    history = [step(number, loss) for number, loss in enumerate(losses, 1)]
     same = np.array([np.nan, 1.0, 1.0], np.float32)  # all alike: the density has no width
     page = written(report(history=history, same_class=same, other_class=same[1:]), tmp_path)
     assert "From 0.500 at step 2 to 0.250 at step 4." in page
@@ -176,23 +179,18 @@ def test_curves_say_what_they_are(tmp_path: Path) -> None:
     assert "recall@1 from 40.0 % to 60.0 %; highest 60.0 % after epoch 2." in page
 
 
-def test_usable_gradients_are_shown_where_they_were_measured(tmp_path: Path) -> None:
-    history: list[dict[str, object]] = [
-        {"kind": "step", "step": 10 * epoch, "epoch": epoch, "loss": 0.5, "usable": 0.2 * epoch} for epoch in (1, 2, 3)
-    ]
-    without = [{key: value for key, value in row.items() if key != "usable"} for row in history]
+def test_queries_that_the_loss_reaches_are_shown_where_they_were_measured(tmp_path: Path) -> None:
+    history = [step(10 * epoch, 0.5, epoch, reached=0.2 * epoch) for epoch in (1, 2, 3)]
+    without = [dataclasses.replace(row, reached=None) for row in history]
     for shown in (history, without):
         page = written(report(history=shown), tmp_path)
-        assert ("Queries with a usable gradient" in page) == (shown is history)
+        assert ("Queries that the loss reaches" in page) == (shown is history)
         assert ("From 20 % to 60 %." in page) == (shown is history)
 
 
 def test_a_long_run_stays_small(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    history: list[dict[str, object]] = [
-        {"kind": "step", "step": step, "epoch": 1, "loss": float(loss)}
-        for step, loss in enumerate(random.random(50_000))
-    ]
+    history = [step(number, float(loss)) for number, loss in enumerate(random.random(50_000))]
     assert len(written(report(history=history), tmp_path)) < 400_000
 
 

@@ -32,7 +32,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
     ("values", "message"),
     [
         ({"epoch": 3}, "unknown key 'epoch': did you mean epochs"),
-        ({"zzz": 3}, "the keys are backbone"),
+        ({"zzz": 3}, "the keys are data, "),
         ({"epochs": 0}, "epochs=0: input should be greater than or equal to 1"),
         ({"image_size": "big"}, "image_size='big'"),
         ({"epochs": "many"}, "epochs='many'"),

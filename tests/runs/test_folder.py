@@ -1,6 +1,7 @@
 """A run's folder: what of it may be removed, and what runs of earlier versions meant."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,19 @@ import pytest
 from recallk import InputError
 from recallk.runs.config import make_config, to_yaml
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import Measurement, Row, Start, Step
 
 
 def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
     folder = RunFolder(path)
     folder.checkpoint.parent.mkdir(parents=True)
     folder.config.write_text(to_yaml(make_config({"data": "x", "recipe": recipe})))
-    for file in (folder.metrics, folder.checkpoint, folder.best(3), folder.model, folder.report, path / "split.json"):
+    folder.model.mkdir()
+    model = [folder.model / "embedder.json", folder.model / "weights.safetensors", path / "model.safetensors"]
+    for file in (folder.metrics, folder.checkpoint, folder.best(3), *model, folder.report, folder.split):
         file.touch()
-    (path / "model.safetensors.0123abcd.unfinished").touch()
+    (path / "config.yaml.0123abcd.unfinished").touch()
+    (folder.model / "weights.safetensors.0123abcd.unfinished").touch()
     return folder
 
 
@@ -26,10 +31,12 @@ def test_a_run_is_removed_with_its_folder(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").clear("demo")
 
 
-@pytest.mark.parametrize("other", ["thesis.txt", "checkpoint/thesis.txt", "model.safetensors/thesis.txt", ".hidden"])
+@pytest.mark.parametrize(
+    "other", ["thesis.txt", "checkpoint/thesis.txt", "model/thesis.txt", "model.safetensors/thesis.txt", ".hidden"]
+)
 def test_a_folder_with_anything_else_is_left_whole(tmp_path: Path, other: str) -> None:
     folder = folder_of(tmp_path / "run")
-    folder.model.unlink()
+    (folder.path / "model.safetensors").unlink()
     (folder.path / other).parent.mkdir(exist_ok=True)
     (folder.path / other).write_text("keep")
     before = sorted(folder.path.rglob("*"))
@@ -54,20 +61,20 @@ def test_a_run_of_another_recipe_is_left_whole(tmp_path: Path, recipe: str | Non
 def test_links_are_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
-    for name in ("latest.ckpt", "model.safetensors"):
+    names = {"latest.ckpt", "model.safetensors", "weights.safetensors"}
+    for name in names:
         (precious / name).write_text("keep")
     folder = folder_of(tmp_path / "run")
-    folder.model.unlink()
-    folder.model.symlink_to(precious / "model.safetensors")
-    for path in folder.checkpoint.parent.iterdir():
-        path.unlink()
-    folder.checkpoint.parent.rmdir()
-    folder.checkpoint.parent.symlink_to(precious)
-    with pytest.raises(InputError, match="holds checkpoint, which is no run's"):
-        folder.clear("demo")
-    folder.checkpoint.parent.unlink()
+    (folder.path / "model.safetensors").unlink()
+    (folder.path / "model.safetensors").symlink_to(precious / "model.safetensors")
+    for inner in (folder.checkpoint.parent, folder.model):
+        shutil.rmtree(inner)
+        inner.symlink_to(precious)
+        with pytest.raises(InputError, match=f"holds {inner.name}, which is no run's"):
+            folder.clear("demo")
+        inner.unlink()
     folder.clear("demo")
-    assert {path.name for path in precious.iterdir()} == {"latest.ckpt", "model.safetensors"}
+    assert {path.name for path in precious.iterdir()} == names
     (tmp_path / "link").symlink_to(precious)
     with pytest.raises(InputError, match="not the folder of a run"):
         RunFolder(tmp_path / "link").clear()
@@ -109,53 +116,14 @@ def test_a_configuration_of_an_earlier_version(tmp_path: Path) -> None:
         folder.read_config()
 
 
-def test_rows_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
-        RunFolder(tmp_path).append({"kind": "step", "epoch": 1})
-    with pytest.raises(InputError, match="a folder, not a file"):
-        RunFolder(tmp_path).history()
-    assert RunFolder(tmp_path / "nothing").history() == []
-
-
-def test_a_row_after_a_cut_line_is_on_a_line_of_its_own(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    rows = [{"kind": "step", "epoch": 1, "loss": 0.5}, {"kind": "step", "epoch": 1, "loss": 0.25}]
-    folder.append(rows[0])
-    with folder.metrics.open("a") as file:
-        file.write('{"kind": "st')
-    folder.append(rows[1])
-    assert folder.history() == rows
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        '{"kind": "step", "epoch": 1, "seconds": null}',
-        '{"kind": "evaluation", "epoch": 0, "map@r": null}',
-        '{"kind": "evaluation", "epoch": 0, "map@r": "0.5"}',
-        '{"kind": "step", "epoch": 1, "loss": NaN}',
-        '{"kind": "step", "epoch": 1, "seconds": Infinity}',
-        '{"kind": "step", "epoch": 1, "seconds": 1e300}',
-        '{"kind": "step", "epoch": 1, "seconds": true}',
-        '{"kind": "step", "epoch": 1, "seconds": [1]}',
-        '{"kind": "step", "epoch": 1, "images": ' + "9" * 400 + "}",
-        '{"kind": "step", "epoch": ' + "9" * 400 + "}",
-        '{"kind": "step", "epoch": ' + "9" * 5000 + "}",
-        '{"kind": "step", "epoch": -1}',
-        '{"kind": "step", "epoch": 1.0}',
-        '{"kind": "step", "epoch": true}',
-        '{"kind": null, "epoch": 1}',
-        '{"kind": "step"}',
-    ],
-)
-def test_only_rows_of_finite_numbers_are_kept(tmp_path: Path, row: str) -> None:
-    folder = RunFolder(tmp_path)
-    sound = {"kind": "step", "epoch": 0, "step": 1, "loss": -3.4e38, "seconds": 0.5}
-    folder.append(sound)
-    with folder.metrics.open("a") as file:
-        file.write(row + "\n")
-    assert folder.history() == [sound]
+    begun, resumed = Start(0, "m", "v", "test", "w"), Start(2, "m", "v", "test", "w")
+    kept: list[Row] = [begun, Step(1, 1, 0.5, 0.1, 8, 1.0), Measurement("evaluation", 2, 2), resumed]
+    for row in (*kept[:3], Measurement("result", 2, 2), resumed, Step(3, 3, 0.5, 0.1, 8, 1.0)):
+        folder.append(row)
+    folder.forget_after(2)
+    assert folder.history() == kept
 
 
 def test_weights_that_cannot_be_removed_are_one_line(tmp_path: Path) -> None:

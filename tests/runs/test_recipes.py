@@ -242,7 +242,7 @@ def test_an_epoch_of_unequal_classes_by_hand() -> None:
     """3, 4, 5, 8 and 11 images are 0, 1, 1, 2 and 2 groups of four: 6 groups, 3 batches of two classes each."""
     labels = np.repeat(np.arange(5), [3, 4, 5, 8, 11])
     sampler, left_out = make_sampler(labels, 8, 4, seed=1)
-    assert (left_out.classes, left_out.images) == (1, 3)
+    assert (left_out.classes, left_out.items) == (1, 3)
     for epoch in range(1, 30):
         batches = list(sampler.epoch(epoch))
         assert len(batches) == sampler.batches(epoch) == 3

@@ -9,12 +9,9 @@ import pytest
 from PIL import Image
 
 from recallk import InputError
-from recallk.data.benchmarks.benchmark import TestSet
+from recallk.data import sides
 from recallk.data.benchmarks.catalogue import BENCHMARKS
-from recallk.data.item import Record
 from recallk.runs.config import TrainConfig, make_config
-from recallk.training import plan as plans
-from recallk.training import selection
 from recallk.training.plan import Plan, prepare
 
 SMALL: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 2}
@@ -33,7 +30,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight validation queries are taken for enough."""
-    monkeypatch.setattr(selection, "FEWEST_QUERIES", 8)
+    monkeypatch.setattr(sides, "FEWEST_QUERIES", 8)
 
 
 def plan_of(pictures: Path, **changes: Any) -> Plan:
@@ -43,49 +40,30 @@ def plan_of(pictures: Path, **changes: Any) -> Plan:
 @pytest.mark.usefixtures("few_suffice")
 def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> None:
     plan, without = plan_of(pictures), plan_of(pictures, select="test")
-    assert plan.validation is not None
+    train, validation = plan.data.train, plan.data.validation
+    assert validation is not None
     assert plan.selection == "validation"
-    assert without.validation is None
-    assert len(plan.validation.classes) == 2
-    assert set(plan.validation.classes).isdisjoint(plan.train.classes)
-    assert set(plan.validation.classes) | set(plan.train.classes) == set(without.train.classes)
-    assert plan.test.part.classes == without.test.part.classes
-    assert min(np.bincount(plan.validation.labels)) > 1
-    assert plan.sampler.labels is plan.train.labels
+    assert without.data.validation is None
+    assert len(validation.classes) == 2
+    assert set(validation.classes).isdisjoint(train.classes)
+    assert set(validation.classes) | set(train.classes) == set(without.data.train.classes)
+    assert plan.data.test.labelled.classes == without.data.test.labelled.classes
+    assert min(np.bincount(validation.labels)) > 1
+    assert plan.sampler.labels is train.labels
 
 
 @pytest.mark.usefixtures("few_suffice")
 def test_more_classes_can_be_set_aside_but_never_nearly_all(pictures: Path) -> None:
     most = plan_of(pictures, validation_fraction=0.99, items_per_class=2)
-    assert most.validation is not None
-    assert len(most.train.classes) >= 2
+    assert most.data.validation is not None
+    assert len(most.data.train.classes) >= 2
 
 
 def test_with_few_classes_the_last_epoch_is_kept(pictures: Path) -> None:
     plan = plan_of(pictures, limit_classes=8)
-    assert plan.validation is None
+    assert plan.data.validation is None
     assert plan.selection == "last"
-    assert len(plan.train.classes) == len(plan.test.part.classes) == 8
-
-
-def test_an_image_in_several_test_sets_is_embedded_once() -> None:
-    records = [Record(Path(f"{i}.jpg"), str(i // 2), "small") for i in range(4)]
-    records += [Record(Path(f"{i}.jpg"), str(i // 2), "large") for i in range(6)]
-    test = plans._test_images(records, [TestSet("small", "small"), TestSet("large", "large")])
-    assert len(test.part.records) == 6
-    for search, count in zip(test.searches, (4, 6), strict=True):
-        assert search.gallery is None
-        named = [test.part.records[i].image for i in search.queries]
-        assert named == [Path(f"{i}.jpg") for i in range(count)]
-    assert test.part.labels.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_queries_and_gallery_apart() -> None:
-    records = [Record(Path(f"{i}.jpg"), str(i % 2), "query" if i < 2 else "gallery") for i in range(6)]
-    (search,) = plans._test_images(records, [TestSet("", "query", "gallery")]).searches
-    assert search.queries.tolist() == [0, 1]
-    assert search.gallery is not None
-    assert search.gallery.tolist() == [2, 3, 4, 5]
+    assert len(plan.data.train.classes) == len(plan.data.test.labelled.classes) == 8
 
 
 def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
@@ -93,9 +71,9 @@ def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
 ) -> None:
     from recallk.data import source
 
-    assert plan_of(pictures).opened == 27 * 4 + 3
-    monkeypatch.setattr(source.check_images, "__defaults__", (10,))
-    assert plan_of(pictures).opened == 10
+    assert plan_of(pictures).data.opened == 27 * 4 + 3
+    monkeypatch.setattr(source.check_files, "__defaults__", (10,))
+    assert plan_of(pictures).data.opened == 10
     rows = [f"{path},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows, f"{tmp_path}/gone.png,00"]))
     with pytest.raises(InputError, match=r"gone.png: no such image"):
@@ -106,16 +84,16 @@ def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
 def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
     with pytest.raises(InputError, match="choose 8 to 44"):
         plan_of(pictures, batch_size=400, select="test")
-    assert plan_of(pictures, batch_size=400, limit_classes=6, select="test").images_per_step < 6 * 4 + 1
+    assert plan_of(pictures, batch_size=400, limit_classes=6, select="test").items_per_step < 6 * 4 + 1
     plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50")
-    assert plan.validation is not None
-    assert plan.images_per_step < 400
-    assert plan.cut == (
-        f"batches of {plan.images_per_step} images, and not of the 400 asked for: "
-        f"only {plan.images_per_step // 4} training classes have 4 images"
+    assert plan.data.validation is not None
+    assert plan.items_per_step < 400
+    assert plan.smaller_batches == (
+        f"batches of {plan.items_per_step} images, and not of the 400 asked for: "
+        f"only {plan.items_per_step // 4} training classes have 4 images"
     )
-    assert plan.cut in plan.differences
-    assert plan_of(pictures, batch_size=plan.images_per_step).cut is None
+    assert plan.smaller_batches in plan.differences
+    assert plan_of(pictures, batch_size=plan.items_per_step).smaller_batches is None
 
 
 def test_every_benchmark_can_be_configured() -> None:

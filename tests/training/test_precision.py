@@ -10,11 +10,13 @@ from torch import Tensor
 from recallk import InputError, large_batch_backward, load
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import Step
 from recallk.training import trainer as trainers
 from recallk.training.plan import Plan, prepare
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
-from tests.training.test_trainer import SMALL, save_patterns, without_time
+from tests.rows import kind_of, steps, without_time
+from tests.training.test_trainer import SMALL, save_patterns
 
 MIXED = ["bf16-mixed", "16-mixed"]
 
@@ -30,8 +32,8 @@ def plan_of(pictures: Path, **changes: Any) -> Plan:
 
 def losses(pictures: Path, run: Path, **changes: Any) -> list[float]:
     rows = list(Trainer(plan_of(pictures, epochs=1, **changes), RunFolder(run)).rows())
-    assert rows[-1]["kind"] == "result"
-    return [row["loss"] for row in rows if row["kind"] == "step"]
+    assert kind_of(rows[-1]) == "result"
+    return [row.loss for row in steps(rows)]
 
 
 @pytest.mark.parametrize("precision", MIXED)
@@ -56,26 +58,26 @@ def test_the_network_alone_is_in_the_other_precision(
     )
     backward = large_batch_backward
 
-    def watched(model: Any, images: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> Tensor:
+    def watched(model: Any, inputs: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> Tensor:
         def loss(embeddings: Tensor, labels: Tensor) -> Tensor:
             seen.add(("loss", (embeddings[:2].detach() @ embeddings[:2].detach().T).dtype))
             value: Tensor = loss_fn(embeddings, labels)
             return value
 
         seen.clear()
-        value = backward(model, images, labels, loss, **settings)
-        steps.append(set(seen))
+        value = backward(model, inputs, labels, loss, **settings)
+        taken.append(set(seen))
         return value
 
-    steps = list[set[tuple[str, torch.dtype]]]()
+    taken = list[set[tuple[str, torch.dtype]]]()
     monkeypatch.setattr(trainers, "large_batch_backward", watched)
     for row in trainer.rows():
-        if row["kind"] == "evaluation":
+        if kind_of(row) == "evaluation":
             assert ("measure", torch.float32) in seen
         seen.clear()
     half = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    assert steps
-    assert all(step == {("train", half), ("loss", torch.float32)} for step in steps)
+    assert taken
+    assert all(step == {("train", half), ("loss", torch.float32)} for step in taken)
 
 
 @pytest.mark.parametrize("precision", MIXED)
@@ -92,7 +94,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
     whole = trainer_of("whole")
     rows = without_time(list(whole.rows()))
     for row in trainer_of("cut").rows():
-        if row["epoch"] == 3:
+        if row.epoch == 3:
             break
     resumed = trainer_of("cut")
     list(resumed.rows(resume=True))
@@ -110,7 +112,7 @@ def test_a_step_whose_gradients_overflow_is_left_out(pictures: Path, tmp_path: P
     trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": 2.0**60})
     before = {name: value.clone() for name, value in trainer.embedder.state_dict().items()}
     for row in trainer.rows():
-        if row["kind"] == "step":
+        if isinstance(row, Step):
             assert trainer.scaler.get_scale() == 2.0**59
             state = trainer.embedder.state_dict()
             assert all(torch.equal(value, before[name]) for name, value in state.items())

@@ -17,7 +17,8 @@ from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
-from tests.training.test_trainer import SMALL, save_patterns, without_time
+from tests.rows import without_time
+from tests.training.test_trainer import SMALL, save_patterns
 
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 3}
 
@@ -43,7 +44,7 @@ def cut(pictures: Path, path: Path, epoch: int = 2, **changes: Any) -> RunFolder
     """A run that was interrupted in an epoch."""
     folder = RunFolder(path)
     for row in Trainer(prepare(config_of(pictures, **changes)), folder).rows():
-        if row["epoch"] == epoch:
+        if row.epoch == epoch:
             break
     return folder
 
@@ -89,8 +90,8 @@ import sys, time; from pathlib import Path
 from recallk.runs.folder import RunFolder; from recallk.runs.config import read_config, make_config
 from recallk.training.plan import prepare; from recallk.training.trainer import Trainer
 for row in Trainer(prepare(make_config(read_config(Path(sys.argv[1])))), RunFolder(Path(sys.argv[2]))).rows():
-    print(row["epoch"], flush=True)
-    if row["epoch"] == int(sys.argv[3]): time.sleep(60)
+    print(row.epoch, flush=True)
+    if row.epoch == int(sys.argv[3]): time.sleep(60)
 """
 
 
@@ -129,7 +130,7 @@ def test_one_at_a_time(pictures: Path, whole: RunFolder, tmp_path: Path) -> None
 def test_a_resumed_run_needs_no_initial_weights(pictures: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from recallk.models.embedder import build
+    from recallk.models.image_embedder import build
 
     config = config_of(pictures)
     weights = tmp_path / "weights.safetensors"
@@ -214,7 +215,7 @@ def test_the_best_epoch_is_known_without_its_row(pictures: Path, tmp_path: Path)
     rows = [line for line in folder.metrics.read_text().splitlines() if f'"epoch": {best}' not in line]
     folder.metrics.write_text("\n".join(rows) + "\n")
     resume(folder)
-    assert folder.history()[-1]["epoch"] in (best, 3)
+    assert folder.history()[-1].epoch in (best, 3)
 
 
 def test_kills_at_random_leave_nothing_that_cannot_go_on(pictures: Path, whole: RunFolder, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def resume_with_split(folder: RunFolder) -> None:
 
 
 def test_a_run_resumed_with_moved_data_is_read_where_that_is(tmp_path: Path) -> None:
-    from recallk.training.plan import read_run
+    from recallk.data.dataset import read_for_test
 
     for name in ("before", "now"):
         (tmp_path / name).mkdir()
@@ -258,7 +259,9 @@ def test_a_run_resumed_with_moved_data_is_read_where_that_is(tmp_path: Path) -> 
     changed = folder.read_config().model_copy(update={"data": str(moved), "host_memory_gb": 1.0})
     list(Trainer(prepare(changed, folder.read_split()), folder).rows(resume=True))
     assert folder.read_config() == changed
-    assert read_run(folder).gone == 0
+    test, notes = read_for_test(folder.read_config(), folder.read_split())
+    assert len(test.labelled) == 8
+    assert list(notes) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])

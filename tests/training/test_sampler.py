@@ -11,7 +11,7 @@ from recallk.training.sampler import Sampler, make_sampler
 
 @given(st.lists(st.integers(1, 23), min_size=2, max_size=30), st.integers(2, 5), st.integers(2, 6), st.integers(0, 9))
 @settings(max_examples=100, deadline=None)
-def test_a_batch_is_so_many_classes_times_so_many_images(
+def test_a_batch_is_so_many_classes_times_so_many_items(
     sizes: list[int], items: int, classes: int, epoch: int
 ) -> None:
     random = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def test_a_batch_is_so_many_classes_times_so_many_images(
         assert len(of_class) == classes
         assert set(of_class.values()) == {items}
         used.update(batch.tolist())
-    assert not used or max(used.values()) == 1, "an image twice in an epoch"
+    assert not used or max(used.values()) == 1, "an item twice in an epoch"
     left = Counter(labels.tolist())
     left.subtract(labels[list(used)].tolist())
     assert sum(count >= items for count in left.values()) < classes, "one more batch could have been made"
@@ -46,11 +46,11 @@ def test_epochs_differ_and_can_be_repeated() -> None:
 def test_small_classes_are_counted_as_left_out() -> None:
     labels = np.repeat(np.arange(4), [4, 1, 3, 9])
     sampler, left_out = make_sampler(labels, None, 4, seed=0)
-    assert (left_out.classes, left_out.images) == (2, 4)
+    assert (left_out.classes, left_out.items) == (2, 4)
     assert sampler.classes_per_batch == 2
 
 
-def test_the_default_batch_is_all_classes_up_to_4000_images() -> None:
+def test_the_default_batch_is_all_classes_up_to_4000_items() -> None:
     assert make_sampler(np.arange(40) // 4, None, 4, 0)[0].classes_per_batch == 10
     assert make_sampler(np.arange(8000) // 4, None, 4, 0)[0].classes_per_batch == 1000
 
@@ -58,8 +58,8 @@ def test_the_default_batch_is_all_classes_up_to_4000_images() -> None:
 @pytest.mark.parametrize(
     ("labels", "batch_size", "message"),
     [
-        (np.arange(10) // 2, None, "0 of 5 training classes have 4 images or more"),
-        (np.arange(40) // 4, 44, "batch_size=44 is 11 classes of 4 images, and 10 training classes"),
+        (np.arange(10) // 2, None, "0 of 5 training classes have 4 items or more"),
+        (np.arange(40) // 4, 44, "batch_size=44 is 11 classes of 4 items, and 10 training classes"),
         (np.arange(40) // 4, 4, "choose 8 to 40"),
     ],
 )

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from recallk import InputError, load
-from recallk.evaluation.protocols import rate
+from recallk.data import sides
+from recallk.evaluation.protocols import measure
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Row
-from recallk.training import selection
+from recallk.runs.history import Kind, Row, Step
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, learning_rate
+from tests.rows import kind_of, measured, steps, without_time
 
 SMALL: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -55,48 +56,46 @@ def train(pictures: Path, run: Path, **changes: Any) -> list[Row]:
     return list(Trainer(plan, RunFolder(run)).rows())
 
 
-def without_time(rows: list[Row]) -> list[Row]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
 def test_a_run_leaves_everything_in_its_folder(pictures: Path, tmp_path: Path) -> None:
     rows = train(pictures, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    assert folder.history() == rows
-    assert [row["kind"] for row in rows] == ["evaluation", *["step", "evaluation"] * 2, "result"]
+    assert folder.history()[1:] == rows
+    assert kind_of(folder.history()[0]) == "start"
+    assert [kind_of(row) for row in rows] == ["evaluation", *["step", "evaluation"] * 2, "result"]
     assert folder.read_config().data == str(pictures)
     assert {path.name for path in folder.path.iterdir()} == {
         "config.yaml",
         "split.json",
         "metrics.jsonl",
         "checkpoint",
-        "model.safetensors",
+        "model",
     }
+    assert {path.name for path in folder.model.iterdir()} == {"embedder.json", "weights.safetensors"}
     assert load(folder.path).embed([pictures / "class0" / "0.png"]).shape == (1, 16)
 
 
 @pytest.mark.parametrize("mixup", [False, True])
-def test_the_share_of_usable_gradients_is_told_once_an_epoch(pictures: Path, tmp_path: Path, mixup: bool) -> None:
-    rows = train(pictures, tmp_path / "ours", batch_size=8, mixup=mixup)
-    steps = [row for row in rows if row["kind"] == "step"]
+def test_the_share_of_queries_that_the_loss_reaches_is_told_once_an_epoch(pictures: Path, tmp_path: Path, mixup: bool) -> None:
+    taken = steps(train(pictures, tmp_path / "ours", batch_size=8, mixup=mixup))
     firsts = [
-        row
-        for row, before in zip(steps, [None, *steps], strict=False)
-        if before is None or row["epoch"] > before["epoch"]
+        row for row, before in zip(taken, [None, *taken], strict=False) if before is None or row.epoch > before.epoch
     ]
-    assert len(steps) > len(firsts) == 2
-    assert [row for row in steps if "usable" in row] == firsts
-    assert all(0 < row["usable"] <= 1 for row in firsts)
-    assert not any("usable" in row for row in train(pictures, tmp_path / "other", loss="contrastive"))
+    assert len(taken) > len(firsts) == 2
+    assert [row for row in taken if row.reached is not None] == firsts
+    assert all(0 < row.reached <= 1 for row in firsts if row.reached is not None)
+    others = steps(train(pictures, tmp_path / "other", loss="contrastive"))
+    assert others
+    assert all(row.reached is None for row in others)
 
 
 def test_one_seed_gives_one_result_and_another_another(pictures: Path, tmp_path: Path) -> None:
-    first = without_time(train(pictures, tmp_path / "1"))
+    rows = train(pictures, tmp_path / "1")
+    first = without_time(rows)
     assert first == without_time(train(pictures, tmp_path / "2", workers=2))
     assert first == without_time(train(pictures, tmp_path / "3", host_memory_gb=0))
-    other = without_time(train(pictures, tmp_path / "4", seed=2))
-    assert first[1]["loss"] != other[1]["loss"]
-    assert first[-1]["map@r"] != other[-1]["map@r"]
+    other = train(pictures, tmp_path / "4", seed=2)
+    assert steps(rows)[0].loss != steps(other)[0].loss
+    assert measured(rows)[-1].metrics["map@r"] != measured(other)[-1].metrics["map@r"]
 
 
 @pytest.mark.parametrize("stop_after", ["step", "evaluation"])
@@ -106,7 +105,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
     config = make_config(SMALL, {"data": str(pictures)}, changes)
     folder = RunFolder(tmp_path / "cut")
     for row in Trainer(prepare(config), folder).rows():
-        if row["epoch"] == 2 and row["kind"] == stop_after:
+        if row.epoch == 2 and kind_of(row) == stop_after:
             break
     assert not folder.model.exists()
     list(Trainer(prepare(folder.read_config()), folder).rows(resume=True))
@@ -118,24 +117,23 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("select", ["validation", "test"])
 def test_the_best_epoch_is_kept_and_measured(tmp_path: Path, select: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "FEWEST_QUERIES", 8)
+    monkeypatch.setattr(sides, "FEWEST_QUERIES", 8)
     (tmp_path / "data").mkdir()
     data = save_patterns(tmp_path / "data", classes=40, images=4)
     run = RunFolder(tmp_path / "run")
     rows = train(data, run.path, epochs=4, learning_rate=1e-2, select=select)
-    kind = "validation" if select == "validation" else "evaluation"
-    assert [row["epoch"] for row in rows if row["kind"] == kind] == [0, 1, 2, 3, 4]
-    assert [row["epoch"] for row in rows if row["kind"] == "evaluation"] == (
-        [0] if select == "validation" else [0, 1, 2, 3, 4]
-    )
+    kind: Kind = "validation" if select == "validation" else "evaluation"
+    assert [row.epoch for row in measured(rows, kind)] == [0, 1, 2, 3, 4]
+    assert [row.epoch for row in measured(rows, "evaluation")] == ([0] if select == "validation" else [0, 1, 2, 3, 4])
     by = "map@r" if select == "validation" else "recall@1"
-    chosen = max((row for row in rows if row["kind"] == kind and row["epoch"]), key=lambda row: row[by])
-    assert rows[-1]["kind"] == "result"
-    assert rows[-1]["epoch"] == chosen["epoch"]
-    plan = prepare(run.read_config())
-    embeddings = load(run.path).embed(plan.test.part.images)
-    measured = rate(embeddings, plan.test.part.labels, plan.test.searches, plan.config.evaluate_ks)
-    assert measured == {name: pytest.approx(rows[-1][name], abs=1e-6) for name in measured}
+    chosen = max((row for row in measured(rows, kind) if row.epoch), key=lambda row: row.metrics[by])
+    (result,) = measured(rows, "result")
+    assert result == rows[-1]
+    assert result.epoch == chosen.epoch
+    test = prepare(run.read_config()).data.test
+    embeddings = load(run.path).embed(test.labelled.items)
+    again = measure(embeddings, test.labelled.labels, test.searches, run.read_config().evaluate_ks)
+    assert again == {name: pytest.approx(result.metrics[name], abs=1e-6) for name in again}
 
 
 def test_a_finished_run_resumed_stays_as_it_is(pictures: Path, tmp_path: Path) -> None:
@@ -149,7 +147,7 @@ def test_training_learns(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     data = save_patterns(tmp_path / "data", classes=32, images=4)
     rows = train(data, tmp_path / "run", epochs=12, evaluate_every=12, learning_rate=3e-3, chunk_size=32)
-    losses = [row["loss"] for row in rows if row["kind"] == "step"]
+    losses = [row.loss for row in steps(rows)]
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
 
 
@@ -162,22 +160,22 @@ def test_a_taken_folder_is_left_alone(pictures: Path, tmp_path: Path) -> None:
 
 def test_an_image_that_breaks_during_the_first_epoch_leaves_no_run(pictures: Path, tmp_path: Path) -> None:
     plan = prepare(make_config(SMALL, {"data": str(pictures)}))
-    view = plan.train.records[0]
-    assert isinstance(view.image, Path)
-    whole = view.image.read_bytes()
-    view.image.write_bytes(whole[:60])
+    item = plan.data.train.items[0]
+    assert isinstance(item, Path)
+    whole = item.read_bytes()
+    item.write_bytes(whole[:60])
     try:
         with pytest.raises(InputError, match="truncated or broken"):
             list(Trainer(plan, RunFolder(tmp_path / "run")).rows())
     finally:
-        view.image.write_bytes(whole)
+        item.write_bytes(whole)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_an_interrupted_run_stays_only_if_it_can_go_on(pictures: Path, tmp_path: Path, epoch: int) -> None:
     rows = Trainer(prepare(make_config(SMALL, {"data": str(pictures)})), RunFolder(tmp_path / "run")).rows()
-    while next(rows)["epoch"] < epoch:
+    while next(rows).epoch < epoch:
         pass
     with pytest.raises(KeyboardInterrupt):
         rows.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
@@ -210,7 +208,7 @@ def test_an_evaluation_that_meets_a_divergence_says_what_to_do(pictures: Path, t
     plan = prepare(make_config(SMALL, {"data": str(pictures), "learning_rate": 0.25}))
     trainer = Trainer(plan, RunFolder(tmp_path / "run"))
     rows = trainer.rows()
-    while next(rows)["kind"] != "step":
+    while not isinstance(next(rows), Step):
         pass
     torch.nn.init.constant_(trainer.embedder.head.weight, float("nan"))
     with pytest.raises(InputError, match=r"epoch 1: the embeddings hold NaN or infinity; lower the learning .*0.25"):

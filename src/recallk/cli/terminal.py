@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recallk.cli.console import console, say
-from recallk.comparison.outcomes import Outcome
-from recallk.comparison.verdict import verdict
 from recallk.core.text import shown
 from recallk.data.searches import Search
 from recallk.evaluation.protocols import display_name
@@ -16,6 +15,9 @@ from recallk.losses.registry import describe
 from recallk.runs.summary import Summary, percent
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from recallk.comparison.outcomes import Outcome
 
 NOTES_SHOWN = 5
 
@@ -106,8 +108,9 @@ def show_result(summary: Summary, searches: Sequence[Search]) -> None:
         say(summary.beside_published)
 
 
-def show_comparison(found: Sequence[Outcome]) -> None:
+def show_comparison(found: Sequence["Outcome"]) -> None:
     """Print the table of a comparison, and what is to be said of its rows."""
+    from recallk.comparison.verdict import verdict
     from recallk.reporting.comparison import table_of
 
     columns, rows = table_of(found)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class Start:
     versions: str
     selection: str  # how the epoch is chosen whose model is the run's
     how_chosen: str  # the same in words
-    differences: Sequence[str] = ()  # what the data made other than it was configured, or published
+    differences: tuple[str, ...] = ()  # what the data made other than it was configured, or published
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,19 @@ def _row(line: bytes) -> Row | None:
 
 
 def _start(written: dict[str, Any]) -> Start:
-    machine, versions, selection, how_chosen = (
-        str(written[name]) for name in ("machine", "versions", "selection", "how_chosen")
-    )
-    differences = [str(told) for told in written["differences"]]
+    names = ("machine", "versions", "selection", "how_chosen")
+    machine, versions, selection, how_chosen = (_text(written[name]) for name in names)
+    told = written["differences"]
+    if not isinstance(told, list):
+        raise ValueError("not a list of sentences")
+    differences = tuple(map(_text, told))
     return Start(_count(written["epoch"]), machine, versions, selection, how_chosen, differences)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value
 
 
 def _number(value: Any) -> float:

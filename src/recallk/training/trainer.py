@@ -123,9 +123,10 @@ class Trainer:
             raise
 
     def _rows(self, done: int) -> Iterator[Row]:
-        plan = self.plan
+        plan, device = self.plan, self.fabric.device
+        differences = tuple(plan.differences)
         self.folder.append(
-            Start(done, machine(self.fabric.device), versions(), plan.selection, plan.how_chosen, plan.differences)
+            Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences)
         )
         if done == 0:
             yield self._evaluate(0)
