@@ -124,7 +124,10 @@ def changed(row: dict[str, object], **changes: str) -> str:
         *(changed(SOUND, step=value) for value in ("-1", "1.5", "null")),
         *(changed(SOUND, reached=value) for value in ("NaN", "null", "true")),
         *(changed(SOUND, kind=value) for value in ("null", '"other"', "[]", "3", "{}")),
-        *(changed({name: value for name, value in SOUND.items() if name != lost}) for lost in ("epoch", "items", "loss")),
+        *(
+            changed({name: value for name, value in SOUND.items() if name != lost})
+            for lost in ("epoch", "items", "loss")
+        ),
         *(changed(MEASURED, **{"map@r": value}) for value in ("null", '"0.5"', "NaN")),
         *(changed({name: value for name, value in MEASURED.items() if name != lost}) for lost in ("kind", "epoch")),
         *(changed(BEGUN, machine=value) for value in ("null", "3", "[]")),

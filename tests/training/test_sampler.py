@@ -11,9 +11,7 @@ from recallk.training.sampler import Sampler, make_sampler
 
 @given(st.lists(st.integers(1, 23), min_size=2, max_size=30), st.integers(2, 5), st.integers(2, 6), st.integers(0, 9))
 @settings(max_examples=100, deadline=None)
-def test_a_batch_is_so_many_classes_times_so_many_items(
-    sizes: list[int], items: int, classes: int, epoch: int
-) -> None:
+def test_a_batch_is_so_many_classes_times_so_many_items(sizes: list[int], items: int, classes: int, epoch: int) -> None:
     random = np.random.default_rng(0)
     labels = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
     sampler = Sampler(labels, classes, items, seed=3)

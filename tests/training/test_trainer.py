@@ -75,7 +75,9 @@ def test_a_run_leaves_everything_in_its_folder(pictures: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("mixup", [False, True])
-def test_the_share_of_queries_that_the_loss_reaches_is_told_once_an_epoch(pictures: Path, tmp_path: Path, mixup: bool) -> None:
+def test_the_share_of_queries_that_the_loss_reaches_is_told_once_an_epoch(
+    pictures: Path, tmp_path: Path, mixup: bool
+) -> None:
     taken = steps(train(pictures, tmp_path / "ours", batch_size=8, mixup=mixup))
     firsts = [
         row for row, before in zip(taken, [None, *taken], strict=False) if before is None or row.epoch > before.epoch

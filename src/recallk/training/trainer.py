@@ -125,9 +125,7 @@ class Trainer:
     def _rows(self, done: int) -> Iterator[Row]:
         plan, device = self.plan, self.fabric.device
         differences = tuple(plan.differences)
-        self.folder.append(
-            Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences)
-        )
+        self.folder.append(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
         if done == 0:
             yield self._evaluate(0)
             if plan.data.validation is not None:
