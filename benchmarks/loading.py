@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from recallk.data.chunks import read_chunks
+from recallk.models.chunks import read_chunks
 from recallk.models.settings import Augmentation
 from recallk.models.views import TestViews, TrainViews
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recallk.core.devices import to_device
 from recallk.core.errors import InputError
-from recallk.data.chunks import Preparation, read_chunks
+from recallk.models.chunks import Preparation, read_chunks
 from recallk.models.settings import Augmentation, EmbedderSettings
 
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from recallk.core.errors import InputError
 from recallk.core.lock import locked
 from recallk.core.seeds import mixed_seed
-from recallk.data.chunks import read_batches
 from recallk.data.item import LabelledItems
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
+from recallk.models.chunks import read_batches
 from recallk.models.image_embedder import build
 from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
-from recallk.data.readers import deaths_in_one_line, ignore_interrupts, lost_reader
+from recallk.models.readers import deaths_in_one_line, ignore_interrupts, lost_reader
 
 
 class Preparation(Protocol):

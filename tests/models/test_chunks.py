@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.data.chunks import Preparation, read_batches, read_chunks
+from recallk.models.chunks import Preparation, read_batches, read_chunks
 
 
 class Counting:

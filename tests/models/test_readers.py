@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.data.chunks import read_chunks
+from recallk.models.chunks import read_chunks
 from tests.data.limits import HangsError, seconds
 
 PIXEL = torch.zeros(3, 1, 1, dtype=torch.uint8)
@@ -75,7 +75,7 @@ def caught(preparation: Fails, workers: int = 1, idle: float = 0) -> str:
     message = str(error.value)
     assert "\n" not in message
     left: object = signal.getsignal(signal.SIGCHLD)
-    assert getattr(left, "__module__", "") != "recallk.data.readers", "PyTorch's handler, or none, is left"
+    assert getattr(left, "__module__", "") != "recallk.models.readers", "PyTorch's handler, or none, is left"
     return message
 
 
