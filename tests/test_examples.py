@@ -3,13 +3,17 @@
 import doctest
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import recallk
 
 MODULES = ["recallk", *(module.name for module in pkgutil.walk_packages(recallk.__path__, "recallk."))]
 
+NOT_CALLED = {"InputError", "MissingExtraError", "RecallkError"}
 WITH_AN_EXAMPLE = [
     "core.relevance.Positives",
     "core.relevance.Positives.from_labels",
@@ -32,8 +36,23 @@ WITH_AN_EXAMPLE = [
 ]
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name: a finished run, a catalogue of two pictures, and one like the second."""
+    folder = tmp_path_factory.mktemp("examples")
+    few = {"data": "glyphs", "limit_classes": 12, "backbone": "test_resnet", "weights": "none", "image_size": 32}
+    recallk.train({**few, "embedding_size": 16, "epochs": 1, "workers": 0}, folder / "runs" / "letters")
+    (folder / "catalogue").mkdir()
+    for name, grey in (("catalogue/a.png", 0), ("catalogue/b.png", 200), ("query.png", 210)):
+        pixels = np.full((40, 40), 255, dtype=np.uint8)
+        pixels[10:30, 10:30] = grey
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_run(module: str) -> None:
+def test_examples_run(module: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
     if module.endswith(".fused"):
         pytest.importorskip("triton")
     assert not doctest.testmod(import_module(module)).failed
@@ -41,6 +60,11 @@ def test_examples_run(module: str) -> None:
 
 def test_all_modules_are_found() -> None:
     assert {"recallk.core.relevance", "recallk.loss.kernels.tiled", "recallk.evaluation.metrics"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", sorted(set(recallk.__all__) - NOT_CALLED))
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>>" in (getattr(recallk, name).__doc__ or "")
 
 
 @pytest.mark.parametrize("name", WITH_AN_EXAMPLE)

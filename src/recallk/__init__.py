@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
     from recallk.models.saved import load
+    from recallk.reporting.run import report
+    from recallk.retrieval.search import search
+    from recallk.runs.evaluate import evaluate
     from recallk.training.large_batch import large_batch_backward
+    from recallk.training.train import resume, train
 
 __version__ = version("recallk")
 
@@ -20,9 +24,14 @@ __all__ = [
     "RecallAtKLoss",
     "RecallkError",
     "SimilarityMixup",
+    "evaluate",
     "large_batch_backward",
     "load",
     "recall_at_k_loss",
+    "report",
+    "resume",
+    "search",
+    "train",
 ]
 
 # imported when first used: `import recallk` and `recallk --help` are instant
@@ -35,8 +44,16 @@ _MODULES = {
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "large_batch_backward": "recallk.training.large_batch",
     "load": "recallk.models.saved",
+    "train": "recallk.training.train",
+    "resume": "recallk.training.train",
+    "evaluate": "recallk.runs.evaluate",
+    "search": "recallk.retrieval.search",
+    "report": "recallk.reporting.run",
 }
-_EXTRAS: "dict[str, Extra]" = {"load": "train"}
+_EXTRAS: "dict[str, Extra]" = {
+    **dict.fromkeys(("load", "train", "resume", "evaluate", "search"), "train"),
+    "report": "report",
+}
 """The names that need more than the base install, and what they need."""
 
 _ROOMS = (

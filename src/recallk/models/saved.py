@@ -39,6 +39,10 @@ def load(run: str | os.PathLike[str]) -> Embedder:
 
     It brings its preprocessing with it. Raises InputError, one line, where the folder holds no finished model, a
     damaged one, or one that a later version has written.
+
+    >>> load("runs/letters").embed(["query.png", "catalogue/a.png"]).shape
+    torch.Size([2, 16])
+
     """
     if not isinstance(run, str | os.PathLike):
         raise InputError(f"load: the path of a run's folder is needed, not {type(run).__name__}")

@@ -30,6 +30,12 @@ def report(run: str | os.PathLike[str]) -> list[str]:
 
     The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves.
     Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
+
+    >>> report("runs/letters")
+    []
+    >>> Path("runs/letters/report.html").is_file()
+    True
+
     """
     folder = RunFolder(Path(run))
     summary = summary_of(folder)

@@ -47,6 +47,11 @@ def evaluate(
     On the run's test items, or, with `data`, on others (a folder with a folder per class, or a table), which then all
     search each other. `ks` are the run's by default. The protocol "re-identification" draws one gallery item of each
     class at random, ten times over, and gives recall@k alone. Raises InputError, one line, for whatever does not fit.
+
+    >>> found = evaluate("runs/letters", ks=(1, 10))
+    >>> list(found.metrics)
+    ['recall@1', 'recall@10', 'precision@1', 'precision@10', 'map@r', 'r_precision', 'mrr', 'nmi']
+
     """
     if protocol not in get_args(Protocol):
         raise InputError(f"protocol={brief(protocol)}: one of {', '.join(get_args(Protocol))}")

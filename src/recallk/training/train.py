@@ -36,6 +36,14 @@ def train(
     (`recallk.runs.recipes.find("sop-resnet50").values`) with some laid over. Raises InputError, one line, for whatever
     would not train, before anything is written; for a folder that holds something already; and where the training
     diverges.
+
+    >>> few = {"data": "glyphs", "limit_classes": 12, "backbone": "test_resnet", "weights": "none", "image_size": 32}
+    >>> summary = train({**few, "embedding_size": 16, "epochs": 1, "workers": 0}, "runs/a-dozen")
+    >>> summary.metrics
+    ['recall@1', 'recall@2', 'recall@4', 'recall@8', 'map@r']
+    >>> 0 < summary.after.metrics["recall@1"] <= 1
+    True
+
     """
     checked = config if isinstance(config, TrainConfig) else make_config(dict(config))
     folder = RunFolder(default_folder(checked) if run is None else Path(run))
@@ -53,6 +61,10 @@ def resume(
     """Go on with the run in a folder to the end that it would have had, or, with more `epochs`, beyond.
 
     `changes` may also say where the data is by now, and how fast the run goes (`runs.recipes.WHEN_RESUMED`).
+
+    >>> resume("runs/letters", {"epochs": 2}).after.epoch
+    2
+
     """
     return _trained(trainer_to_resume(run, changes), planned, follow, resumed=True)
 
