@@ -1,11 +1,10 @@
 """The kernel in Triton, for CUDA: a block's queries are ranked in one launch.
 
 As in `tiled`, a block of rows is compared with the whole database by one product, and two more products turn the
-similarities' gradient into that of the embeddings. In between, where PyTorch needs a few operations for each of
-thousands of tiles, one Triton function ranks the block's positives and another computes the gradient of its
-similarities. Neither the matrix of all pairs nor the comparisons of three items are stored; memory is that of a few
-blocks, whatever the batch. Every number is written by one program in a fixed
-order (no atomics), so the gradient is the same in every run. Importing this file needs Triton.
+similarities' gradient into that of the embeddings. In between, one Triton function ranks the block's positives and
+another computes the gradient of its similarities. Neither the matrix of all pairs nor the comparisons of three items
+are stored; memory is that of a few blocks, whatever the batch. Every number is written by one program in a fixed order
+(no atomics), so the gradient is the same in every run. Importing this file needs Triton.
 """
 
 from dataclasses import dataclass
@@ -57,10 +56,7 @@ def memberships_of(mixing: Mixing | None, items: int, like: Tensor) -> Membershi
 def kernel(
     queries: Tensor, gallery: Tensor | None, objective: Objective, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Kernel`.
-
-    In float32.
-    """
+    """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients, in float32: `streamed.Kernel`."""
     memberships = memberships_of(objective.mixing, len(queries), queries)
     with torch.cuda.device(queries.get_device()):  # Triton launches on the current device, whatever the tensors say
         return compute_in_blocks(queries, gallery, objective, weights, partial(rank_block, objective, memberships))
@@ -144,8 +140,7 @@ def nearest_positives(scaled: Tensor, block: Block, objective: Objective) -> tup
     most = max(block.counts)
     if most <= objective.positive_limit:
         return objective.positives.numbered(block.queries, 0, most)
-    parts = []
-    everyone = torch.arange(len(block.queries), device=scaled.device)
+    everyone, parts = torch.arange(len(block.queries), device=scaled.device), []
     for part in torch.split(everyone, max(1, blocks.BLOCK_ELEMENTS // most)):
         columns, exists = objective.positives.numbered(block.queries[part], 0, most)
         one, other, alpha = block.one[part, None], block.other[part, None], block.alpha[part, None]
