@@ -44,9 +44,10 @@ def search(
 ) -> Results:
     """Find the `k` images below the folder `gallery` that are most like each of the files `queries`.
 
-    `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result;
-    where the gallery has no `k` others, there are fewer results. `workers` processes read the gallery (0: this one),
-    by default one per core. Raises InputError, one line, for whatever cannot be read, and where the run has no model.
+    `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result.
+    Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. `workers` processes
+    read the gallery (0: this one), by default one per core. Raises InputError, one line, for whatever cannot be read,
+    and where the run has no model.
 
     >>> found = search("runs/letters", ["query.png"], "catalogue", k=2)
     >>> [file.name for file in found.ids[0]]
@@ -67,6 +68,7 @@ def search(
     embeddings = embedder.embed(found.images, workers=readers, advance=told)
     place = {path.resolve(): number for number, path in enumerate(found.images)}
     itself = torch.tensor([place.get(query.resolve(), -1) for query in asked])
-    neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself if bool((itself >= 0).any()) else None)
+    inside = bool((itself >= 0).any())  # else none of the gallery is left out
+    neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself if inside else None)
     ids = [[found.images[i] for i in row] for row in neighbours.indexes.tolist()]
     return Results(ids, neighbours.similarities, found.notes)
