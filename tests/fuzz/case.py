@@ -77,9 +77,15 @@ class Place:
     def prepare(self) -> None:
         """Make the folder, and beside it what nobody may touch."""
         self.work.mkdir(parents=True)
-        for name in ("before.txt", "beside/config.yaml", "beside/model.safetensors", "home/notes.txt", "tmp/other"):
+        for name in (
+            "before.txt",
+            "beside/config.yaml",
+            "beside/model/weights.safetensors",
+            "home/notes.txt",
+            "tmp/other",
+        ):
             path = self.root / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"somebody's {name}\n")
 
     @contextmanager

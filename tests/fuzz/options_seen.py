@@ -35,7 +35,8 @@ def trained(*words: object, run: str = "run", refusal: Refusal = "must not") -> 
     def act(place: Place) -> None:
         printed = place.train("--data", place.shared / "images", *WORDS, *words, run=run)
         folder = place.work / run
-        for name in ("config.yaml", "metrics.jsonl", "model.safetensors", "report.html", "checkpoint/latest.ckpt"):
+        model = ("model/embedder.json", "model/weights.safetensors")
+        for name in ("config.yaml", "metrics.jsonl", *model, "report.html", "checkpoint/latest.ckpt"):
             if not (folder / name).is_file():
                 raise FaultError(f"no {name} in the run")
             mode, umask = (folder / name).stat().st_mode & 0o777, os.umask(0)
@@ -134,8 +135,8 @@ def intervals(values: dict[str, list[float]]) -> Case:
             for seed, recall in enumerate(recalls, 1):
                 run = place.work / "comparison" / name / f"seed-{seed}"
                 run.mkdir(parents=True)
-                for file in ("config.yaml", "model.safetensors"):
-                    shutil.copy(place.shared / "run" / file, run)
+                shutil.copy(place.shared / "run" / "config.yaml", run)
+                shutil.copytree(place.shared / "run" / "model", run / "model")
                 rows = [json.loads(line) for line in (place.shared / "run" / "metrics.jsonl").read_text().splitlines()]
                 changed = [row | ({"recall@1": recall} if row["kind"] == "result" else {}) for row in rows]
                 (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))

@@ -17,13 +17,21 @@ from tests.fuzz.miniature import make_run
 from tests.fuzz.runs_seen import FIRST
 from tests.fuzz.using_runs import ACTIONS, check_same_recall
 
-FILES = ("config.yaml", "metrics.jsonl", "split.json", "checkpoint/latest.ckpt", "model.safetensors", "checkpoint/best")
+FILES = (
+    *("config.yaml", "metrics.jsonl", "split.json", "checkpoint/latest.ckpt", "checkpoint/best"),
+    *("model/embedder.json", "model/weights.safetensors"),
+)
 
 
 def prepare(shared: Path) -> None:
     """Train the run that is damaged."""
     make_run(shared)
     import sklearn.metrics  # noqa: F401
+
+
+def run_of(path: Path) -> Path:
+    """Return the folder of the run that a file is in."""
+    return path.parents[path.parent.name in ("checkpoint", "model")]
 
 
 def _cut(rng: Rng, path: Path) -> None:
@@ -59,7 +67,7 @@ def _nonsense(rng: Rng, path: Path) -> None:
 
 
 def _hostile(rng: Rng, path: Path) -> None:
-    marker = path.parents[2 if path.parent.name == "checkpoint" else 1].parent / "marker"
+    marker = run_of(path).parents[1] / "marker"
     make = pick(rng, (pickled, as_checkpoint))
     path.write_bytes(make(Touch(marker)))
 
@@ -80,9 +88,7 @@ DAMAGE: dict[str, Callable[[Rng, Path], None]] = {
     "a link to nowhere": _as(lambda path: path.symlink_to("nowhere")),
     "a link to itself": _as(lambda path: path.symlink_to(path.name)),
     "the endless device": _as(lambda path: path.symlink_to("/dev/zero")),
-    "a link out": _as(
-        lambda path: path.symlink_to(path.parents[path.parent.name == "checkpoint"].parent.parent / "before.txt")
-    ),
+    "a link out": _as(lambda path: path.symlink_to(run_of(path).parents[1] / "before.txt")),
 }
 
 ODD: tuple[Any, ...] = (

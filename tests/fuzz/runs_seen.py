@@ -15,6 +15,7 @@ from tests.fuzz.miniature import save_images
 from tests.fuzz.using_runs import ACTIONS, check_same_recall, resume
 
 Change = Callable[[Path], object]
+MODEL = ("embedder.json", "weights.safetensors")
 
 
 def after(what: str, change: Change, action: str, refusal: Refusal = "may") -> Case:
@@ -51,9 +52,9 @@ def _garbage_inside(run: Path) -> None:
 
 def _no_checkpoint(run: Path) -> None:
     """As a kill before the first checkpoint leaves it."""
-    shutil.rmtree(run / "checkpoint")
-    for name in ("model.safetensors", "report.html"):
-        (run / name).unlink()
+    for name in ("checkpoint", "model"):
+        shutil.rmtree(run / name)
+    (run / "report.html").unlink()
     (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text().splitlines()[0] + "\n")
 
 
@@ -68,7 +69,7 @@ def _hostile_checkpoint(make: Callable[[object], bytes]) -> Change:
 
 
 def _hostile_model(run: Path) -> None:
-    (run / "model.safetensors").write_bytes(pickled(Touch(run.parents[1] / "marker")))
+    (run / "model" / "weights.safetensors").write_bytes(pickled(Touch(run.parents[1] / "marker")))
 
 
 def _set(**values: object) -> Change:
@@ -79,9 +80,18 @@ def _set(**values: object) -> Change:
     return change
 
 
+def _set_model(**values: object) -> Change:
+    def change(run: Path) -> None:
+        path = run / "model" / "embedder.json"
+        written = json.loads(path.read_text())
+        path.write_text(json.dumps(written | {"settings": written["settings"] | values}))
+
+    return change
+
+
 def _link(run: Path) -> None:
     """A file that is about to be written is a link to another's."""
-    for name in ("metrics.jsonl", "model.safetensors", "checkpoint/latest.ckpt"):
+    for name in ("metrics.jsonl", "model/weights.safetensors", "checkpoint/latest.ckpt"):
         (run / f"{name}.unfinished").symlink_to(run.parents[1] / "before.txt")
 
 
@@ -111,9 +121,10 @@ def _twice_at_once(place: Place) -> None:
 def _resumed_twice(place: Place) -> None:
     """A finished run that is resumed is what it was."""
     shutil.copytree(place.shared / "run", place.work / "run")
-    before = (place.work / "run" / "model.safetensors").read_bytes()
+    model = place.work / "run" / "model"
+    before = [(model / name).read_bytes() for name in MODEL]
     resume(place)
-    if (place.work / "run" / "model.safetensors").read_bytes() != before:
+    if [(model / name).read_bytes() for name in MODEL] != before:
         raise FaultError("another model")
     check_same_recall(place, ACTIONS["evaluate"](place))
 
@@ -153,6 +164,13 @@ def _pipe(name: str) -> Change:
     return change
 
 
+NONSENSE: tuple[tuple[str, Callable[..., Change], str, Refusal], ...] = (
+    ("in embedder.json", _set_model, "load", "must"),
+    ("in embedder.json", _set_model, "evaluate", "must"),
+    ("in config.yaml", _set, "load", "must not"),  # the model does not depend on it
+    ("in config.yaml", _set, "evaluate", "must"),
+)
+
 FIRST = [
     after("untouched", lambda run: None, "evaluate", "must not"),
     after("untouched", lambda run: None, "load", "must not"),
@@ -176,14 +194,16 @@ FIRST = [
     after("a hostile model", _hostile_model, "evaluate", "must"),
     Case("run, links where files are written: resume", _followed),
     Case("run, in use: resume", _twice_at_once, "must"),
-    *(after(f"{key} {value!r}", _set(**{key: value}), action, "must") for key, value in (
-        ("embedding_size", 10_000_000_000), ("image_size", 10**9), ("backbone", "../x"), ("loss", {"name": []}),
-    ) for action in ("load", "evaluate") if (key, action) != ("loss", "load")),
+    *(after(f"{key} {value!r} {where}", change(**{key: value}), action, refusal) for key, value in (
+        ("embedding_size", 10_000_000_000), ("image_size", 10**9), ("backbone", "../x"),
+    ) for where, change, action, refusal in NONSENSE),
+    after("loss {'name': []} in config.yaml", _set(loss={"name": []}), "evaluate", "must"),
+    after("an unknown key in embedder.json", _set_model(zzz=1), "load", "must"),
     after("an unknown key", _set(zzz=1), "evaluate"),
     after("data gone", _gone_images, "evaluate", "must"),
     after("data gone", _gone_images, "resume", "must"),
     after("data gone", _gone_images, "load", "must not"),
     *(after(f"a pipe as {name}", _pipe(name), action)
-      for name in ("config.yaml", "model.safetensors", "metrics.jsonl", "checkpoint/latest.ckpt")
+      for name in ("config.yaml", "metrics.jsonl", "checkpoint/latest.ckpt", *(f"model/{name}" for name in MODEL))
       for action in ("evaluate", "resume")),
 ]  # fmt: skip
