@@ -84,7 +84,7 @@ def test_a_killed_reader_is_one_line(tmp_path: Path, idle: float, capfd: pytest.
     """Also where the main process is busy with something else when it happens."""
     started = time.monotonic()
     message = caught(Fails(tmp_path / "go", kill), idle=idle)
-    assert message.startswith("a process that reads images failed (DataLoader worker (pid")
+    assert message.startswith("a process that reads items failed (DataLoader worker (pid")
     assert "lower --workers (now 1)" in message
     assert time.monotonic() - started < 9
     assert "Traceback" not in capfd.readouterr().err

@@ -36,13 +36,11 @@ def check_data(
 ) -> None:
     """Check a benchmark on disk: what is missing or broken, and its counts beside the published ones."""
     from recallk.data.benchmarks.catalogue import benchmark_named
-    from recallk.data.benchmarks.check import OPENED, check
+    from recallk.data.benchmarks.check import SAMPLE, check
 
     benchmark = benchmark_named(name)
     with progress("opening images", note="reading the lists") as advance:
-        found = check(
-            benchmark, user_path(data), None if every else OPENED, lambda done, total: advance(done, total, "")
-        )
+        found = check(benchmark, user_path(data), None if every else SAMPLE, lambda _, done, of: advance(done, of, ""))
     table = Table("split", "images", "published", "classes", "published", "")
     for row in found.counts:
         figures = (row.images, row.published.images, row.classes, row.published.classes)

@@ -79,7 +79,7 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
 
 
 def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tuple[TestItems, Sequence[Finding]]:
-    """Return the test items, and what is worth knowing; with the `recorded` split, those that the run was kept from.
+    """Return the test items, and what is worth knowing; with the `recorded` split, the test items of that run.
 
     Those that are gone are left out, and a note says so. Raises InputError for whatever cannot be measured.
     """

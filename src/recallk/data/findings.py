@@ -1,4 +1,4 @@
-"""What a reader of data meets that a person should know."""
+"""What is met while data is read, and a person should know."""
 
 from collections import Counter
 from dataclasses import dataclass, field

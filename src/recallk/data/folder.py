@@ -59,10 +59,10 @@ def folder(root: Path) -> tuple[list[Record], list[Finding]]:
         if parent not in labels:
             labels[parent] = _label(root, parent, path)
         records.append(Record(path, labels[parent]))
-    for path, kept in found.again:
-        if path.parent != kept.parent:
+    for path, first in found.again:
+        if path.parent != first.parent:
             raise InputError(
-                f"{path}: the same file as {kept}, so that one image is in two classes; remove one of the two"
+                f"{path}: the same file as {first}, so that one image is in two classes; remove one of the two"
             )
     return records, found.notes
 
@@ -82,11 +82,11 @@ def find(root: Path) -> FoundImages:
             identities.add(number, entry.device, entry.inode)
     dropped = set()
     for group in identities.repeated():
-        kept = min(group, key=lambda number: (candidates[number].link, number))
+        best = min(group, key=lambda number: (candidates[number].link, number))
         for number in group:
-            if number == kept:
+            if number == best:
                 continue
-            path, first = Path(candidates[number].path), Path(candidates[kept].path)
+            path, first = Path(candidates[number].path), Path(candidates[best].path)
             if path.samefile(first):  # on a file system made of several, a folder's list may give one number twice
                 dropped.add(number)
                 found.again.append((path, first))
@@ -97,7 +97,7 @@ def find(root: Path) -> FoundImages:
     return found
 
 
-_Place = tuple[Path, tuple[str, ...]]  # a folder, and its path from the root
+_Folder = tuple[Path, tuple[str, ...]]  # a folder, and its path from the root
 
 
 @dataclass(slots=True)
@@ -111,19 +111,19 @@ class _Candidate:
 
 def _walk(found: FoundImages) -> Iterator[_Candidate]:
     """Yield the image files of every folder that is reached, each folder once; links wait until the others are done."""
-    folders, links = deque[_Place]([(found.root, ())]), deque[_Place]()
+    folders, links = deque[_Folder]([(found.root, ())]), deque[_Folder]()
     visited = set[tuple[int, int]]()
     while folders or links:
         linked = not folders
-        place, parts = (links if linked else folders).popleft()
+        path, parts = (links if linked else folders).popleft()
         try:
-            status = place.stat()
+            status = path.stat()
             identity = (status.st_dev, status.st_ino)
             if identity in visited:
                 found.linked += linked
                 continue
             visited.add(identity)
-            with os.scandir(place) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
@@ -134,7 +134,7 @@ def _walk(found: FoundImages) -> Iterator[_Candidate]:
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError) and not parts
             raise InputError(
-                f"{place}: {'no such folder' if missing else f'cannot be read as a folder ({why(error)})'}"
+                f"{path}: {'no such folder' if missing else f'cannot be read as a folder ({why(error)})'}"
             ) from None
 
 

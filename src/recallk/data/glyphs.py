@@ -25,7 +25,7 @@ from recallk.core.errors import InputError
 from recallk.data.item import Record
 
 _EM = 0.875  # of the image's side: capitals take two thirds, and nearly every letter fits
-_MARGIN = 1  # white pixels kept on each side
+_MARGIN = 1  # white pixels on each side
 _OVERSAMPLING = 4  # drawn larger, then reduced: hinting and the place on the pixel grid cease to matter
 _TOLERANCE = 64  # of 255 grey levels
 _FEWEST_IMAGES = 4
@@ -158,9 +158,9 @@ def _classes(drawings: _Drawings) -> dict[int, list[_Image]]:
             image = pictures[character]
             if len(owners[image.tobytes()]) > 1:
                 continue
-            kept = classes[class_of[character]]
-            if not any(_same(image, other) for other in kept):
-                kept.append(image)
+            images = classes[class_of[character]]
+            if not any(_same(image, other) for other in images):
+                images.append(image)
     return {code: images for code, images in classes.items() if len(images) >= _FEWEST_IMAGES}
 
 

@@ -22,11 +22,13 @@ class DataSettings(BaseModel):
     limit_classes: Annotated[
         int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
     ] = None
-    test_fraction: Annotated[Share, Field(description="share of the classes kept for testing")] = 0.5
+    test_fraction: Annotated[Share, Field(description="share of the classes for testing")] = 0.5
     split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
     select: Annotated[
         Literal["validation", "test", "last"],
-        Field(description="which epoch's model is kept: best on training classes set aside, best on test, or the last"),
+        Field(
+            description="epoch whose model is the run's: best on training classes set aside, best on test, or the last"
+        ),
     ] = "validation"
     validation_fraction: Annotated[
         Share, Field(description="share of the training classes set aside for select=validation")

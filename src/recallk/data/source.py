@@ -37,7 +37,7 @@ def read_own(data: str) -> tuple[list[Record], list[Finding]]:
     try:
         other = not stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
-        other = False  # the reader of folders says what is wrong
+        other = False  # `folder` says what is wrong
     if other:
         raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
     return folder(path)
@@ -46,7 +46,7 @@ def read_own(data: str) -> tuple[list[Record], list[Finding]]:
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     """Return the records of a benchmark below `root`, and what is worth knowing about them.
 
-    Raises InputError for a name that there is not, and with the first error that its reader reports.
+    Raises InputError for a name that there is not, and with the first error in its lists.
     """
     benchmark = benchmark_named(name)
     findings = Findings()

@@ -28,11 +28,11 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 def table(path: Path) -> list[Record]:
     """Return a record for every row; relative paths start at the table's folder.
 
-    Labels are kept as they are written ("007" is not "7"). Raises InputError, with the row where there is one, for a
+    Labels are taken as they are written ("007" is not "7"). Raises InputError, with the row where there is one, for a
     table that cannot be read, a missing column or one twice, a column of lists or the like, an empty cell, a file
     twice (in whatever spelling), a path of a folder, a pipe or an address, or a split other than train and test.
 
-    What the Parquet reader raises becomes one line; a file made to crash it (it is written in C++) ends the process.
+    What PyArrow raises becomes one line; a file made to crash it (it is written in C++) ends the process.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such table")

@@ -76,27 +76,27 @@ class Embedder(nn.Module, ABC):
         return torch.cat(parts) if parts else torch.empty(0, self.settings.embedding_size)
 
 
-_counting = Lock()
-_embedding: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+_lock = Lock()
+_evaluating: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Have every part of a module as at test inside; each has its own mode back after, whatever happens.
 
-    Of several threads inside at a time the first to come keeps the modes, the last to go puts them back.
+    Of several threads inside at a time the first to come notes the modes, the last to go puts them back.
     """
-    with _counting:
-        users, modes = _embedding.get(module) or (0, [(part, part.training) for part in module.modules()])
-        _embedding[module] = users + 1, modes
+    with _lock:
+        users, modes = _evaluating.get(module) or (0, [(part, part.training) for part in module.modules()])
+        _evaluating[module] = users + 1, modes
         module.eval()
     try:
         yield
     finally:
-        with _counting:
-            users, modes = _embedding.pop(module)
+        with _lock:
+            users, modes = _evaluating.pop(module)
             if users > 1:
-                _embedding[module] = users - 1, modes
+                _evaluating[module] = users - 1, modes
             else:  # from the outside in; by `train`, where some networks drop what they remembered
                 for part, training in modes:
                     if part.training != training:

@@ -1,4 +1,4 @@
-"""Processes that read images: what ends one of them is told in one line."""
+"""Processes that read items: what ends one of them is told in one line."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ def ignore_interrupts(_worker: int) -> None:
 def lost_reader(error: BaseException, workers: int) -> InputError:
     """Return what to say where the readers' processes, or what connects them, fail."""
     return InputError(
-        f"a process that reads images failed ({one_line(error)}); it may have run out of memory or of open files: "
+        f"a process that reads items failed ({one_line(error)}); it may have run out of memory or of open files: "
         f"lower --workers (now {workers}), or raise the limit (ulimit -n, /dev/shm)"
     )
 

@@ -47,9 +47,9 @@ def test_broken_images_are_found_among_those_that_are_opened(tmp_path: Path) -> 
     images = sorted((root / "VehicleID_V1.0/image").iterdir())
     broken = images[7]
     broken.write_bytes(broken.read_bytes()[:-100])
-    seen: list[tuple[int, int]] = []
-    found = check(BENCHMARKS["vehicleid"], root, None, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(images), len(images))  # an image of three test sets is opened once
+    seen: list[tuple[str, int, int]] = []
+    found = check(BENCHMARKS["vehicleid"], root, None, lambda *told: seen.append(told))
+    assert seen[-1] == ("opening images", len(images), len(images))  # an image of three test sets is opened once
     (error,) = found.findings.errors
     assert (error.kind, error.where) == ("broken image", str(broken))
     assert "truncated or broken image" in error.message

@@ -1,4 +1,4 @@
-"""What the readers of all benchmarks share: finding the root, reading lists, and what can be wrong with them."""
+"""What reading any benchmark needs: finding the root, reading lists, and what can be wrong with them."""
 
 import os
 from collections import Counter
@@ -96,7 +96,7 @@ class Reading:
         self._in_both: set[str] = set()
 
     def report(self, kind: Kind, place: Place | Path, message: str) -> None:
-        """Report a problem."""
+        """Add a finding."""
         self._findings.add(kind, str(place), message)
 
     def lines(self, path: Path) -> Iterator[tuple[Place, str]]:

@@ -2,18 +2,20 @@
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from recallk.core.errors import InputError
+from recallk.core.progress import Advance, silent
 from recallk.data.benchmarks.benchmark import Benchmark, Count
 from recallk.data.findings import Finding, Findings
 from recallk.data.images import check_image
 from recallk.data.item import Record
 
-OPENED = 1_000
+SAMPLE = 1_000
+"""Images that are opened, unless all are asked for."""
 _BLOCK = 256  # images between two reports of progress
 
 
@@ -56,12 +58,12 @@ class Check:
 def check(
     benchmark: Benchmark,
     root: Path,
-    opened: int | None = OPENED,
-    advance: Callable[[int, int], None] | None = None,
+    sample: int | None = SAMPLE,
+    advance: Advance = silent,
 ) -> Check:
     """Read the lists, hold the counts against the published ones, and open a seeded sample of images.
 
-    `opened` None opens every image; `advance` is told how many are done, and of how many.
+    `sample` None opens every image.
     """
     findings = Findings()
     records = benchmark.read(root, findings)
@@ -71,16 +73,15 @@ def check(
             findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
     files = list(dict.fromkeys(record.item for record in records if isinstance(record.item, Path)))
-    sample = files if opened is None or opened >= len(files) else random.Random(0).sample(files, opened)
+    opened = files if sample is None or sample >= len(files) else random.Random(0).sample(files, sample)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(sample), _BLOCK):
-            block = sample[start : start + _BLOCK]
-            for path, problem in zip(block, pool.map(_problem, block), strict=True):
-                if problem is not None:
-                    findings.add("broken image", path, problem)
-            if advance is not None:
-                advance(start + len(block), len(sample))
-    return Check(findings, counts, len(files), len(sample))
+        for start in range(0, len(opened), _BLOCK):
+            block = opened[start : start + _BLOCK]
+            for path, wrong in zip(block, pool.map(_what_is_wrong, block), strict=True):
+                if wrong is not None:
+                    findings.add("broken image", path, wrong)
+            advance("opening images", start + len(block), len(opened))
+    return Check(findings, counts, len(files), len(opened))
 
 
 def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]:
@@ -108,7 +109,7 @@ def _difference(row: SplitCount) -> str:
     )
 
 
-def _problem(path: Path) -> str | None:
+def _what_is_wrong(path: Path) -> str | None:
     try:
         check_image(path)
     except InputError as error:
