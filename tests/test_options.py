@@ -158,9 +158,9 @@ def times_read(mini: Miniature, **changes: Any) -> set[int]:
     """Return how often each image is read from the disk; but for the first, which may be read to learn its size."""
     with mock.patch("recallk.models.views.train_view", wraps=train_view) as read:
         images = sum(row.items for row in mini.watch(**changes).steps)
-    times = Counter(call.args[0] for call in read.call_args_list)
+    times = Counter(call.kwargs["item"] for call in read.call_args_list)
     assert len(times) == images
-    del times[read.call_args_list[0].args[0]]
+    del times[read.call_args_list[0].kwargs["item"]]
     return set(times.values())
 
 

@@ -60,7 +60,7 @@ def test_train_leaves_a_run_and_says_where(run: Path) -> None:
         "metrics.jsonl",
         "split.json",
         "checkpoint",
-        "model.safetensors",
+        "model",
         "report.html",
     }
     assert "<html" in (run / "report.html").read_text()

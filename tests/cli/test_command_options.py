@@ -12,8 +12,8 @@ import typer
 from recallk import InputError
 from recallk.cli import app
 from recallk.cli.commands import COMMANDS, load
-from recallk.runs import folder as checkpoint
 from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import find
 from recallk.training.trainer import Trainer
 from tests.miniature_run import Miniature
@@ -132,7 +132,7 @@ def test_the_option_of_a_key_reaches_the_configuration(
     def compared(run: Path, common: dict[str, Any], *_: Any, **__: Any) -> None:
         raise Reached(make_config(common))
 
-    monkeypatch.setattr("recallk.training.plan.prepare", prepared)
+    monkeypatch.setattr("recallk.training.train.prepare", prepared)
     monkeypatch.setattr("recallk.comparison.experiment.Comparison", compared)
     monkeypatch.chdir(tmp_path)
     effect, found = EFFECT[key], OF_KEYS[command]
@@ -152,12 +152,12 @@ def test_the_option_of_a_key_reaches_the_configuration(
 
 
 def test_the_folder_of_a_run(mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def training(plan: Any, folder: checkpoint.RunFolder) -> None:
+    def training(plan: Any, folder: RunFolder) -> None:
         raise Reached(folder.path)
 
     small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
     monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
-    monkeypatch.setattr("recallk.training.trainer.Trainer", training)
+    monkeypatch.setattr("recallk.training.train.Trainer", training)
     monkeypatch.chdir(tmp_path)
     for command in (["demo"], ["train", "demo"]):
         assert reach(*command) == Path("runs/demo")
@@ -165,16 +165,16 @@ def test_the_folder_of_a_run(mini: Miniature, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_demo_is_replaced_only_when_told_to(mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def training(plan: Any, folder: checkpoint.RunFolder) -> None:
+    def training(plan: Any, folder: RunFolder) -> None:
         raise Reached(folder.path.exists())
 
     small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
     monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
-    list(Trainer(mini.plan(recipe="demo"), checkpoint.RunFolder(tmp_path / "run")).rows())
-    monkeypatch.setattr("recallk.training.trainer.Trainer", training)
+    list(Trainer(mini.plan(recipe="demo"), RunFolder(tmp_path / "run")).rows())
+    monkeypatch.setattr("recallk.training.train.Trainer", training)
     with pytest.raises(InputError, match="exists already"):
         RECALLK(["demo", "--run", str(tmp_path / "run")], standalone_mode=False)
-    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert (tmp_path / "run" / "model" / "weights.safetensors").exists()
     assert reach("demo", "--run", tmp_path / "run", "--overwrite") is False
 
 
@@ -214,7 +214,7 @@ def test_an_option_of_compare_reaches_the_comparison(
 
 def test_as_many_results_as_asked_for(mini: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, gallery = tmp_path / "run", mini.data()
-    list(Trainer(mini.plan(batch_size=None), checkpoint.RunFolder(run)).rows())
+    list(Trainer(mini.plan(batch_size=None), RunFolder(run)).rows())
     query = next(gallery.rglob("*.png"))
     for k in (2, 3):
         words = ["search", run, query, "--gallery", gallery, "--picture", tmp_path / "found.png", "--k", k]

@@ -2,25 +2,24 @@
 
 import dataclasses
 import io
-import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
-from recallk import InputError
 from recallk.cli.terminal import show_comparison, show_memory, show_plan, show_result
 from recallk.comparison.outcomes import fail, outcomes
-from recallk.reporting.run import report_run
+from recallk.reporting.run import report
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import write_rows
+from recallk.runs.summary import summary_of
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.reporting.test_page import Tags
+from tests.rows import kind_of, measured
 from tests.training.made import made_comparison
 from tests.training.test_trainer import SMALL, save_patterns
 
@@ -57,18 +56,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 
 @pytest.fixture
-def trainer(finished: Trainer, tmp_path: Path) -> Iterator[Trainer]:
+def folder(finished: Trainer, tmp_path: Path) -> RunFolder:
     """The finished run, in a folder that a test may break."""
     before = finished.folder
-    shutil.copytree(before.path, tmp_path / before.path.name)
-    finished.folder = RunFolder(tmp_path / before.path.name)
-    yield finished
-    finished.folder = before
+    return RunFolder(shutil.copytree(before.path, tmp_path / before.path.name))
 
 
-def plain() -> Console:
-    """Return the console of the command line, with its output kept."""
-    return Console(file=io.StringIO(), width=300, markup=False, emoji=False, highlight=False)
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """The console of the command line, with its output kept."""
+    return printing_to(monkeypatch, Console(file=io.StringIO(), width=300, markup=False, emoji=False, highlight=False))
+
+
+def printing_to(monkeypatch: pytest.MonkeyPatch, console: Console) -> Console:
+    for module in ("console", "terminal"):
+        monkeypatch.setattr(f"recallk.cli.{module}.console", console)
+    return console
 
 
 def said(console: Console) -> str:
@@ -80,109 +83,94 @@ def harmless(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n"))
 
 
-def test_a_plan_and_a_result_say_names_as_they_are(trainer: Trainer) -> None:
-    console = plain()
-    show_plan(console, trainer)
-    show_memory(console, trainer)
-    show_result(console, trainer)
-    assert harmless(said(console))
-    named = next(line for line in said(console).splitlines() if line.startswith("test "))
-    classes = trainer.plan.test.part.classes[:3]
+def shown_and_reported(folder: RunFolder, finished: Trainer, printed: Console) -> tuple[str, str]:
+    """Return what the result says on the terminal, and the page."""
+    show_result(summary_of(folder), finished.plan.data.test.searches)
+    report(folder.path)
+    return said(printed), folder.report.read_bytes().decode("utf-8")
+
+
+def test_a_plan_and_a_result_say_names_as_they_are(finished: Trainer, printed: Console) -> None:
+    show_plan(finished)
+    show_memory(finished)
+    show_result(summary_of(finished.folder), finished.plan.data.test.searches)
+    assert harmless(said(printed))
+    named = next(line for line in said(printed).splitlines() if line.startswith("test "))
+    classes = finished.plan.data.test.labelled.classes[:3]
     assert f"({', '.join(AS_SHOWN.get(name, name) for name in classes)}, …)" in named
 
 
-def test_a_page_of_hostile_names(trainer: Trainer) -> None:
-    report_run(trainer)
-    page = trainer.folder.report.read_bytes().decode("utf-8")
+def test_a_page_of_hostile_names(finished: Trainer, folder: RunFolder) -> None:
+    assert report(folder.path) == []
+    page = folder.report.read_bytes().decode("utf-8")
     assert harmless(page)
     tags = Tags(page)
     assert tags.open == []
     assert not tags.named("script")
     assert "49" not in [text.strip() for text in page.replace("<", ">").split(">")]
     shown = {label.split(": ", 1)[1] for image in tags.named("img") if (label := image["alt"])}
-    for name in trainer.plan.test.part.classes:
+    for name in finished.plan.data.test.labelled.classes:
         assert AS_SHOWN.get(name, name) in shown
 
 
-def set_result(trainer: Trainer, **changes: Any) -> None:
-    rows = [row | (changes if row["kind"] == "result" else {}) for row in trainer.folder.history()]
-    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def with_result(folder: RunFolder, **changes: float) -> None:
+    """Change metrics of the result, in the run's history."""
+    rows = folder.history()
+    (result,) = measured(rows, "result")
+    changed = dataclasses.replace(result, metrics={**result.metrics, **changes})
+    write_rows(folder.metrics, [changed if row is result else row for row in rows])
 
 
 @pytest.mark.parametrize(
     ("change", "word"), [({"recall@1": 0.0}, "recall@1 fell from"), ({"map@r": 0.0}, "map@r fell")]
 )
-def test_a_result_below_the_start_is_told(trainer: Trainer, change: dict[str, float], word: str) -> None:
-    set_result(trainer, **{"recall@1": 1.0, "map@r": 1.0} | change)
-    console = plain()
-    show_result(console, trainer)
-    report_run(trainer)
-    for text in (said(console), trainer.folder.report.read_text()):
+def test_a_result_below_the_start_is_told(
+    finished: Trainer, folder: RunFolder, printed: Console, change: dict[str, float], word: str
+) -> None:
+    with_result(folder, **{"recall@1": 1.0, "map@r": 1.0} | change)
+    for text in shown_and_reported(folder, finished, printed):
         assert word in text
         assert "try a lower --learning-rate" in text
 
 
-def test_a_result_above_the_start_is_not(trainer: Trainer) -> None:
-    set_result(trainer, **{"recall@1": 1.0, "map@r": 1.0})
-    console = plain()
-    show_result(console, trainer)
-    report_run(trainer)
-    assert "fell" not in said(console) + trainer.folder.report.read_text()
+def test_a_result_above_the_start_is_not(finished: Trainer, folder: RunFolder, printed: Console) -> None:
+    with_result(folder, **{"recall@1": 1.0, "map@r": 1.0})
+    assert "fell" not in "".join(shown_and_reported(folder, finished, printed))
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "step"])
-def test_rows_that_are_lost_cost_no_report(trainer: Trainer, kind: str) -> None:
-    rows = [row for row in trainer.folder.history() if row["kind"] != kind]
-    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    console = plain()
-    show_result(console, trainer)
-    report_run(trainer)
-    assert ("–" in said(console)) == (kind == "evaluation")
-    assert trainer.folder.report.is_file()
-
-
-def test_a_run_without_a_result_is_one_line(trainer: Trainer) -> None:
-    rows = [row for row in trainer.folder.history() if row["kind"] != "result"]
-    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError, match="no result"):
-        show_result(plain(), trainer)
-    with pytest.raises(InputError, match="no result"):
-        report_run(trainer)
-
-
-def test_images_that_are_unreadable_by_now_cost_no_report(trainer: Trainer, tmp_path: Path) -> None:
-    part = trainer.plan.test.part
-    broken, gone = tmp_path / "broken.png", tmp_path / "gone.png"
-    broken.write_text("no image")
-    records = [
-        dataclasses.replace(record, image=broken if number % 2 else gone) for number, record in enumerate(part.records)
-    ]
-    plan = trainer.plan
-    test = dataclasses.replace(plan.test, part=dataclasses.replace(part, records=records))
-    trainer.plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, test=test))
-    try:
-        report_run(trainer)
-    finally:
-        trainer.plan = plan
-    page = trainer.folder.report.read_text()
-    assert "cannot be read" in page
+def test_rows_that_are_lost_cost_no_report(
+    finished: Trainer, folder: RunFolder, printed: Console, kind: str
+) -> None:
+    write_rows(folder.metrics, [row for row in folder.history() if kind_of(row) != kind])
+    text, page = shown_and_reported(folder, finished, printed)
+    assert ("–" in text) == (kind == "evaluation")
     assert Tags(page).open == []
-    assert trainer.folder.model.is_file()
 
 
-def test_a_comparison_of_hostile_names(tmp_path: Path) -> None:
+def test_a_start_whose_row_is_lost_is_not_another_epochs(
+    finished: Trainer, folder: RunFolder, printed: Console
+) -> None:
+    rows = [dataclasses.replace(row, epoch=1) if kind_of(row) == "evaluation" else row for row in folder.history()]
+    write_rows(folder.metrics, rows)
+    with_result(folder, **{"recall@1": 0.0})
+    text, page = shown_and_reported(folder, finished, printed)
+    assert "–" in text
+    assert "fell" not in text + page
+
+
+def test_a_comparison_of_hostile_names(tmp_path: Path, printed: Console) -> None:
     names = [*HOSTILE[1:], "\udcff"]
     folder = made_comparison(tmp_path / "all", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
     fail(RunFolder(folder / "broken" / "seed-1"), "no [red]such[/] file: \x1b[31m:smile:")
     fail(RunFolder(folder / "broken" / "rate-\x1b[2J-1"), "why")
-    console = plain()
-    show_comparison(console, outcomes([folder]))
-    assert harmless(said(console))
-    joined = "".join(said(console).split())
+    show_comparison(outcomes([folder]))
+    assert harmless(said(printed))
+    joined = "".join(said(printed).split())
     for name in ("z[red]x", r"$\foo$", r"\x1b[31mred", r"two\nlines", "{{7*7}}", r"\udcff"):
         assert name in joined
-    assert r"broken: rate-\x1b[2J-1: why" in said(console)
-    assert r"broken: seed-1: no [red]such[/] file: \x1b[31m:smile:" in said(console)
+    assert r"broken: rate-\x1b[2J-1: why" in said(printed)
+    assert r"broken: seed-1: no [red]such[/] file: \x1b[31m:smile:" in said(printed)
 
 
 def test_a_page_of_a_comparison_of_hostile_names(tmp_path: Path) -> None:
@@ -213,13 +201,12 @@ def test_no_name_is_taken_for_mathematics(tmp_path: Path, name: str) -> None:
     assert all(f">{name}</text>" in chart.svg for chart in _charts(found))
 
 
-def test_a_best_one_is_bold_only_where_it_is_beyond_chance(tmp_path: Path) -> None:
+def test_a_best_one_is_bold_only_where_it_is_beyond_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, recalls, bold in (("clear", (0.6, 0.61, 0.605), True), ("unclear", (0.3, 0.61, 0.9), False)):
         folder = made_comparison(tmp_path / name, good=recalls, bad=(0.4, 0.41, 0.405))
-        console = Console(
-            file=io.StringIO(), width=200, force_terminal=True, markup=False, emoji=False, highlight=False
-        )
-        show_comparison(console, outcomes([folder]))
+        kept = Console(file=io.StringIO(), width=200, force_terminal=True, markup=False, emoji=False, highlight=False)
+        console = printing_to(monkeypatch, kept)
+        show_comparison(outcomes([folder]))
         lines = [line for line in said(console).splitlines() if "good" in line and "recall" not in line]
         assert ("\x1b[1m" in lines[0]) is bold
         assert ("no winner" in said(console)) is not bold
@@ -249,14 +236,3 @@ def test_a_winner_is_marked_in_the_page(tmp_path: Path) -> None:
     assert "the best in colour" in page
     assert "stroke: var(--right)" in page
     assert "best: good; its interval of recall@1 lies above all others" in page
-
-
-def test_a_start_whose_row_is_lost_is_not_another_epochs(trainer: Trainer) -> None:
-    rows = [row | ({"epoch": 1} if row["kind"] == "evaluation" else {}) for row in trainer.folder.history()]
-    rows = [row | ({"recall@1": 0.0} if row["kind"] == "result" else {}) for row in rows]
-    trainer.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    console = plain()
-    show_result(console, trainer)
-    report_run(trainer)
-    assert "–" in said(console)
-    assert "fell" not in said(console) + trainer.folder.report.read_text()

@@ -42,6 +42,11 @@ COMMANDS = {
         "Train several losses, or several values of a setting, under one budget; print a table and write a page.",
         "compare",
     ),
+    "report": Line(
+        "report.report",
+        "Write the page of a finished run anew, from its folder; queries are shown where its data is still there.",
+        "report",
+    ),
     "recipes": Line(
         "recipes.app", "The recipes: one for each published row, and two on characters, which need no download."
     ),

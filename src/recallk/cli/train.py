@@ -88,6 +88,7 @@ def _dry_run(config: Any, run: Path) -> None:
 
 def _finish(training: "Training", run: Path, resumed: bool) -> None:
     """Train, show how it goes and what was reached, and make the report."""
+    from recallk.cli.report import write_report
     from recallk.cli.terminal import show_result
 
     started = time.perf_counter()
@@ -109,10 +110,7 @@ def _report(run: Path) -> bool:
     except MissingExtraError as missing:
         say(f"note      {missing}")
         return False
-    from recallk.reporting.run import report
-
-    with console.status("writing the report"):
-        report(run)
+    write_report(run)
     return True
 
 

@@ -1,6 +1,7 @@
 """From the folder of a finished run to its page."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,24 @@ from recallk.core.errors import InputError
 from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import TestItems, read_for_test
+from recallk.data.split import Split
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.saved import load
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, write_report
 from recallk.reporting.pictures import Retrieval
-from recallk.runs.config import to_yaml
+from recallk.runs.config import TrainConfig, to_yaml
 from recallk.runs.folder import RunFolder
 from recallk.runs.summary import Summary, percent, summary_of
+from recallk.training.precision import fabric_of
 
 SHOWN_QUERIES = 8
 PAIRS = 100_000  # enough for a smooth curve
 
 
 def report(run: str | os.PathLike[str]) -> list[str]:
-    """Write the page `report.html` of a finished run, made from its folder alone; return what it could not show.
+    """Write the page `report.html` of a finished run from its folder; return, a sentence each, what it could not show.
 
     The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves.
     Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
@@ -39,19 +42,16 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     """
     folder = RunFolder(Path(run))
     summary = summary_of(folder)
-    test, embeddings, missing = None, None, ""
-    try:
-        test, _ = read_for_test(summary.config, folder.read_split())
-        embedder = load(folder.path)
-        config = summary.config
-        embeddings = embedder.embed(test.labelled.items, chunk_size=config.chunk_size, workers=config.readers)
-    except InputError as error:
-        missing = f"no queries and no similarities are shown: {error}"
+    test, missing = None, list[str]()
     same = other = np.empty(0, dtype=np.float32)
     worst, best = list[Retrieval](), list[Retrieval]()
-    if test is not None and embeddings is not None:
+    try:
+        test, missing = _test_items(folder, summary)
+        embeddings = _embed(folder, summary.config, test)
         same, other = pair_similarities(embeddings, test.labelled.labels, seed=summary.config.seed)
         worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
+    except InputError as error:
+        missing = [f"no queries and no similarities are shown: {error}"]
     before, after = summary.before.metrics, summary.after.metrics
     published = summary.published
     data = ReportData(
@@ -66,22 +66,45 @@ def report(run: str | os.PathLike[str]) -> list[str]:
             for name in summary.metrics
         ],
         published=summary.beside_published,
-        facts=_facts(folder, summary, test),
+        facts=_facts(summary, _split(folder), test),
         history=summary.rows,
         same_class=same,
         other_class=other,
         worst=worst,
         best=best,
         config=to_yaml(summary.config),
-        warnings=[*summary.warnings, *([missing] if missing else [])],
+        warnings=[*summary.warnings, *missing],
     )
     write_report(data, folder.report)
-    return [shown(missing)] if missing else []
+    return [shown(sentence) for sentence in missing]
 
 
-def _facts(folder: RunFolder, summary: Summary, test: TestItems | None) -> list[tuple[str, str]]:
+def _test_items(folder: RunFolder, summary: Summary) -> tuple[TestItems, list[str]]:
+    """Return the run's test items, and, a sentence each, where they are not what they were in training."""
+    test, notes = read_for_test(summary.config, folder.read_split())
+    told = [note.message for note in notes if note.kind == "other counts"]
+    known = summary.start.differences
+    return test, [f"queries and similarities: {message}" for message in told if message not in known]
+
+
+def _embed(folder: RunFolder, config: TrainConfig, test: TestItems) -> torch.Tensor:
+    """Embed the test items on the device that the run had; on the CPU where there is no such device by now."""
+    embedder = load(folder.path)
+    with suppress(InputError):
+        embedder.to(fabric_of(config)[0].device)
+    return embedder.embed(test.labelled.items, chunk_size=config.chunk_size, workers=config.readers)
+
+
+def _split(folder: RunFolder) -> Split | None:
+    """Return the run's split; None where it has none, or it cannot be read, which must not cost the whole page."""
+    try:
+        return folder.read_split()
+    except InputError:
+        return None
+
+
+def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> list[tuple[str, str]]:
     config, start, steps, seconds = summary.config, summary.start, summary.steps, summary.training_seconds
-    split = folder.read_split()
     chosen = f"epoch {summary.after.epoch}" + (f", {start.how_chosen}" if start.how_chosen else "")
     facts = [] if split is None else [("train", split.counted("train"))]
     facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]

@@ -1,6 +1,7 @@
 """What a run reached, read from its folder: before and after, and what is to be said of it."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -92,12 +93,13 @@ def percent(metrics: Mapping[str, float], name: str) -> str:
 
 
 def summary_of(folder: RunFolder) -> Summary:
-    """Read the summary of a run. Raises InputError for one without a result."""
-    rows = folder.history()
+    """Read the summary of a run. Raises InputError for a folder that holds none, and for a run without a result."""
+    config, rows = folder.read_config(), folder.history()
     measured = [row for row in rows if isinstance(row, Measurement)]
     after = next((row for row in measured if row.kind == "result"), None)
     if after is None:
-        raise InputError(f"{folder.path}: no result in its metrics.jsonl; finish it with --resume {folder.path}")
+        again = shlex.quote(str(folder.path))
+        raise InputError(f"{folder.path}: no result in its metrics.jsonl; finish it: recallk train --resume {again}")
     before = next((row for row in measured if row.kind == "evaluation" and row.epoch == 0), _NOTHING)
     starts = [row for row in rows if isinstance(row, Start)]
-    return Summary(folder.read_config(), rows, before, after, starts[-1] if starts else _NO_START)
+    return Summary(config, rows, before, after, starts[-1] if starts else _NO_START)

@@ -1,5 +1,7 @@
 """The device, and the numbers that the network computes with there: float32, or in part float16 or bfloat16."""
 
+from typing import Any
+
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
@@ -44,10 +46,10 @@ class InPrecision(nn.Module):
         self.network = network
         self._fabric = fabric
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the network's embeddings `(B, D)`."""
+    def forward(self, chunk: Any) -> Tensor:
+        """Return the network's embeddings `(n, D)` of a chunk, whatever the network takes."""
         with self._fabric.autocast():
-            embeddings: Tensor = self.network(inputs)
+            embeddings: Tensor = self.network(chunk)
         return embeddings
 
 

@@ -1,0 +1,24 @@
+"""`recallk report`: the page of a finished run, made anew."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recallk.cli.console import console, say
+
+
+def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
+    """Write the page of a finished run anew, from its folder; queries are shown where its data is still there."""
+    write_report(run)
+    say(f"look at   {run / 'report.html'}")
+
+
+def write_report(run: Path) -> None:
+    """Write the page of a run, and say what it could not show."""
+    from recallk.reporting.run import report as reported
+
+    with console.status("writing the report"):
+        missing = reported(run)
+    for sentence in missing:
+        say(f"note      {sentence}")
