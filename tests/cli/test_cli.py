@@ -146,7 +146,7 @@ def wrong_weights(folder: Path) -> list[object]:
         (lambda folder: ["--data", folder / "nowhere"], "nowhere: no such folder"),
         (lambda folder: [], "no data: give --data PATH"),
         (one_class, "only one class (only)"),
-        (small_classes, "0 of 2 training classes have 4 images or more"),
+        (small_classes, "0 of 2 training classes have 4 items or more"),
         (truncated, "cut.jpg: truncated or broken image"),
         (with_file("text.png", b"no image"), "text.png: not an image"),
         (table, "no column 'label'"),
@@ -181,7 +181,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     ("words", "message"),
     [
         (["evaluate", "nowhere"], "nowhere: no such run folder"),
-        (["evaluate", "."], "no config.yaml in this folder"),
+        (["evaluate", "."], "no model/weights.safetensors in this folder"),
         (["evaluate", "nowhere", "--ks", "0"], "--ks 0: whole numbers from 1"),
         (["search", "nowhere", "q.jpg", "--gallery", "g"], "no such run folder"),
         (["search", "nowhere", "q.jpg"], "Missing option '--gallery'"),

@@ -132,8 +132,8 @@ def test_the_option_of_a_key_reaches_the_configuration(
     def compared(run: Path, common: dict[str, Any], *_: Any, **__: Any) -> None:
         raise Reached(make_config(common))
 
-    monkeypatch.setattr("recallk.training.train.prepare", prepared)
-    monkeypatch.setattr("recallk.comparison.experiment.Comparison", compared)
+    begin = {"train": "recallk.training.train.prepare", "compare": "recallk.comparison.experiment.Comparison"}
+    monkeypatch.setattr(begin[command], prepared if command == "train" else compared)
     monkeypatch.chdir(tmp_path)
     effect, found = EFFECT[key], OF_KEYS[command]
     values = mini.values() | dict(effect.beside)

@@ -139,9 +139,7 @@ def test_a_result_above_the_start_is_not(finished: Trainer, folder: RunFolder, p
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "step"])
-def test_rows_that_are_lost_cost_no_report(
-    finished: Trainer, folder: RunFolder, printed: Console, kind: str
-) -> None:
+def test_rows_that_are_lost_cost_no_report(finished: Trainer, folder: RunFolder, printed: Console, kind: str) -> None:
     write_rows(folder.metrics, [row for row in folder.history() if kind_of(row) != kind])
     text, page = shown_and_reported(folder, finished, printed)
     assert ("–" in text) == (kind == "evaluation")

@@ -77,7 +77,11 @@ def test_re_identification_has_a_mean_and_a_spread(finished: Path, pictures: Pat
 def test_how_far_it_has_come_is_told(finished: Path, pictures: Path) -> None:
     told = list[tuple[str, int, int]]()
     evaluate(finished, str(pictures), advance=lambda *progress: told.append(progress))
-    assert list(dict.fromkeys(what for what, _, _ in told)) == ["reading the data", "embedding", "ranking and clustering"]
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        "reading the data",
+        "embedding",
+        "ranking and clustering",
+    ]
     counted = [(done, of) for what, done, of in told if what == "embedding"]
     assert counted == [(7, 32), (14, 32), (21, 32), (28, 32), (32, 32)]
 

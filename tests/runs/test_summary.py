@@ -87,7 +87,9 @@ def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a run: no config\.yaml in this folder"):
         summary_of(RunFolder(tmp_path / "a run"))
     folder = folder_of(tmp_path / "a run", ROWS[:-1])
-    with pytest.raises(InputError, match=r"no result in its metrics\.jsonl; finish it: recallk train --resume '.*a run'"):
+    with pytest.raises(
+        InputError, match=r"no result in its metrics\.jsonl; finish it: recallk train --resume '.*a run'"
+    ):
         summary_of(folder)
     folder.metrics.unlink()
     with pytest.raises(InputError, match="no result"):

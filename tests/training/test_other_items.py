@@ -237,9 +237,7 @@ def test_a_run_is_not_resumed_with_other_items(modality: Modality, tmp_path: Pat
         list(Trainer(plan, folder).rows(resume=True))
 
 
-def test_they_are_called_what_they_are(
-    modality: Modality, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_they_are_called_what_they_are(modality: Modality, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show_plan(Trainer(plan_of(modality), RunFolder(tmp_path / "run")))
     printed = capsys.readouterr().out
     assert f"train     60 {modality.noun} of 10 classes" in printed

@@ -132,7 +132,7 @@ def read_batches(
 
 def _item_bytes(preparation: Preparation, batch: NDArray[np.int64]) -> int:
     """Return how much memory the first item takes once it is prepared; without a loader, which would draw a number."""
-    return max(1, _bytes(_whole(_Chunks(preparation)[batch[:1]])))
+    return max(1, _bytes(_whole(_Chunks(preparation)[batch[:1].tolist()])))
 
 
 def _bytes(value: Any) -> int:
