@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from recallk import InputError
 from recallk.cli.terminal import show_plan
-from recallk.data.chunks import Preparation
 from recallk.data.dataset import Dataset, TestItems
 from recallk.data.item import Item, LabelledItems, Record, labelled
 from recallk.data.searches import Search
 from recallk.data.split import split_of
 from recallk.evaluation.protocols import measure
+from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, EmbedderSettings
 from recallk.reporting.run import report

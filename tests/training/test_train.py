@@ -164,6 +164,6 @@ def test_data_that_is_no_file_keeps_its_name(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_trainer_can_be_looked_at_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:
-    trainer = trainer_for(TINY | {"data": str(pictures)}, tmp_path / "run")
+    trainer = trainer_for(make_config(TINY | {"data": str(pictures)}), tmp_path / "run")
     assert trainer.plan.steps == 2
     assert not (tmp_path / "run").exists()

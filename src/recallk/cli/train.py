@@ -11,6 +11,7 @@ import typer
 
 from recallk.cli.console import console, progress, say
 from recallk.cli.options import Overrides, given, with_config_options
+from recallk.cli.report import write_report
 from recallk.core.errors import InputError, MissingExtraError
 from recallk.core.extras import require
 from recallk.runs.config import make_config
@@ -88,7 +89,6 @@ def _dry_run(config: Any, run: Path) -> None:
 
 def _finish(training: "Training", run: Path, resumed: bool) -> None:
     """Train, show how it goes and what was reached, and make the report."""
-    from recallk.cli.report import write_report
     from recallk.cli.terminal import show_result
 
     started = time.perf_counter()
