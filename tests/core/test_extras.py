@@ -11,6 +11,9 @@ import pytest
 import recallk
 from recallk import MissingExtraError, RecallkError
 from recallk.core.extras import EXTRAS, Extra, require
+from recallk.losses.build import build_loss
+from recallk.losses.registry import CATALOGUE
+from recallk.runs.config import make_config
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -66,15 +69,17 @@ def test_a_name_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(recallk.recall_at_k_loss)
 
 
-def test_a_loss_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recallk.losses.build import build_loss
-    from recallk.runs.config import make_config
-
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_loss_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of our own are built, the others need their library."""
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
-    build_loss(make_config({"data": "photos"}), 8, 16, seed=0)
-    message = "the loss triplet needs pytorch-metric-learning, which is not installed: pip install 'recallk[compare]'"
+    settings = make_config({"data": "photos", "loss": name})
+    if name.endswith("recall@k"):
+        build_loss(settings, 8, 16, seed=0)
+        return
+    message = f"the loss {name} needs pytorch-metric-learning, which is not installed: pip install 'recallk[compare]'"
     with pytest.raises(MissingExtraError, match=re.escape(message)):
-        build_loss(make_config({"data": "photos", "loss": "triplet"}), 8, 16, seed=0)
+        build_loss(settings, 8, 16, seed=0)
 
 
 def test_the_base_install_is_held_to_import_none_of_them() -> None:

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from recallk.core.arrays import ArrayLike
+from recallk.core.extras import require
 from recallk.evaluation.metrics import unit_embeddings
 
 _ITERATIONS = 20
@@ -27,11 +28,13 @@ def nmi(embeddings: ArrayLike, labels: ArrayLike, seed: int = 0) -> float:
 
     Raises:
         InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
+        MissingExtraError: where FAISS or scikit-learn is not installed.
 
     >>> round(nmi([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], [5, 5, 8, 8]), 6)
     1.0
 
     """
+    require("train", "nmi")
     rows, classes = unit_embeddings(embeddings, labels)
     truth = classes.cpu().numpy()
     from sklearn.metrics import normalized_mutual_info_score  # not above: it takes a second, and few need it

@@ -15,15 +15,13 @@ def build_loss(settings: LossSettings, classes: int, embedding_size: int, seed: 
 
     It is called with embeddings `(B, D)`, labels `(B,)` and, as `generator`, one on the CPU for what it draws; it
     returns a scalar, a function of the whole batch, so that `large_batch_backward` takes any of them. Own parameters
-    are drawn from `seed`; PyTorch's random state stays as it is. Raises MissingExtraError where the loss is one
-    of pytorch-metric-learning, and that is not installed.
+    are drawn from `seed`; PyTorch's random state stays as it is. Raises MissingExtraError where the loss is one of
+    pytorch-metric-learning, and that is not installed.
     """
     entry = entry_of(settings.loss)
+    if entry.extra is not None:
+        require(entry.extra, f"the loss {entry.name}")
     context = BuildContext(entry.name, settings_of(settings.loss), classes, embedding_size, settings)
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(mixed_seed(seed, 0, 0, 0))
-        try:
-            return entry.build(context)
-        except ModuleNotFoundError:
-            require("compare", f"the loss {entry.name}")  # says which extra
-            raise
+        return entry.build(context)

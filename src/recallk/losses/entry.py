@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from recallk.core.extras import Extra
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -64,6 +66,7 @@ class Entry:
     `settings` are those that a recipe may give, with their defaults: pytorch-metric-learning's, except where a comment
     names another source. Their values are above 0, those named in `may_be_zero` 0 or more.
     `growth` is missing where memory grows no faster than the embeddings, or is streamed.
+    `extra` brings what it is built with: pytorch-metric-learning, but for losses of our own.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Entry:
     may_be_zero: tuple[str, ...] = ()
     own_parameters: bool = False
     growth: Growth | None = None
+    extra: Extra | None = "compare"
 
 
 def library_loss(class_name: str) -> Callable[[BuildContext], "nn.Module"]:

@@ -66,5 +66,6 @@ MEMORIES = (
         needs="pairs",
         settings=_MEMORY,
         build=_recall_at_k,
+        extra=None,
     ),
 )

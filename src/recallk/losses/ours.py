@@ -23,4 +23,4 @@ def build_recall_at_k(context: BuildContext) -> "RecallAtKLoss":
     )
 
 
-RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", build_recall_at_k)
+RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", build_recall_at_k, extra=None)
