@@ -164,13 +164,6 @@ def _pipe(name: str) -> Change:
     return change
 
 
-NONSENSE: tuple[tuple[str, Callable[..., Change], str, Refusal], ...] = (
-    ("in embedder.json", _set_model, "load", "must"),
-    ("in embedder.json", _set_model, "evaluate", "must"),
-    ("in config.yaml", _set, "load", "must not"),  # the model does not depend on it
-    ("in config.yaml", _set, "evaluate", "must"),
-)
-
 FIRST = [
     after("untouched", lambda run: None, "evaluate", "must not"),
     after("untouched", lambda run: None, "load", "must not"),
@@ -194,9 +187,14 @@ FIRST = [
     after("a hostile model", _hostile_model, "evaluate", "must"),
     Case("run, links where files are written: resume", _followed),
     Case("run, in use: resume", _twice_at_once, "must"),
-    *(after(f"{key} {value!r} {where}", change(**{key: value}), action, refusal) for key, value in (
+    *(after(f"{key} {value!r} in embedder.json", _set_model(**{key: value}), action, "must") for key, value in (
         ("embedding_size", 10_000_000_000), ("image_size", 10**9), ("backbone", "../x"),
-    ) for where, change, action, refusal in NONSENSE),
+    ) for action in ("load", "evaluate")),
+    *(after(f"{key} {value!r} in config.yaml", _set(**{key: value}), "evaluate", "must") for key, value in (
+        ("embedding_size", 10_000_000_000), ("image_size", 10**9),
+    )),
+    *(after("another embedder in config.yaml", _set(embedding_size=9, image_size=16, backbone="../x"), action,
+            "must not") for action in ("load", "evaluate")),
     after("loss {'name': []} in config.yaml", _set(loss={"name": []}), "evaluate", "must"),
     after("an unknown key in embedder.json", _set_model(zzz=1), "load", "must"),
     after("an unknown key", _set(zzz=1), "evaluate"),

@@ -1,5 +1,6 @@
 """The process that runs cases, one after the other; what it breaks is its own."""
 
+import multiprocessing
 import os
 import resource
 import shutil
@@ -23,6 +24,7 @@ DEAD_END = "http://127.0.0.1:9"
 def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection) -> None:
     """Run the cases `numbers` of an area; tell which begins, and its verdict when it ends."""
     os.setsid()  # so that what it starts can be ended with it
+    multiprocessing.set_start_method(None, force=True)  # its readers start as those of a command do, not as it did
     os.environ |= {"HF_ENDPOINT": DEAD_END, "HOME": str(folder / "home"), "COLUMNS": "120", "NO_COLOR": "1"}
     os.environ |= {"MPLCONFIGDIR": str(folder / "matplotlib"), "XDG_CACHE_HOME": str(folder / "cache")}
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
