@@ -55,7 +55,7 @@ def _log(what: str, total: int | None) -> Advance:
 
 
 class Following:
-    """Shows what a function of the rooms below tells of its progress: a bar while items are counted, else a word."""
+    """Shows the progress that a function reports: a bar while items are counted, else what is being done."""
 
     def __init__(self) -> None:
         self._shown = ExitStack()

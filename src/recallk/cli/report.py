@@ -9,7 +9,7 @@ from recallk.cli.console import console, say
 
 
 def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
-    """Write the page of a finished run anew, from its folder; queries are shown where its data is still there."""
+    """Make the page of a finished run anew: its numbers and curves, and queries where its data is still there."""
     write_report(run)
     say(f"look at   {run / 'report.html'}")
 

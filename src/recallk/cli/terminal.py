@@ -1,4 +1,4 @@
-"""What a plan, a run and a comparison say on a terminal."""
+"""What is printed of a plan, a run and a comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -131,7 +131,7 @@ class _Following:
         self._shown.close()
 
     def planned(self, trainer: "Trainer") -> None:
-        """Take what is about to train."""
+        """Show the plan of what is about to train."""
         from recallk.cli.terminal import show_plan
 
         self._shown.close()
@@ -140,7 +140,7 @@ class _Following:
         self._advance = self._shown.enter_context(progress("training", trainer.plan.steps, "evaluating the start"))
 
     def follow(self, row: "Row") -> None:
-        """Take a row of the run's history."""
+        """Show a row of the run's history, as it is written."""
         from recallk.runs.history import Measurement, Step
 
         self.begun = True
@@ -164,7 +164,7 @@ class _Following:
 
 @contextmanager
 def _told_how_to_go_on(run: Path, following: _Following) -> Iterator[None]:
-    """Whatever ends a run that has begun, say how it is continued, where it can be."""
+    """When an error or an interruption ends a run that has begun, say how to continue it, where that can be."""
     try:
         yield
     except BaseException as error:

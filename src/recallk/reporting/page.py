@@ -29,7 +29,7 @@ class ReportData:
     title: str
     summary: list[tuple[str, str, str, str]]  # in percent: ("recall@1", before "41.2", after "78.9", published or "")
     published: str | None  # where the published numbers are from and how the run differs, if there are any
-    facts: list[tuple[str, str]]  # ("train images", "12,345")
+    facts: list[tuple[str, str]]  # ("train", "1,200 items of 300 classes")
     history: Sequence[Row]
     same_class: NDArray[np.float32]  # similarities of a sample of pairs of one class
     other_class: NDArray[np.float32]  # and of pairs of two classes
@@ -45,8 +45,8 @@ def write_report(data: ReportData, path: Path) -> None:
     if (reached := reached_chart(data.history)) is not None:
         charts.insert(2, reached)
     groups = [
-        ("Served worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
-        ("Served best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
+        ("Answered worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
+        ("Answered best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
     ]
     render("page.html", path, data=data, charts=charts, groups=groups)
 

@@ -137,7 +137,7 @@ def pair_similarities(
 
 
 def extreme_queries(answered: Answers) -> tuple[list[Retrieval], list[Retrieval]]:
-    """Return the queries served worst and best, of different classes.
+    """Return the queries answered worst and best, of different classes.
 
     Worst: the first right item comes last. Best: the most right items come before the first wrong one, and the gap
     to it is widest.

@@ -89,7 +89,7 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
 
 
 def make_config(*layers: dict[str, Any]) -> TrainConfig:
-    """Return the configuration of the layers laid over one another, the last on top.
+    """Return the configuration made of several tables of keys; where two have a key, the later one counts.
 
     Raises InputError, one line naming the key, the value and what is allowed.
     """
@@ -116,10 +116,10 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return the keys of a YAML file as they stand. Raises InputError, one line, where it is no table of settings."""
-    values = read_table(path, "YAML with a table of settings", "mend it, or write it anew")
+    values = read_table(path, "YAML with a table of settings", "correct it, or write it again")
     for key in values:
         if not isinstance(key, str):
-            raise InputError(f"{path}: the key {brief(key)} is no text; the keys are those of recallk train --help")
+            raise InputError(f"{path}: the key {brief(key)} is not a text; the keys are those of recallk train --help")
     return values
 
 

@@ -64,13 +64,13 @@ class RunFolder:
         return os.path.lexists(self.checkpoint)
 
     def best(self, epoch: int) -> Path:
-        """Return where the weights of a chosen epoch are kept."""
+        """Return the file with the weights of a chosen epoch."""
         return self.path / _CHECKPOINTS / f"best-{epoch}.safetensors"
 
     def forget_best_but(self, epoch: int) -> None:
         """Remove the weights of epochs that were chosen before, once the checkpoint knows of a better one."""
-        kept = self.best(epoch)
-        _unlink([path for path in self.checkpoint.parent.glob("best-*.safetensors") if path != kept])
+        chosen = self.best(epoch)
+        _unlink([path for path in self.checkpoint.parent.glob("best-*.safetensors") if path != chosen])
 
     @property
     def model(self) -> Path:
@@ -84,7 +84,7 @@ class RunFolder:
 
     @property
     def taken(self) -> bool:
-        """Whether anything is in the folder, or in its place, beside what a run leaves that was killed as it began."""
+        """Whether something is there already; half-written files of a run that was killed as it began do not count."""
         if not os.path.isdir(self.path):  # noqa: PTH112 (pathlib's raises where a name is too long)
             return os.path.lexists(self.path)
         own, others = self._sorted()
@@ -102,7 +102,7 @@ class RunFolder:
         self.begin(config, split)
 
     def begin(self, config: TrainConfig, split: Split) -> None:
-        """Write what a run begins with, over that of a run without a checkpoint; its rows are forgotten."""
+        """Write the files that a run begins with; those of an earlier start without a checkpoint are replaced."""
         make_folder(self.checkpoint.parent)
         self.write_config(config)  # the first: from here on there is a run that can be continued
         save_split(split, self.split)
@@ -159,7 +159,7 @@ class RunFolder:
         write_text(self.config, to_yaml(config))
 
     def read_split(self) -> Split | None:
-        """Return the split that the run was made with; None for a run of an earlier version, which kept none.
+        """Return the split that the run was made with; None for a run of an earlier version, which wrote none.
 
         Raises InputError where it is damaged.
         """

@@ -25,12 +25,14 @@ class Start:
     versions: str
     selection: str  # how the epoch is chosen whose model is the run's
     how_chosen: str  # the same in words
-    differences: tuple[str, ...] = ()  # what the data made other than it was configured, or published
+    differences: tuple[
+        str, ...
+    ] = ()  # where the data made it differ from its configuration, or from what was published
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training; `reached` is the share of its queries that the loss reaches, where it was looked for."""
+    """One step of training; `reached` is the share of its queries that the loss reaches, where it was measured."""
 
     epoch: int
     step: int

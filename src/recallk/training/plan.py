@@ -29,7 +29,7 @@ class Plan:
     def how_chosen(self) -> str:
         """Say in words how that epoch is chosen."""
         if self.selection == "validation":
-            return "the best by MAP@R on training classes set aside; the test classes had no say"
+            return "the best by MAP@R on training classes set aside; the test classes played no part"
         if self.selection == "last":
             why = self.data.why_no_validation
             return f"the last: {why}" if why else "the last"
@@ -58,12 +58,12 @@ class Plan:
 
     @property
     def differences(self) -> list[str]:
-        """Say in words what the data made other than it was configured, or published."""
+        """Say in words where the data made the run differ from its configuration, or from what was published."""
         told = [] if self.smaller_batches is None else [self.smaller_batches]
         searches = self.data.test.searches
         if self.selection == "test" and len(searches) > 1:
             told.append(
-                f"one epoch is kept, the best on the {searches[0].name} test set, and not one for each test set"
+                f"the model is of one epoch, the best on the {searches[0].name} test set, not of one for each test set"
             )
         return told + [note.message for note in self.data.notes if note.kind == "other counts"]
 

@@ -54,9 +54,9 @@ class InPrecision(nn.Module):
 
 
 def check_gradients(optimizer: Optimizer, scaler: GradScaler | None, step: str, remedy: str) -> None:
-    """Raise InputError where the gradients are no numbers; `step` and `remedy` are what it is told with.
+    """Raise InputError where the gradients are not finite; it says when (`step`) and what to do (`remedy`).
 
-    With a scaler such a step is left out, as at the start it has to be, unless no scale seems to fit any more.
+    With a scaler such a step is left out, as some must be at the start, and an error only where no scale fits.
     oneDNN leaves bfloat16 gradients of some convolutions over a single pixel unwritten: this finds them, too.
     """
     if scaler is not None:

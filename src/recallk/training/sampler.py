@@ -28,7 +28,7 @@ class Sampler:
     seed: int
 
     def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the batches `(B,)` of epoch `number` as image indexes, classes side by side."""
+        """Yield the batches `(B,)` of epoch `number` as item numbers, classes side by side."""
         items, starts, groups = self._shuffled(number)
         n = self.items_per_class
         for chosen in self._classes(groups):

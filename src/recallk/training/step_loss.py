@@ -1,4 +1,4 @@
-"""The loss of one step, told what it draws and asked what it met."""
+"""The loss of one step, with random numbers of its own, and how many queries it reached."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from recallk.loss.recall_at_k import RecallAtKLoss
 
 
 class StepLoss:
-    """The loss of one step: called once; draws the same for what is asked afterwards.
+    """The loss of one step, called once; `reached` can be asked afterwards, with the same random numbers.
 
-    `step` and `remedy` are what a divergence is told with: when, and what to do.
+    The error for a divergence says when it was (`step`) and what to do (`remedy`).
     """
 
     def __init__(self, loss: nn.Module, seed: int, step: str, remedy: str) -> None:

@@ -84,7 +84,7 @@ def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | 
 
 
 def with_whole_path(config: TrainConfig) -> TrainConfig:
-    """Let the data be found from wherever the run is looked at later."""
+    """Return the configuration with the whole path of the data, so that it is found from any folder later."""
     source = user_path(config.data)
     return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
 

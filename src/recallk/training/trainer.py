@@ -93,7 +93,7 @@ class Trainer:
 
         A `Step` after each step, the first of an epoch with the share of queries that the loss reaches (recall@k
         only); a `Measurement` of the classes set aside, or of the test classes, after epochs; and at last one
-        "result": the test metrics of the chosen epoch's model.
+        "result": the test metrics of the chosen epoch's model. The `Start` is written before them, and not yielded.
 
         With `resume`, the run in the folder goes on from its checkpoint, or begins anew where it has none yet. It may
         have been finished, and be lengthened by a plan of more epochs: the learning rate then follows the longer plan.
@@ -148,7 +148,7 @@ class Trainer:
             write_weights(self.embedder, self.folder.best(epoch))
 
     def _forget_others(self) -> None:
-        """Only now: an interruption before the checkpoint goes back to an earlier choice."""
+        """Remove the models of earlier choices; not before the checkpoint: an interruption would go back to them."""
         if self._best is not None:
             self.folder.forget_best_but(self._best[0])
 
