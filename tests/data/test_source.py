@@ -91,12 +91,12 @@ def test_bad_sources_get_one_line(tmp_path: Path, make: Callable[[Path], Path], 
 def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
     save(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_text("x")
-    check_files([Record(tmp_path / "good.jpg", "a")])
+    check_files([tmp_path / "good.jpg"])
     with pytest.raises(InputError, match=r"bad\.jpg"):
-        check_files([Record(tmp_path / "good.jpg", "a"), Record(tmp_path / "bad.jpg", "a")])
+        check_files([tmp_path / "good.jpg", tmp_path / "bad.jpg"])
 
 
 def test_a_pipe_among_the_images_of_a_table_is_found_before_any_work(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with seconds(10), pytest.raises(InputError, match=r"pipe\.jpg: a pipe or a device"):
-        check_files([Record(tmp_path / "pipe.jpg", "a")])
+        check_files([tmp_path / "pipe.jpg"])

@@ -122,7 +122,7 @@ def test_how_far_it_is_comes_to_whoever_asks(embedder: ImageEmbedder, gallery: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"queries": []}, "no query: give at least one image to look for"),
+        ({"queries": []}, "no query: give at least one file to look for"),
         ({"queries": ["nowhere.png"]}, "nowhere.png: no such image"),
         ({"queries": ["text.png"]}, r"text\.png: not an image"),
         ({"gallery": "nowhere"}, "nowhere: no such folder"),

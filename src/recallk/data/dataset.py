@@ -74,7 +74,7 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
         before = None if recorded is None else recorded.validation
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
     split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
-    opened = check_files([*train.records, *test.labelled.records])
+    opened = check_files([*train.items, *test.labelled.items])
     return Dataset(aside.train, aside.validation, aside.why_not, test, split, read.split_by_us, read.notes, opened)
 
 
@@ -85,7 +85,7 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     """
     read = _read(settings, recorded)
     test = _test_items(read.records, read.tests)
-    check_files(test.labelled.records)
+    check_files(test.labelled.items)
     if recorded is None and read.split_by_us:
         told = "no split.json in the run, so split anew: it may have been trained on classes tested here"
         read.notes.append(Finding("other counts", settings.data, told))
@@ -97,7 +97,7 @@ def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
     records, notes = read_own(data)
     items = labelled(records)
     _check_positives(items)
-    check_files(records)
+    check_files(items.items)
     return TestItems(items, [Search("", np.arange(len(items)))]), notes
 
 

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from recallk.core.files import user_path
 from recallk.data import table
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings
-from recallk.data.folder import folder
+from recallk.data.folder import find, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
-from recallk.data.item import Record
+from recallk.data.item import Item, Record
 
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
@@ -43,6 +43,15 @@ def read_own(data: str) -> tuple[list[Record], list[Finding]]:
     return folder(path)
 
 
+def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding]]:
+    """Return the files of a folder and its subfolders, whatever their classes, and what was passed over.
+
+    Raises InputError, one line, where there are none.
+    """
+    found = find(user_path(root))
+    return found.images, found.notes
+
+
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     """Return the records of a benchmark below `root`, and what is worth knowing about them.
 
@@ -60,12 +69,12 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     return records, findings.notes
 
 
-def check_files(records: Sequence[Record], sample: int = SAMPLE) -> int:
-    """Open the records' image files, before any work is done; return how many: all, or a random sample.
+def check_files(items: Iterable[Item], sample: int = SAMPLE) -> int:
+    """Open the files among the items, before any work is done; return how many: all, or a random sample.
 
     Raises InputError for the first that is missing, truncated or no image.
     """
-    paths = [record.item for record in records if isinstance(record.item, Path)]
+    paths = [item for item in items if isinstance(item, Path)]
     for path in paths:
         require_image(path)
     if len(paths) > sample:

@@ -48,6 +48,10 @@ class Embedder(nn.Module, ABC):
     def example(self, count: int) -> Any:
         """Return a chunk of `count` items without content, on the CPU, to try the network out and to measure it."""
 
+    def transform(self, item: Any) -> Any:
+        """Return one item prepared as at test, not yet part of a chunk. Raises InputError for one of another kind."""
+        return self.preparation(self.listed([item])).prepare(0)
+
     @torch.no_grad()
     def embed(
         self,

@@ -13,8 +13,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.progress import Advance, counting, silent
 from recallk.data.findings import Finding
-from recallk.data.folder import find
-from recallk.data.images import check_image
+from recallk.data.source import check_files, read_gallery
 from recallk.models.embedder import Embedder
 from recallk.models.saved import load
 from recallk.retrieval.exact import nearest
@@ -42,7 +41,7 @@ def search(
     workers: int | None = None,
     advance: Advance = silent,
 ) -> Results:
-    """Find the `k` images below the folder `gallery` that are most like each of the files `queries`.
+    """Find the `k` items below the folder `gallery` that are most like each of the files `queries`.
 
     `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result.
     Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. `workers` processes
@@ -59,16 +58,15 @@ def search(
     embedder = model if isinstance(model, Embedder) else load(model)
     asked = [user_path(query) for query in queries]
     if not asked:
-        raise InputError("no query: give at least one image to look for")
-    for query in asked:
-        check_image(query)
-    found = find(user_path(gallery))
-    told = counting(advance, "embedding the gallery", len(found.images))
+        raise InputError("no query: give at least one file to look for")
+    check_files(asked)
+    items, notes = read_gallery(gallery)
+    told = counting(advance, "embedding the gallery", len(items))
     readers = available_cores() if workers is None else workers
-    embeddings = embedder.embed(found.images, workers=readers, advance=told)
-    place = {path.resolve(): number for number, path in enumerate(found.images)}
+    embeddings = embedder.embed(items, workers=readers, advance=told)
+    place = {path.resolve(): number for number, path in enumerate(items)}
     itself = torch.tensor([place.get(query.resolve(), -1) for query in asked])
     inside = bool((itself >= 0).any())  # else none of the gallery is left out
     neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself if inside else None)
-    ids = [[found.images[i] for i in row] for row in neighbours.indexes.tolist()]
-    return Results(ids, neighbours.similarities, found.notes)
+    ids = [[items[i] for i in row] for row in neighbours.indexes.tolist()]
+    return Results(ids, neighbours.similarities, notes)
