@@ -30,7 +30,19 @@ def test_a_sweep_takes_values_as_yaml() -> None:
     assert [c.changes for c in sweep_as_contenders("batch-size=64,256")] == [{"batch_size": 64}, {"batch_size": 256}]
     assert [c.changes for c in sweep_as_contenders("mixup=true,false")] == [{"mixup": True}, {"mixup": False}]
     assert [c.changes for c in sweep_as_contenders("ks=[1],[1,2,4]")] == [{"ks": [1]}, {"ks": [1, 2, 4]}]
-    for wrong in ("batch_size", "batch_sise=3", "batch_size=", "batch_size=64,", "ks=[1,2"):
+    texts = [c.name for c in sweep_as_contenders(" ks = [1, 2] , [4]") + sweep_as_contenders("batch_size='64',0x40")]
+    assert texts == ["ks=[1, 2]", "ks=[4]", "batch_size='64'", "batch_size=0x40"]
+    (one, _) = sweep_as_contenders("loss={name: memory-contrastive, memory_size: 4},contrastive")
+    assert one.changes == {"loss": {"name": "memory-contrastive", "memory_size": 4}}
+    for wrong in (
+        "batch_size",
+        "batch_sise=3",
+        "batch_size=",
+        "batch_size=64,",
+        "batch_size=64,,3",
+        "ks=[1,2",
+        "ks=1],[2",
+    ):
         with pytest.raises(InputError, match=re.escape(f"--sweep {wrong}")):
             sweep_as_contenders(wrong)
 
@@ -113,7 +125,9 @@ def test_numbers_and_several_lines_are_names(tmp_path: Path) -> None:
         ablation_as_contenders(str(mine))
 
 
-@pytest.mark.parametrize("value", ["2001-99-99", "[" * 5000, "!!python/object:os.system {}", "{"])
+@pytest.mark.parametrize(
+    "value", ["2001-99-99", "[" * 5000, "!!python/object:os.system {}", "{", "&a [1],*a", "9" * 5000, "1 # 2", "\x00"]
+)
 def test_a_value_that_is_none(value: str) -> None:
     with pytest.raises(InputError, match="--sweep"):
         sweep_as_contenders(f"learning_rate={value}")

@@ -12,7 +12,7 @@ import yaml
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
-from recallk.core.yaml_files import read_table
+from recallk.core.yaml_files import read_table, read_values
 from recallk.runs.config import TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "ablations"
@@ -58,35 +58,28 @@ def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
 
 
 def sweep_as_contenders(sweep: str) -> list[Contender]:
-    """Return a contender for each value of KEY=VALUE,VALUE,... Raises InputError for a key that does not exist."""
+    """Return a contender for each value of KEY=VALUE,VALUE,...; values are YAML, and lists stand in brackets.
+
+    Raises InputError for a key that does not exist, and for what is no value.
+
+    >>> sweep_as_contenders("batch-size=64,256")[1]
+    Contender(name='batch_size=256', changes={'batch_size': 256})
+    >>> [contender.changes for contender in sweep_as_contenders("ks=[1],[1,2,4]")]
+    [{'ks': [1]}, {'ks': [1, 2, 4]}]
+    """
     key, separator, values = sweep.partition("=")
     key = key.strip().replace("-", "_")
-    if not separator or not values:
+    if not separator or not values.strip():
         raise InputError(f"--sweep {sweep}: KEY=VALUE,VALUE,... is needed, such as batch_size=64,256,1024")
     if key not in TrainConfig.model_fields:
         raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
-    contenders = []
-    for value in _split(values):
-        if not value:
-            raise InputError(f"--sweep {sweep}: a value is missing between two commas, or after the last")
-        try:
-            read = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise InputError(f"--sweep {sweep}: {value!r} is no value; lists stand in brackets, as in [1,2]") from None
-        contenders.append(Contender(f"{key}={value}", {key: read}))
-    return contenders
-
-
-def _split(values: str) -> list[str]:
-    """Split at commas, but not within brackets: ks=[1],[1,2,4] has two values."""
-    parts, depth = [""], 0
-    for character in values:
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+    try:
+        read = read_values(values)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise InputError(
+            f"--sweep {sweep}: values with commas between, none left out, and lists in brackets, as in ks=[1],[1,2]"
+        ) from None
+    return [Contender(f"{key}={text}", {key: value}) for text, value in read]
 
 
 def ablations() -> list[str]:

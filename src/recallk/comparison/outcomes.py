@@ -258,10 +258,18 @@ def best_validation(folder: RunFolder) -> float | None:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the half width of its 95% interval (Student's t); None for a single value."""
+    """Return the mean and the half width of its 95% interval (Student's t); None for a single value.
+
+    >>> mean, half = interval([84.0, 85.0, 86.5])
+    >>> f"{mean:.2f} ± {half:.2f}"
+    '85.17 ± 3.13'
+    >>> interval([85.0])
+    (85.0, None)
+    """
     if len(values) < 2:
         return values[0], None
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * spread
+    error = sem(values)
+    high = t.interval(0.95, len(values) - 1, scale=error)[1] if error > 0 else 0.0  # equal values have no spread
+    return statistics.mean(values), float(high)

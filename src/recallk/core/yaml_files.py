@@ -1,7 +1,7 @@
 """YAML that is read as it is meant: plain tables, without references that stand for more than any memory."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -17,6 +17,21 @@ def read_table(path: Path, what: str, remedy: str) -> dict[Any, Any]:
     refers to parts of itself, or is larger than a megabyte.
     """
     return load(path, _parse, what, remedy)
+
+
+def read_values(text: str) -> list[tuple[str, Any]]:
+    """Return the values of a list written with commas between, each with its own text: `"64,[1,2]"` has two.
+
+    Raises ValueError or yaml.YAMLError where it is no such list, under the rules of `read_table`.
+    """
+    if len(text) > _LARGEST:
+        raise ValueError("larger than a megabyte")
+    if text.rstrip().endswith(","):  # which YAML allows
+        raise ValueError("a value is missing after the last comma")
+    loader = _Loader(f"[{text}]")
+    nodes = cast(yaml.SequenceNode, loader.get_single_node()).value
+    texts = [text[node.start_mark.index - 1 : node.end_mark.index - 1].strip() for node in nodes]
+    return [(own, loader.construct_object(node, deep=True)) for own, node in zip(texts, nodes, strict=True)]
 
 
 def _parse(path: Path) -> dict[Any, Any]:

@@ -20,6 +20,8 @@ from fontTools.agl import toUnicode
 from fontTools.ttLib import TTFont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from recallk.core.errors import InputError
 from recallk.data.item import Record
@@ -166,18 +168,15 @@ def _classes(drawings: _Drawings) -> dict[int, list[_Image]]:
 
 def _unite(drawings: _Drawings, same: list[list[tuple[int, int]]]) -> dict[int, int]:
     """Map each character to the lowest of those that are the same in half of the typefaces that draw both."""
-    parent = {character: character for font in drawings for character in font}
-
-    def root(character: int) -> int:
-        while parent[character] != character:
-            character = parent[character]
-        return character
-
-    for (a, b), count in Counter(pair for pairs in same for pair in pairs).items():
-        if 2 * count >= sum(a in font and b in font for font in drawings):
-            low, high = sorted((root(a), root(b)))
-            parent[high] = low
-    return {character: root(character) for character in parent}
+    characters = sorted({character for font in drawings for character in font})
+    place = {character: n for n, character in enumerate(characters)}
+    counts = Counter(pair for pairs in same for pair in pairs)
+    pairs = [(a, b) for (a, b), n in counts.items() if 2 * n >= sum(a in font and b in font for font in drawings)]
+    ends = np.array([(place[a], place[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2).T
+    joined = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(len(characters), len(characters)))
+    _, component = connected_components(joined, directed=False)
+    _, lowest = np.unique(component, return_index=True)  # the first of each component, as the characters rise
+    return {character: characters[lowest[own]] for character, own in zip(characters, component, strict=True)}
 
 
 def _same(a: _Image, b: _Image) -> bool:
