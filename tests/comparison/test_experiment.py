@@ -7,17 +7,21 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recallk import InputError
+from recallk.comparison import jobs, worker
 from recallk.comparison.contenders import Contender, losses_as_contenders, sweep_as_contenders
 from recallk.comparison.experiment import Comparison, minutes_of
 from recallk.comparison.outcomes import best_validation, fail, interval, outcomes
@@ -25,6 +29,7 @@ from recallk.reporting.comparison import report_comparison, save_table, table_of
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
+from tests.comparison import processes
 from tests.training.test_trainer import SMALL, save_patterns
 
 SET_ASIDE = SMALL | {"chunk_size": 32, "validation_fraction": 0.65}  # images enough to choose a rate on
@@ -171,37 +176,37 @@ def test_a_wrong_contender_is_found_before_anything_runs(tmp_path: Path, picture
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_dies_leaves_a_row(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recallk.comparison import jobs
-
-    monkeypatch.setattr(jobs, "_work", _die)
+@pytest.mark.parametrize(
+    ("work", "word"), [(processes.exit_by_seed, "9"), (processes.be_killed_by_seed, "SIGKILL")], ids=["exit", "killed"]
+)
+def test_a_process_that_dies_leaves_a_row_and_the_others_go_on(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[..., None], word: str
+) -> None:
+    monkeypatch.setattr(worker, "work", work)
     values = SMALL | {"data": str(pictures)}
-    list(Comparison(tmp_path, values, [Contender("doomed", {})], (1,), 1).run())
+    list(Comparison(tmp_path, values, [Contender("doomed", {})], (1,), 2, at_once=2).run())
     (outcome,) = outcomes([tmp_path])
-    assert "seed-1: the process ended with" in outcome.failures[0]
+    assert outcome.failures == [f"seed-1: the process ended with {word}; it may have run out of memory"]
+    assert (tmp_path / "doomed" / "seed-2" / "survived").is_file()
     assert json.dumps(outcome.results) == "[]"
 
 
 def test_a_failure_that_could_not_be_written_is_told_as_that(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recallk.comparison import jobs
-    from recallk.comparison.outcomes import fail
-
-    def full(*_: object) -> None:
-        raise InputError("cannot be written")
-
-    parent, own = os.getpid(), fail
-    monkeypatch.setattr(jobs, "fail", lambda *given: (own if os.getpid() == parent else full)(*given))
-    monkeypatch.setattr(jobs, "prepare", full)
+    monkeypatch.setattr(worker, "work", processes.work_on_a_full_disk)
     list(Comparison(tmp_path, SMALL | {"data": str(pictures)}, [Contender("full", {})], (1,), 1).run())
     (outcome,) = outcomes([tmp_path])
-    assert outcome.failures == [f"seed-1: {jobs._why_ended(jobs.UNWRITTEN)}"]
+    assert outcome.failures == [f"seed-1: {jobs._why_ended(worker.UNWRITTEN)}"]
     assert "why could not be written" in outcome.failures[0]
 
 
-def _die(job: object, at_once: int) -> None:
-    raise SystemExit(9)
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_memory_of_a_run_is_its_own() -> None:
+    ballast = np.ones(10**8)  # 800 MB that the process which starts the runs holds
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        own = process.submit(worker._peak_bytes, torch.device("cpu")).result()
+    assert 1e8 < own < ballast.nbytes  # it imports PyTorch
 
 
 def test_a_folder_that_holds_no_comparison(tmp_path: Path, finished: Path) -> None:
@@ -329,8 +334,8 @@ def test_the_folder_belongs_to_one_comparison(finished: Path, pictures: Path) ->
     with pytest.raises(InputError, match="another budget"):
         list(Comparison(finished, values, CONTENDERS, (1,), 1, minutes=1).run())
     # what changes no result may differ
-    jobs = comparison(finished, pictures, host_memory_gb=1).run()
-    assert {job.contender.name for job in jobs} == {"too hot"}
+    again = comparison(finished, pictures, host_memory_gb=1).run()
+    assert {job.contender.name for job in again} == {"too hot"}
 
 
 def test_few_classes_are_told_before_anything_runs(tmp_path: Path, pictures: Path) -> None:
@@ -381,10 +386,11 @@ def test_no_contender_reaches_beyond_the_folder(tmp_path: Path, pictures: Path, 
         (tmp_path / "runs" / victim).mkdir(parents=True)
         (tmp_path / "runs" / victim / "precious").touch()
     before = set(tmp_path.rglob("*"))
-    jobs = Comparison(tmp_path / "runs" / "mine", SMALL | {"data": str(pictures)}, [Contender(name, {})], (1,), 1).run()
-    job = next(jobs)
-    jobs.close()
-    assert job.folder.path.resolve().parent.parent == (tmp_path / "runs" / "mine").resolve()
+    mine = tmp_path / "runs" / "mine"
+    begun = Comparison(mine, SMALL | {"data": str(pictures)}, [Contender(name, {})], (1,), 1).run()
+    job = next(begun)
+    begun.close()
+    assert job.folder.path.resolve().parent.parent == mine.resolve()
     assert before <= set(tmp_path.rglob("*"))
     assert all("mine" in path.parts for path in set(tmp_path.rglob("*")) - before)
 
@@ -483,23 +489,18 @@ def test_a_page_without_the_images(finished: Path, tmp_path: Path) -> None:
     assert "<svg" in page.read_text()
 
 
-def endless(folder: Path, pictures: Path) -> Comparison:
-    values = SMALL | {"data": str(pictures), "chunk_size": 32, "epochs": 5000}
-    return Comparison(folder, values, CONTENDERS[:2], (1,), 1, at_once=2)
+def endless(pictures: Path) -> dict[str, Any]:
+    return SMALL | {"data": str(pictures), "chunk_size": 32, "epochs": 5000}
 
 
-def run_all(folder: Path, pictures: Path) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off
-    list(endless(folder, pictures).run())
-
-
-def children_of(parent: int | None) -> set[int]:
-    """Processes that have not ended."""
+def runs_of(parent: int | None) -> set[int]:
+    """Processes of runs that have not ended."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             state, of = stat.read_text().rpartition(")")[2].split()[:2]
-            if int(of) == parent and state != "Z":
+            # not the one that tracks what processes share
+            if int(of) == parent and state != "Z" and b"spawn_main" in stat.with_name("cmdline").read_bytes():
                 found.add(int(stat.parent.name))
     return found
 
@@ -528,33 +529,55 @@ def started() -> Iterator[set[int]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("early", [False, True], ids=["in training", "as they start"])
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_run_outlives_the_comparison(tmp_path: Path, pictures: Path, started: set[int], by: signal.Signals) -> None:
-    parent = multiprocessing.get_context("fork").Process(target=run_all, args=(tmp_path, pictures))
+def test_no_run_outlives_the_comparison(
+    tmp_path: Path, pictures: Path, started: set[int], by: signal.Signals, early: bool
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    parent = context.Process(target=processes.run_endless, args=(tmp_path, endless(pictures)))
     parent.start()
     assert parent.pid is not None
     started.add(parent.pid)
-    assert soon(lambda: len(list(tmp_path.glob("*/seed-1/checkpoint/latest.ckpt"))) == 2, 60)
-    children = children_of(parent.pid)
+    assert soon(lambda: len(runs_of(parent.pid)) == 2, 60)
+    assert early or soon(lambda: len(list(tmp_path.glob("*/seed-1/checkpoint/latest.ckpt"))) == 2, 120)
+    children = runs_of(parent.pid)
     started |= children
     assert len(children) == 2
     os.kill(parent.pid, by)
     assert soon(lambda: not any(map(runs, children)))
     parent.join(15)
     assert parent.exitcode not in (None, 0)
-    found = outcomes([tmp_path])
-    assert not any(outcome.failures for outcome in found)  # it goes on with the same command
+    if not early:
+        found = outcomes([tmp_path])
+        assert not any(outcome.failures for outcome in found)  # it goes on with the same command
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_ctrl_c_is_told_by_one_process_alone(tmp_path: Path, pictures: Path, started: set[int]) -> None:
+    """A terminal sends it to all of them, those still importing among them."""
+    command = [sys.executable, "-m", "tests.comparison.processes", str(tmp_path), json.dumps(endless(pictures))]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started.add(parent.pid)
+    assert soon(lambda: len(runs_of(parent.pid)) == 2, 60)
+    children = runs_of(parent.pid)
+    started |= children
+    time.sleep(0.5)
+    os.killpg(parent.pid, signal.SIGINT)
+    _, said = parent.communicate(timeout=20)
+    assert said.count("Traceback") == 1, said
+    assert not any(map(runs, children))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_an_error_of_the_caller_ends_the_runs(tmp_path: Path, pictures: Path, started: set[int]) -> None:
-    jobs = endless(tmp_path, pictures).run()
-    next(jobs)
-    before = children_of(os.getpid())
-    next(jobs)  # and with this the first has started
-    children = children_of(os.getpid()) - before
+    begun = Comparison(tmp_path, endless(pictures), CONTENDERS[:2], (1,), 1, at_once=2).run()
+    next(begun)
+    before = runs_of(os.getpid())
+    next(begun)  # and with this the first has started
+    children = runs_of(os.getpid()) - before
     started |= children
     assert len(children) == 1
-    jobs.close()
+    begun.close()
     assert not any(map(runs, children))
     assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,86 @@
+"""What the process of one run does: it trains, writes what that took or why it failed, and ends with its parent."""
+
+import json
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import sys
+import threading
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recallk.comparison.outcomes import cost_of, fail, forget_failure
+from recallk.core.errors import InputError, RecallkError
+from recallk.core.files import write_text
+from recallk.core.text import one_line
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+UNWRITTEN = 74  # exit status of a process that failed and could not write why
+
+
+def work(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
+    """Train the configuration of these values in a folder, on a share of the cores; a run that has begun goes on."""
+    _end_with_parent()
+    try:
+        _train(values, folder, at_once)
+    except RecallkError as error:
+        _write_failure(folder, str(error))
+    except Exception as error:  # one contender's failure is a row of the table, and the others go on
+        _write_failure(folder, f"{type(error).__name__}: {one_line(error)}")
+
+
+def _end_with_parent() -> None:
+    """Let this process end with the one that started it, however that ends: nobody else knows of it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a process of a comparison"
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
+    import torch  # takes seconds, in which the parent may end: imported when that is watched for
+
+    from recallk.training.plan import prepare
+    from recallk.training.trainer import Trainer, workers_of
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+    config = make_config(values)
+    config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
+    forget_failure(folder)
+    begun = folder.config.is_file()
+    trainer = Trainer(prepare(config, folder.read_split() if begun else None), folder)
+    for _ in trainer.rows(resume=begun):
+        pass
+    write_text(cost_of(folder), json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
+
+
+def _write_failure(folder: RunFolder, message: str) -> None:
+    try:
+        fail(folder, message)
+    except InputError:  # a full disk: the parent says so, if it can by then
+        sys.exit(UNWRITTEN)
+
+
+def _peak_bytes(device: "torch.device") -> int:
+    """Return the most memory that was taken: of a GPU, or by this process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":  # where getrusage counts what the parent held when it started this process
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        if (peak := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)) is not None:
+            return 1024 * int(peak[1])
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss if sys.platform == "darwin" else 1024 * peak_rss
