@@ -555,14 +555,16 @@ def test_no_run_outlives_the_comparison(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_ctrl_c_is_told_by_one_process_alone(tmp_path: Path, pictures: Path, started: set[int]) -> None:
-    """A terminal sends it to all of them, those still importing among them."""
+    """A terminal sends it to all of them, those still importing among them; the parent ends the others."""
     command = [sys.executable, "-m", "tests.comparison.processes", str(tmp_path), json.dumps(endless(pictures))]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     started.add(parent.pid)
     assert soon(lambda: len(runs_of(parent.pid)) == 2, 60)
     children = runs_of(parent.pid)
     started |= children
-    time.sleep(0.5)
+    for child in children:
+        os.kill(child, signal.SIGINT)
+    assert not soon(lambda: not all(map(runs, children)), 3)
     os.killpg(parent.pid, signal.SIGINT)
     _, said = parent.communicate(timeout=20)
     assert said.count("Traceback") == 1, said
