@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recallk.comparison.compare import compare
     from recallk.core.errors import InputError, MissingExtraError, RecallkError
     from recallk.core.extras import Extra
     from recallk.loss.mixup import SimilarityMixup
@@ -24,6 +25,7 @@ __all__ = [
     "RecallAtKLoss",
     "RecallkError",
     "SimilarityMixup",
+    "compare",
     "evaluate",
     "large_batch_backward",
     "load",
@@ -44,6 +46,7 @@ _MODULES = {
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "large_batch_backward": "recallk.training.large_batch",
     "load": "recallk.models.saved",
+    "compare": "recallk.comparison.compare",
     "train": "recallk.training.train",
     "resume": "recallk.training.train",
     "evaluate": "recallk.runs.evaluate",
@@ -53,6 +56,7 @@ _MODULES = {
 _EXTRAS: "dict[str, Extra]" = {
     **dict.fromkeys(("load", "train", "resume", "evaluate", "search"), "train"),
     "report": "report",
+    "compare": "compare",
 }
 """The names that need more than the base install, and what they need."""
 

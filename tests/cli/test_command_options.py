@@ -129,10 +129,10 @@ def test_the_option_of_a_key_reaches_the_configuration(
     def prepared(config: TrainConfig, *_: Any) -> None:
         raise Reached(config)
 
-    def compared(run: Path, common: dict[str, Any], *_: Any, **__: Any) -> None:
-        raise Reached(make_config(common))
+    def compared(config: dict[str, Any], *_: Any, **__: Any) -> None:
+        raise Reached(make_config(config))
 
-    begin = {"train": "recallk.training.train.prepare", "compare": "recallk.comparison.experiment.Comparison"}
+    begin = {"train": "recallk.training.train.prepare", "compare": "recallk.comparison.compare.compare"}
     monkeypatch.setattr(begin[command], prepared if command == "train" else compared)
     monkeypatch.chdir(tmp_path)
     effect, found = EFFECT[key], OF_KEYS[command]
@@ -181,33 +181,31 @@ def test_a_demo_is_replaced_only_when_told_to(mini: Miniature, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("words", "name", "expected"),
     [
-        (["--losses", "recall@k+mixup, contrastive"], "names", ["recall@k+mixup", "contrastive"]),
-        (["--sweep", "batch_size=4,6"], "names", ["batch_size=4", "batch_size=6"]),
-        (["--ablation", "FILE"], "names", ["one", "other"]),
+        (["--losses", "recall@k+mixup,contrastive"], "losses", ["recall@k+mixup", "contrastive"]),
+        (["--sweep", "batch_size=4,6"], "sweep", "batch_size=4,6"),
+        (["--sweep", " batch-size=4,6"], "run", Path("runs/compare-DATA-batch_size")),
+        (["--ablation", "mixup"], "ablation", "mixup"),
+        (["--ablation", "batch-size"], "run", Path("runs/compare-DATA-batch-size")),
         (["--losses", "contrastive", "--seeds", "7"], "seeds", 7),
-        (["--losses", "contrastive", "--rates", "0.5,2,8"], "factors", [0.5, 2, 8]),
+        (["--losses", "contrastive", "--rates", "0.5,2,8"], "rates", [0.5, 2, 8]),
         (["--losses", "contrastive", "--searches", "4"], "searches", 4),
-        (["--losses", "contrastive", "--budget", "2.5min"], "minutes", 2.5),
+        (["--losses", "contrastive", "--budget", "2.5min"], "budget", "2.5min"),
         (["--losses", "contrastive", "--at-once", "3"], "at_once", 3),
         (["--losses", "contrastive", "--run", "somewhere"], "run", Path("somewhere")),
     ],
 )
 def test_an_option_of_compare_reaches_the_comparison(
-    mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], name: str, expected: Any
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch, words: list[str], name: str, expected: Any
 ) -> None:
     """What the comparison does with it is tested beside the comparison."""
 
-    def compared(
-        run: Path, common: Any, contenders: Any, factors: Any, seeds: int, *, searches: int, minutes: Any, at_once: int
-    ) -> None:
-        names = [contender.name for contender in contenders]
-        told = {"run": run, "names": names, "factors": factors, "seeds": seeds}
-        raise Reached(told | {"searches": searches, "minutes": minutes, "at_once": at_once})
+    def compared(config: Any, run: Path, **told: Any) -> None:
+        raise Reached(told | {"run": run})
 
-    monkeypatch.setattr("recallk.comparison.experiment.Comparison", compared)
-    (tmp_path / "two.yaml").write_text("one: {batch_size: 4}\nother: {batch_size: 6}\n")
-    words = [str(tmp_path / "two.yaml") if word == "FILE" else word for word in words]
+    monkeypatch.setattr("recallk.comparison.compare.compare", compared)
     told = reach("compare", "--data", mini.data(), *words)
+    if isinstance(expected, Path):
+        expected = Path(str(expected).replace("DATA", mini.data().stem))
     assert told[name] == expected
     assert reach("compare", "--data", mini.data(), "--losses", "triplet")[name] != expected
 

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from recallk.cli.terminal import show_comparison, show_memory, show_plan, show_result
-from recallk.comparison.outcomes import fail, outcomes
+from recallk.comparison.outcomes import outcomes
+from recallk.comparison.single_run import write_failure
 from recallk.reporting.run import report
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
@@ -160,8 +161,8 @@ def test_a_start_whose_row_is_lost_is_not_another_epochs(
 def test_a_comparison_of_hostile_names(tmp_path: Path, printed: Console) -> None:
     names = [*HOSTILE[1:], "\udcff"]
     folder = made_comparison(tmp_path / "all", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
-    fail(RunFolder(folder / "broken" / "seed-1"), "no [red]such[/] file: \x1b[31m:smile:")
-    fail(RunFolder(folder / "broken" / "rate-\x1b[2J-1"), "why")
+    write_failure(RunFolder(folder / "broken" / "seed-1"), "no [red]such[/] file: \x1b[31m:smile:")
+    write_failure(RunFolder(folder / "broken" / "rate-\x1b[2J-1"), "why")
     show_comparison(outcomes([folder]))
     assert harmless(said(printed))
     joined = "".join(said(printed).split())
@@ -172,11 +173,11 @@ def test_a_comparison_of_hostile_names(tmp_path: Path, printed: Console) -> None
 
 
 def test_a_page_of_a_comparison_of_hostile_names(tmp_path: Path) -> None:
-    from recallk.reporting.comparison import report_comparison
+    from recallk.reporting.comparison import write_page
 
     names = [*HOSTILE[1:], "\udcff", "<b>bold", "a$b$c", "$$", "\\", "_legend", "%s {} {0}", "]]>", "--><i>"]
     folder = made_comparison(tmp_path / "a\x1b[2J\udcff", **dict.fromkeys(names, (0.4, 0.5, 0.45)))
-    report_comparison(outcomes([folder]), folder / "comparison.html")
+    write_page(outcomes([folder]), folder / "comparison.html")
     page = (folder / "comparison.html").read_bytes().decode("utf-8")
     assert harmless(page)
     tags = Tags(page)
@@ -211,10 +212,10 @@ def test_a_best_one_is_bold_only_where_it_is_beyond_chance(tmp_path: Path, monke
 
 
 def test_intervals_stay_within_the_percentages_in_the_chart(tmp_path: Path) -> None:
-    from recallk.reporting.comparison import report_comparison
+    from recallk.reporting.comparison import write_page
 
     folder = made_comparison(tmp_path / "all", one=(0.37, 0.54), other=(0.3, 0.31))
-    report_comparison(outcomes([folder]), folder / "comparison.html")
+    write_page(outcomes([folder]), folder / "comparison.html")
     page = (folder / "comparison.html").read_text()
     for word in ("45.5 (0 to 100)", "no winner: the intervals of one and other overlap", "two seeds tell little"):
         assert word in page
@@ -224,10 +225,10 @@ def test_intervals_stay_within_the_percentages_in_the_chart(tmp_path: Path) -> N
 
 
 def test_a_winner_is_marked_in_the_page(tmp_path: Path) -> None:
-    from recallk.reporting.comparison import report_comparison
+    from recallk.reporting.comparison import write_page
 
     folder = made_comparison(tmp_path, bad=(0.4, 0.41, 0.405), good=(0.6, 0.61, 0.605))
-    report_comparison(outcomes([folder]), folder / "comparison.html")
+    write_page(outcomes([folder]), folder / "comparison.html")
     page = (folder / "comparison.html").read_text()
     assert page.split('class="best"')[1].split("<td>")[1].startswith("good<")
     assert page.count('class="best"') == 1

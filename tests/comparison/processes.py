@@ -41,7 +41,7 @@ def work_on_a_full_disk(values: dict[str, Any], folder: RunFolder, at_once: int)
     def full(*_: object) -> None:
         raise InputError("cannot be written")
 
-    vars(worker).update(fail=full, make_config=full)
+    vars(worker).update(write_failure=full, make_config=full)
     OWN_WORK(values, folder, at_once)
 
 

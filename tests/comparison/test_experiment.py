@@ -22,14 +22,17 @@ import torch
 
 from recallk import InputError
 from recallk.comparison import jobs, worker
+from recallk.comparison.compare import compare, minutes_of
 from recallk.comparison.contenders import Contender, losses_as_contenders, sweep_as_contenders
-from recallk.comparison.experiment import Comparison, minutes_of
-from recallk.comparison.outcomes import best_validation, fail, interval, outcomes
-from recallk.reporting.comparison import report_comparison, save_table, table_of
+from recallk.comparison.experiment import Comparison
+from recallk.comparison.outcomes import interval, outcomes
+from recallk.comparison.single_run import best_validation, write_failure
+from recallk.reporting.comparison import save_table, table_of, write_page
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from tests.comparison import processes
+from tests.rows import measured, steps, without_time
 from tests.training.test_trainer import SMALL, save_patterns
 
 SET_ASIDE = SMALL | {"chunk_size": 32, "validation_fraction": 0.65}  # images enough to choose a rate on
@@ -61,7 +64,7 @@ def test_every_contender_has_a_row_and_a_failure_is_told(finished: Path) -> None
         assert found[name].failures == []
         assert len(found[name].results) == len(found[name].minutes) == 2
         assert min(found[name].peaks) > 1e8
-        assert found[name].rate in (1e-3, 2e-3)
+        assert found[name].learning_rate in (1e-3, 2e-3)
     assert not found["too hot"].results
     assert {line.split(":")[0] for line in found["too hot"].failures} == {"rate-5e+08-1", "rate-1e+09-1"}
     assert all("nan" in line.lower() for line in found["too hot"].failures)
@@ -72,7 +75,7 @@ def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
         best = {}
         for rate in (1e-3, 2e-3):
             rows = RunFolder(finished / name / f"rate-{rate:g}-1").history()
-            best[rate] = max(row["map@r"] for row in rows if row["kind"] == "validation")
+            best[rate] = max(row.metrics["map@r"] for row in measured(rows, "validation"))
         chosen = RunFolder(finished / name / "seed-1").read_config().learning_rate
         assert best[chosen] == max(best.values())
 
@@ -87,20 +90,20 @@ def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_
         assert runs[0].read_config().seed != runs[1].read_config().seed
         best[rate] = np.mean([best_validation(run) for run in runs])
     (outcome,) = outcomes([tmp_path])
-    assert outcome.rates == [0.0002, 0.001, 0.002]
-    assert outcome.rate == max(best, key=lambda rate: best[rate])
-    fail(RunFolder(tmp_path / "one" / f"rate-{outcome.rate:g}-2"), "by hand")
+    assert outcome.learning_rates == [0.0002, 0.001, 0.002]
+    assert outcome.learning_rate == max(best, key=lambda rate: best[rate])
+    write_failure(RunFolder(tmp_path / "one" / f"rate-{outcome.learning_rate:g}-2"), "by hand")
     shutil.rmtree(tmp_path / "one" / "seed-1")
     assert [job.name for job in searching.run()] == ["seed-1"]
-    del best[outcome.rate]
-    assert outcomes([tmp_path])[0].rate == max(best, key=lambda rate: best[rate])
+    del best[outcome.learning_rate]
+    assert outcomes([tmp_path])[0].learning_rate == max(best, key=lambda rate: best[rate])
 
 
 def test_all_start_from_the_same_network(finished: Path) -> None:
-    starts = [RunFolder(finished / name / "seed-1").history()[0] for name in ("recall@k", "contrastive")]
-    assert [row["epoch"] for row in starts] == [0, 0]
-    assert starts[0]["recall@1"] == starts[1]["recall@1"]
-    assert starts[0]["map@r"] == starts[1]["map@r"]
+    starts = [measured(RunFolder(finished / name / "seed-1").history())[0] for name in ("recall@k", "contrastive")]
+    assert [row.epoch for row in starts] == [0, 0]
+    assert starts[0].metrics["recall@1"] == starts[1].metrics["recall@1"]
+    assert starts[0].metrics["map@r"] == starts[1].metrics["map@r"]
 
 
 def test_what_finished_is_not_run_twice_and_what_failed_or_is_missing_is(finished: Path, pictures: Path) -> None:
@@ -112,7 +115,7 @@ def test_what_finished_is_not_run_twice_and_what_failed_or_is_missing_is(finishe
     again_run = [job for job in comparison(finished, pictures).run() if job.contender.name != "too hot"]
     assert [(job.contender.name, job.name) for job in again_run] == [("contrastive", "seed-2")]
     again = RunFolder(seed).history()[-1]
-    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
+    assert without_time([again]) == without_time([before]) != []
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["before the first checkpoint", "after it"])
@@ -121,14 +124,14 @@ def test_a_run_that_was_killed_goes_on(finished: Path, tmp_path: Path, pictures:
     folder = RunFolder(tmp_path / "contrastive" / "seed-1")
     before = folder.history()[-1]
     folder.forget_after(2 if saved else 0)
-    folder.model.unlink()
-    fail(folder, "killed")
+    shutil.rmtree(folder.model)
+    write_failure(folder, "killed")
     if not saved:
         shutil.rmtree(folder.checkpoint.parent)
     again_run = [job.folder.path for job in comparison(tmp_path, pictures).run()]
     assert [path for path in again_run if path.parent.name != "too hot"] == [folder.path]
     again = folder.history()[-1]
-    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
+    assert without_time([again]) == without_time([before]) != []
     assert not any(outcome.failures for outcome in outcomes([tmp_path]) if outcome.name != "too hot")
 
 
@@ -150,10 +153,10 @@ def test_the_table_and_the_page(finished: Path) -> None:
         (outcome.name, f"seed-{seed}") for outcome in found[:2] for seed in (1, 2)
     ]
     assert [float(line["recall@1"]) for line in lines[:2]] == pytest.approx(found[0].recall, abs=1e-6)
-    report_comparison(found, finished / "comparison.html")
+    write_page(found, finished / "comparison.html")
     page = (finished / "comparison.html").read_text()
     assert all(remark in page for outcome in found for remark in outcome.remarks)
-    assert "Queries with a usable gradient" in page
+    assert "Queries that the loss reaches" in page
     for word in ("contrastive", "recall@k", "too hot", "<svg", "first right one at"):
         assert word in page
     assert 'class="best"' not in page  # of two seeds, whose intervals are as wide as this
@@ -227,7 +230,7 @@ def test_a_first_seed_that_failed_leaves_the_others(finished: Path, tmp_path: Pa
     (tmp_path / "contrastive" / "seed-2" / "cost.json").unlink()
     found = outcomes([tmp_path])
     assert [len(outcome.results) for outcome in found] == [1]
-    report_comparison(found, tmp_path / "comparison.html")
+    write_page(found, tmp_path / "comparison.html")
     assert "contrastive" in (tmp_path / "comparison.html").read_text()
 
 
@@ -235,7 +238,7 @@ def test_a_failure_beside_results_is_told(finished: Path, tmp_path: Path) -> Non
     shutil.copytree(finished / "contrastive", tmp_path / "contrastive")
     second = RunFolder(tmp_path / "contrastive" / "seed-2")
     shutil.rmtree(second.path)
-    fail(second, "it broke\nin two")
+    write_failure(second, "it broke\nin two")
     _, (row,) = table_of(outcomes([tmp_path]))
     assert row.measured
     assert row.cells[-5] == "1"  # seeds
@@ -247,10 +250,10 @@ def test_a_best_rate_at_the_edge_is_told(finished: Path, tmp_path: Path) -> None
     (outcome,) = outcomes([tmp_path])
     assert not outcome.at_the_edge  # of two, each is at an edge
     for rate, edge in ((10.0, True), (1e-9, True)):
-        moved = dataclasses.replace(outcome, rate=rate, rates=sorted([1e-9, 1e-3, 10.0]))
+        moved = dataclasses.replace(outcome, learning_rate=rate, learning_rates=sorted([1e-9, 1e-3, 10.0]))
         assert moved.at_the_edge is edge
         assert "of those tried" in " ".join(table_of([moved])[1][0].remarks)
-    assert not dataclasses.replace(outcome, rate=1e-3, rates=[1e-9, 1e-3, 10.0]).at_the_edge
+    assert not dataclasses.replace(outcome, learning_rate=1e-3, learning_rates=[1e-9, 1e-3, 10.0]).at_the_edge
 
 
 def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictures: Path) -> None:
@@ -261,8 +264,8 @@ def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictur
     found = {outcome.name: outcome for outcome in outcomes([tmp_path])}
     configs = {name: outcome.runs[0].read_config() for name, outcome in found.items()}
     epoch = prepare(configs["small"]).batches[0] * 40
-    assert found["small"].images == [6 * epoch]
-    assert abs(found["large"].images[0] - found["small"].images[0]) <= prepare(configs["large"]).batches[0] * 72 / 2
+    assert found["small"].items == [6 * epoch]
+    assert abs(found["large"].items[0] - found["small"].items[0]) <= prepare(configs["large"]).batches[0] * 72 / 2
     assert configs["large"].epochs != configs["small"].epochs == 6
     assert configs["large"].milestones == (round(3 * configs["large"].epochs / 6),)
 
@@ -270,26 +273,25 @@ def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictur
 def test_the_same_minutes_for_each(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 1}
     list(Comparison(tmp_path, values, [Contender("one", {})], (1,), 1, minutes=0.02).run())
-    steps = [row for row in RunFolder(tmp_path / "one" / "pace").history() if row["kind"] == "step"]
-    an_epoch = sum(row["seconds"] for row in steps)
+    an_epoch = sum(step.seconds for step in steps(RunFolder(tmp_path / "one" / "timing").history()))
     config = RunFolder(tmp_path / "one" / "seed-1").read_config()
     assert config.epochs == max(1, round(0.02 * 60 / an_epoch))
     assert [job.name for job in Comparison(tmp_path, values, [Contender("one", {})], (1,), 1, minutes=0.02).run()] == []
 
 
-@pytest.mark.parametrize(("budget", "minutes"), [("images", None), ("5min", 5.0), ("0.5 min", 0.5), ("90 minutes", 90)])
+@pytest.mark.parametrize(("budget", "minutes"), [("items", None), ("5min", 5.0), ("0.5 min", 0.5), ("90 minutes", 90)])
 def test_a_budget(budget: str, minutes: float | None) -> None:
     assert minutes_of(budget) == minutes
 
 
 @pytest.mark.parametrize("budget", ["5", "0min", "5h", "-1min", "epochs", ""])
 def test_a_budget_that_is_none(budget: str) -> None:
-    with pytest.raises(InputError, match=r"images .* or minutes"):
+    with pytest.raises(InputError, match=r"items .* or minutes"):
         minutes_of(budget)
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished: Path, pictures: Path) -> None:
-    with pytest.raises(InputError, match="was run with embedding_size=16, now it is 8: choose another --run"):
+    with pytest.raises(InputError, match="embedding_size 8 instead of 16; choose another --run"):
         list(comparison(finished, pictures, embedding_size=8).run())
 
 
@@ -321,12 +323,12 @@ def test_a_failure_that_was_mended_leaves_nothing(tmp_path: Path, pictures: Path
     assert (len(outcome.results), outcome.failures) == (2, [])
 
 
-def test_a_pace_that_cannot_be_taken_leaves_a_row(tmp_path: Path, pictures: Path) -> None:
+def test_a_timing_that_fails_leaves_a_row(tmp_path: Path, pictures: Path) -> None:
     contenders = [Contender("too hot", {"learning_rate": 1e9}), Contender("one", {})]
     values = SMALL | {"data": str(pictures), "epochs": 1}
     names = [(j.contender.name, j.name) for j in Comparison(tmp_path, values, contenders, (1,), 1, minutes=0.01).run()]
-    assert names == [("too hot", "pace"), ("one", "pace"), ("one", "seed-1")]
-    assert "pace: " in {outcome.name: outcome for outcome in outcomes([tmp_path])}["too hot"].failures[0]
+    assert names == [("too hot", "timing"), ("one", "timing"), ("one", "seed-1")]
+    assert "timing: " in {outcome.name: outcome for outcome in outcomes([tmp_path])}["too hot"].failures[0]
 
 
 def test_the_folder_belongs_to_one_comparison(finished: Path, pictures: Path) -> None:
@@ -336,6 +338,14 @@ def test_the_folder_belongs_to_one_comparison(finished: Path, pictures: Path) ->
     # what changes no result may differ
     again = comparison(finished, pictures, host_memory_gb=1).run()
     assert {job.contender.name for job in again} == {"too hot"}
+
+
+def test_what_counts_is_the_same_in_a_folder(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(pictures, tmp_path / "other")
+    with pytest.raises(InputError, match=f"was run with other settings: data {other} instead of {pictures}; choose"):
+        list(comparison(finished, other).run())
+    with pytest.raises(InputError, match="chunk_size 7 instead of 32"):
+        list(comparison(finished, pictures, chunk_size=7).run())
 
 
 def test_few_classes_are_told_before_anything_runs(tmp_path: Path, pictures: Path) -> None:
@@ -350,6 +360,14 @@ def test_what_a_comparison_sets_no_contender_changes(tmp_path: Path, changes: di
         Comparison(tmp_path, SMALL | {"data": "x"}, [Contender("one", changes)], (1,), 1)
 
 
+@pytest.mark.parametrize("name", ["contenders", "rates", "seeds", "searches", "at_once"])
+def test_none_is_too_few(tmp_path: Path, name: str) -> None:
+    few: dict[str, Any] = {"contenders": CONTENDERS, "rates": (1,), "seeds": 1, "searches": 1, "at_once": 1}
+    few[name] = 0 if isinstance(few[name], int) else []
+    with pytest.raises(InputError, match=f"{name}: at least one is needed"):
+        compare(SMALL | {"data": "x"}, tmp_path, **few)
+
+
 def test_equal_rates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the rate 1 is there twice"):
         Comparison(tmp_path, SMALL | {"data": "x"}, CONTENDERS, (1, 2, 1), 1)
@@ -360,18 +378,18 @@ def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
     contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]
     list(Comparison(tmp_path, values, contenders, (1,), 1).run())
     configs = {outcome.name: outcome.runs[0].read_config() for outcome in outcomes([tmp_path])}
-    steps = {o.name: sum(row["kind"] == "step" for row in o.runs[0].history()) for o in outcomes([tmp_path])}
+    taken = {o.name: len(steps(o.runs[0].history())) for o in outcomes([tmp_path])}
     assert configs["small"].warmup_steps == 9
-    assert configs["large"].warmup_steps == round(9 * steps["large"] / steps["small"]) == 1
+    assert configs["large"].warmup_steps == round(9 * taken["large"] / taken["small"]) == 1
 
 
 def test_a_batch_that_shrank_is_told(tmp_path: Path, pictures: Path) -> None:
     values = SET_ASIDE | {"data": str(pictures)}
-    classes = len(prepare(make_config(values)).train.classes)
+    classes = len(prepare(make_config(values)).data.train.classes)
     contenders = [Contender("whole", {"batch_size": 4 * classes + 8}), Contender("few", {"batch_size": 8})]
     list(Comparison(tmp_path, values, contenders, (1,), 1).run())
     found = {outcome.name: outcome.remarks for outcome in outcomes([tmp_path])}
-    assert found["whole"] == [f"its batches have {4 * classes} images: there are no more classes"]
+    assert found["whole"] == [f"its batches have {4 * classes} items: there are no more classes"]
     assert found["few"] == []
 
 
@@ -484,7 +502,7 @@ def test_a_page_without_the_images(finished: Path, tmp_path: Path) -> None:
         lines = config.read_text().splitlines(keepends=True)
         config.write_text("".join("data: nowhere\n" if line.startswith("data:") else line for line in lines))
     page = tmp_path / "comparison.html"
-    report_comparison(outcomes([tmp_path / "moved"]), page)
+    write_page(outcomes([tmp_path / "moved"]), page)
     assert "no queries are shown: " in page.read_text()
     assert "<svg" in page.read_text()
 

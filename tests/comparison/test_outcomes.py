@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recallk.comparison.outcomes import best_validation, fail, failure_of, interval, outcomes, result_of
+from recallk.comparison.outcomes import interval, outcomes
+from recallk.comparison.single_run import best_validation, failure_of, result_of, write_failure
 from recallk.reporting.comparison import save_table, table_of
 from recallk.runs.folder import RunFolder
 from tests.training.made import made_comparison, made_run
@@ -108,7 +109,7 @@ def test_folders_of_other_hands_do_not_stop_the_table(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "seed-1").write_text("a file")
     found = {outcome.name: outcome for outcome in outcomes([tmp_path])}
-    assert found["one"].rates == [0.001]
+    assert found["one"].learning_rates == [0.001]
     assert found["two"].remarks == ["not finished"]
 
 
@@ -123,7 +124,7 @@ def test_names_are_shown_not_obeyed(tmp_path: Path) -> None:
 def test_a_failure_is_one_line_that_can_be_shown(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     assert failure_of(run) is None
-    fail(run, "no such\nfile: \x1b[31m\udcff.png")
+    write_failure(run, "no such\nfile: \x1b[31m\udcff.png")
     assert failure_of(run) == "no such file: \\x1b[31m\\udcff.png"
     assert [path.name for path in run.path.iterdir()] == ["failure.txt"]
     (run.path / "failure.txt").write_text("")
@@ -146,7 +147,7 @@ def test_a_batch_that_shrank_is_told_where_a_first_seed_is_damaged(tmp_path: Pat
     shutil.rmtree(tmp_path / "one" / "seed-1")
     (tmp_path / "one" / "seed-1").mkdir()
     (outcome,) = outcomes([tmp_path])
-    assert outcome.remarks == ["seed-1: not finished", "its batches have 40 images: there are no more classes"]
+    assert outcome.remarks == ["seed-1: not finished", "its batches have 40 items: there are no more classes"]
 
 
 def test_rows_without_their_numbers_count_for_nothing(tmp_path: Path) -> None:
@@ -155,4 +156,4 @@ def test_rows_without_their_numbers_count_for_nothing(tmp_path: Path) -> None:
         for rest in ("", ', "images": null', ', "seconds": "x"', f', "step": {"9" * 400}', ', "images": 1e308'):
             file.write(f'{{"kind": "step", "epoch": 1{rest}}}\n')
     (outcome,) = outcomes([tmp_path])
-    assert (list(outcome.images), list(outcome.minutes), outcome.remarks) == ([80], [0.2], [])
+    assert (list(outcome.items), list(outcome.minutes), outcome.remarks) == ([80], [0.2], [])

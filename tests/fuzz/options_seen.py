@@ -116,7 +116,7 @@ def ablation(contender: str, refusal: Refusal = "may") -> Case:
 
     def act(place: Place) -> None:
         (place.work / "x.yaml").write_text(json.dumps({contender: {"rank_temperature": 0.1}, "other": {}}))
-        for name in ("plan", "pace", "seed-1", "comparison.html", "other"):
+        for name in ("plan", "timing", "seed-1", "comparison.html", "other"):
             (place.work / name).mkdir()
             (place.work / name / "mine.txt").write_text("mine\n")
         words = ["--ablation", "x.yaml", "--seeds", "1", "--rates", "1", "--run", "comparison", *WORDS]

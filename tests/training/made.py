@@ -10,8 +10,8 @@ from recallk.runs.config import make_config, to_yaml
 ROWS: list[dict[str, Any]] = [
     {"kind": "evaluation", "epoch": 0, "step": 0, "recall@1": 0.3, "recall@2": 0.4, "map@r": 0.2},
     {"kind": "validation", "epoch": 0, "step": 0, "recall@1": 0.3, "recall@2": 0.4, "map@r": 0.2},
-    {"kind": "step", "epoch": 1, "step": 1, "images": 40, "seconds": 6.0, "loss": 0.5, "usable": 0.9},
-    {"kind": "step", "epoch": 1, "step": 2, "images": 40, "seconds": 6.0, "loss": 0.4},
+    {"kind": "step", "epoch": 1, "step": 1, "items": 40, "seconds": 6.0, "loss": 0.5, "reached": 0.9},
+    {"kind": "step", "epoch": 1, "step": 2, "items": 40, "seconds": 6.0, "loss": 0.4},
     {"kind": "validation", "epoch": 1, "step": 2, "recall@1": 0.5, "recall@2": 0.6, "map@r": 0.4},
 ]
 

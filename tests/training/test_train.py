@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from recallk import InputError, load
-from recallk.runs.config import make_config
+from recallk.runs.config import make_config, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, Row
 from recallk.runs.recipes import find
 from recallk.runs.summary import summary_of
-from recallk.training.train import default_folder, resume, train, trainer_for, with_whole_path
+from recallk.training.train import default_folder, resume, train, trainer_for
 from recallk.training.trainer import Trainer
 from tests.rows import kind_of, without_time
 from tests.training.test_trainer import SMALL, save_patterns

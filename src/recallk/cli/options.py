@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -11,7 +10,6 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from recallk.core.errors import InputError
-from recallk.core.files import user_path
 from recallk.runs.config import TrainConfig
 
 DIGITS = 9
@@ -56,17 +54,6 @@ def typed_options(context: typer.Context) -> list[str]:
     """Return the names of the options and arguments that a person typed, those left at their defaults not."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
-
-
-def with_whole_path(config: TrainConfig) -> TrainConfig:
-    """Let the data be found from wherever the run is looked at later."""
-    source = user_path(config.data)
-    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
-
-
-def name_of(recipe: str | None, config: TrainConfig) -> str:
-    """Return a name for a run of this recipe, or on this data."""
-    return Path(recipe or config.data).stem or "run"
 
 
 def _option(name: str, field: FieldInfo) -> Any:

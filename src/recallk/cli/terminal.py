@@ -116,8 +116,8 @@ def show_comparison(found: Sequence["Outcome"]) -> None:
     columns, rows = table_of(found)
     recalls = [n for n, name in enumerate(columns) if name.startswith("recall@")]
     hidden = set(recalls[1:-1])  # the page has them all
-    if len({row.cells[columns.index("images")] for row in rows if row.measured}) < 2:
-        hidden.add(columns.index("images"))
+    if len({row.cells[columns.index("items")] for row in rows if row.measured}) < 2:
+        hidden.add(columns.index("items"))
     table = Table(*(name for n, name in enumerate(columns) if n not in hidden), box=SIMPLE_HEAD, padding=0)
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:

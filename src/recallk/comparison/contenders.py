@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from recallk.comparison.folder import OWN_FILES
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
@@ -20,13 +21,15 @@ MIXUP = "+mixup"
 SET_BY_COMPARISONS = {"epochs": "--budget", "seed": "--seeds", "select": "the comparison"}
 """Keys that no contender may change, and who sets them."""
 LONGEST_FOLDER = 100  # bytes: far below what file systems take, with room for what is written beside a name
-OURS_IN_THE_FOLDER = "comparison."
-"""What the names of a comparison's own files begin with; a contender's folder lies beside them."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What differs from the common configuration, under a name."""
+    """What differs from the common configuration, under a name.
+
+    >>> Contender("8,000 items", {"batch_size": 8000}).folder
+    '8,000 items'
+    """
 
     name: str
     changes: dict[str, Any]
@@ -41,7 +44,7 @@ class Contender:
         if not name:
             raise InputError("a contender without a name: give it one, for it names a folder and a row of the table")
         safe = "".join("_" if c in "/\\" or shown(c) != c else c for c in name)
-        if safe.startswith((".", OURS_IN_THE_FOLDER)):  # ".", "..", hidden ones, and the comparison's own files
+        if safe.startswith((".", OWN_FILES)):  # ".", "..", hidden ones, and the comparison's own files
             safe = f"_{safe}"
         if len(safe.encode()) > LONGEST_FOLDER:
             checksum = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
@@ -50,7 +53,11 @@ class Contender:
 
 
 def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
-    """Return a contender for each loss by name; "recall@k+mixup" is ours with similarity mixup."""
+    """Return a contender for each loss by name; "recall@k+mixup" is recall@k with similarity mixup.
+
+    >>> losses_as_contenders(["contrastive", "recall@k+mixup"])[1]
+    Contender(name='recall@k+mixup', changes={'loss': 'recall@k', 'mixup': True})
+    """
     return [
         Contender(name, {"loss": name.removesuffix(MIXUP)} | ({"mixup": True} if name.endswith(MIXUP) else {}))
         for name in map(str.strip, names)
@@ -88,7 +95,13 @@ def ablations() -> list[str]:
 
 
 def ablation_as_contenders(name: str) -> list[Contender]:
-    """Return the contenders of an ablation by name, or of a YAML file: a table of names, each with its settings."""
+    """Return the contenders of an ablation by name, or of a YAML file: a table of names, each with its settings.
+
+    Raises InputError where there is no such ablation, and for a file that is no such table.
+
+    >>> [contender.name for contender in ablation_as_contenders("query")]
+    ['query counted (paper)', 'query left out']
+    """
     path = user_path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in ablations():

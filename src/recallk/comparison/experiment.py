@@ -5,7 +5,6 @@ Everything is in the folders of the runs: what is finished is not run again, and
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
@@ -13,30 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from recallk.comparison.contenders import SET_BY_COMPARISONS, Contender
+from recallk.comparison.folder import PLAN, TIMING, ComparisonFolder, search_name, seed_name
 from recallk.comparison.jobs import Job, end_all, start, wait_for_one
-from recallk.comparison.outcomes import REMEDY, best_validation, fail, forget_failure, result_of, seconds_of
+from recallk.comparison.single_run import (
+    REMEDY,
+    best_validation,
+    remove_failure,
+    result_of,
+    seconds_of,
+    steps_of,
+    write_failure,
+)
 from recallk.core.errors import InputError
 from recallk.core.files import write_text
 from recallk.core.lock import locked
 from recallk.core.text import shown
+from recallk.data.dataset import Dataset, read_for_training
 from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.folder import RunFolder
-from recallk.training.plan import Data, Plan, lay_out, read
+from recallk.runs.recipes import unlike
+from recallk.training.plan import Plan, lay_out
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
 DIGITS = 6
-WITHOUT_EFFECT = {"recipe", "workers", "host_memory_gb", "accelerator"}
-MOST_MINUTES = 366 * 24 * 60
-
-
-def minutes_of(budget: str) -> float | None:
-    """Return the minutes of "5min"; None for "images". Raises InputError for anything else."""
-    if budget == "images":
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:m|min|minutes?)", budget.strip())
-    if found is None or not 0 < float(found[1]) <= MOST_MINUTES:
-        raise InputError(f"--budget {budget}: images (the same for each), or minutes of training such as 5min")
-    return float(found[1])
 
 
 class Comparison:
@@ -58,10 +56,16 @@ class Comparison:
 
         `factors` times the common learning rate are tried for each contender, in so many `searches`, with seeds of
         their own; the best on validation classes counts.
-        Each contender sees as many images as the common configuration in its epochs, or trains for about `minutes`.
+        Each contender sees as many items as the common configuration in its epochs, or trains for about `minutes`.
+        Raises InputError, naming the setting or the contender that is wrong.
         """
-        self.folder, self.common, self.contenders, self.factors, self.seeds = folder, common, contenders, factors, seeds
-        self.searches, self.minutes, self.at_once = searches, minutes, at_once
+        self.folder, self.common, self.contenders = ComparisonFolder(folder), common, contenders
+        self.factors, self.seeds, self.searches = factors, seeds, searches
+        self.minutes, self.at_once = minutes, at_once
+        counts = {"contenders": len(contenders), "rates": len(factors), "seeds": seeds}
+        for name, count in (counts | {"searches": searches, "at_once": at_once}).items():
+            if count < 1:
+                raise InputError(f"{name}: at least one is needed")
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
             raise InputError(f"rates {', '.join(f'{factor:g}' for factor in factors)}: each is above 0")
         # some file systems take upper and lower case for the same
@@ -79,6 +83,12 @@ class Comparison:
         self.refused: list[str] = []
         """Contenders whose batches the data does not allow, and why; complete before the first job is yielded."""
 
+    @property
+    def most_runs(self) -> int:
+        """How many runs there are where none is finished yet and none fails."""
+        searches = self.searches * len(self.factors) if len(self.factors) > 1 else 0
+        return len(self.contenders) * (self.seeds + searches + (self.minutes is not None))
+
     def run(self) -> Generator[Job, None, None]:
         """Run every job that is not finished; each is yielded when it is about to start. What failed is tried again.
 
@@ -87,88 +97,83 @@ class Comparison:
         another comparison, or another process runs one in it.
         """
         common = make_config(self.common, {"select": "validation"})
-        data = read(common)  # also: what is drawn in memory is drawn once, before the processes part
+        data = read_for_training(common)
         self._planned = lay_out(common, data)
-        if self._planned.validation is None and len(self.factors) > 1:
+        if data.validation is None and len(self.factors) > 1:
             raise InputError(
-                f"no rate can be chosen on validation classes, {self._planned.why_last}: raise --validation-fraction, "
+                f"no rate can be chosen on validation classes, {data.why_no_validation}: raise --validation-fraction, "
                 "or give a single rate (--rates 1)"
             )
-        with locked(self.folder):
+        with locked(self.folder.path):
             self._claim(common)
             yield from self._run_all(self._plans(common, data))
 
     def _run_all(self, plans: list[tuple[Contender, Plan]]) -> Iterator[Job]:
         if self.minutes is not None:
-            yield from self._run(self._job(plan, c, "pace", 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
-            plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, "pace")) is not None]
+            yield from self._run(self._job(plan, c, TIMING, 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
+            plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, TIMING)) is not None]
         epochs = {c.name: self._epochs(c, plan) for c, plan in plans}
         if len(self.factors) > 1:
             yield from self._run(
-                self._job(plan, c, f"rate-{rate:g}-{search}", epochs[c.name], SEARCH_SEED + search, rate)
+                self._job(plan, c, search_name(rate, search), epochs[c.name], SEARCH_SEED + search, rate)
                 for c, plan in plans
                 for rate in self._rates(c)
                 for search in range(1, self.searches + 1)
             )
         chosen = {c.name: self._chosen_rate(c) for c, _ in plans}
         yield from self._run(
-            self._job(plan, c, f"seed-{seed}", epochs[c.name], seed, rate)
+            self._job(plan, c, seed_name(seed), epochs[c.name], seed, rate)
             for c, plan in plans
-            if (rate := chosen[c.name]) is not None  # no rate came through: the table says why
+            if (rate := chosen[c.name]) is not None  # every rate failed: the table says why
             for seed in range(1, self.seeds + 1)
         )
 
-    def _plans(self, common: TrainConfig, data: Data) -> list[tuple[Contender, Plan]]:
+    def _plans(self, common: TrainConfig, data: Dataset) -> list[tuple[Contender, Plan]]:
         """Return the contenders whose batches the data allows; the others fail here."""
         able = []
         self.refused.clear()
         for contender in self.contenders:
-            config, folder = make_config(self._values(contender)), self._folder(contender, "plan")
+            config, folder = make_config(self._values(contender)), self._folder(contender, PLAN)
             try:
-                able.append((contender, lay_out(config, data if config.same_data(common) else read(config))))
+                own = data if config.reads_as(common) else read_for_training(config)
+                able.append((contender, lay_out(config, own)))
             except InputError as error:
                 self.refused.append(f"{shown(contender.name)}: {error}")
-                fail(folder, str(error))
+                write_failure(folder, str(error))
             else:
-                forget_failure(folder)
+                remove_failure(folder)
                 folder.remove_if_empty()
         return able
 
     def _claim(self, common: TrainConfig) -> None:
         """Write what is common to all into the folder. Raises InputError where it is another comparison's."""
         for contender in self.contenders:
-            if (link := self.folder / contender.folder).is_symlink():  # nothing is written or removed through it
-                raise InputError(
-                    f"{link}: a link in the place of a contender's folder; remove it, or choose another --run"
-                )
-        path = self.folder / "comparison.yaml"
+            self._folder(contender, PLAN)
+        path = self.folder.settings
         budget = {"minutes": self.minutes}
         if path.is_file():
             there = read_config(path)
             if there.pop("budget", None) != budget:
-                raise InputError(f"{self.folder}: holds a comparison of another budget; choose another --run")
+                raise InputError(f"{self.folder.path}: holds a comparison of another budget; choose another --run")
             try:
                 before = make_config(there)
             except InputError as error:
                 raise InputError(f"{path}: not a comparison of this version ({error}); choose another --run") from None
-            _check_same(self.folder, common, before)
+            _check_same(self.folder.path, common, before)
         write_text(path, f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
 
     def _epochs(self, contender: Contender, plan: Plan) -> int:
         """Return how many epochs the budget is for a contender."""
         if self.minutes is None:
-            return max(1, round(self._planned.images * plan.config.epochs / plan.images))
-        pace = self._folder(contender, "pace")
-        seconds = seconds_of(pace)
+            return max(1, round(self._planned.items_seen * plan.config.epochs / plan.items_seen))
+        timing = self._folder(contender, TIMING)
+        seconds = seconds_of(steps_of(timing))
         if not seconds:
-            raise InputError(f"{pace.metrics}: says nothing of time; {REMEDY}")
+            raise InputError(f"{timing.metrics}: says nothing of time; {REMEDY}")
         return max(1, round(60 * self.minutes / seconds))
 
     def _folder(self, contender: Contender, name: str) -> RunFolder:
-        path = self.folder / contender.folder / name
-        if path.is_symlink():  # nothing is written or removed through it
-            raise InputError(f"{path}: a link in the place of a run's folder; remove it, or choose another --run")
-        return RunFolder(path)
+        return self.folder.run(contender.folder, name)
 
     def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
         return self.common | contender.changes | {"select": "validation"} | further
@@ -197,9 +202,9 @@ class Comparison:
             return rates[0]
         found = {}
         for rate in rates:
-            runs = [self._folder(contender, f"rate-{rate:g}-{n}") for n in range(1, self.searches + 1)]
+            runs = [self._folder(contender, search_name(rate, n)) for n in range(1, self.searches + 1)]
             best = [reached for run in runs if (reached := best_validation(run)) is not None]
-            if len(best) == len(runs):  # a rate that fails now and then is none
+            if len(best) == len(runs):  # a rate that fails in some searches is not chosen
                 found[rate] = statistics.mean(best)
         return max(found, key=lambda rate: found[rate]) if found else None
 
@@ -229,7 +234,5 @@ def _is_missing(job: Job) -> bool:
 
 def _check_same(folder: Path, config: TrainConfig, there: TrainConfig) -> None:
     """Raise InputError where a folder's runs are not what they would be now."""
-    for key in TrainConfig.model_fields:
-        now, before = getattr(config, key), getattr(there, key)
-        if key not in WITHOUT_EFFECT and now != before:
-            raise InputError(f"{folder}: was run with {key}={before}, now it is {now}: choose another --run")
+    if changed := unlike(config, there, counting=["data"]):
+        raise InputError(f"{folder}: was run with other settings: {'; '.join(changed)}; choose another --run")

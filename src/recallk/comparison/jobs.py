@@ -11,7 +11,7 @@ from typing import Any
 
 from recallk.comparison import worker
 from recallk.comparison.contenders import Contender
-from recallk.comparison.outcomes import fail, failure_of
+from recallk.comparison.single_run import failure_of, write_failure
 from recallk.runs.folder import RunFolder
 
 GRACE = 5  # seconds that a process has to end by itself
@@ -27,7 +27,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Return "rate-0.001-1" of the search, "seed-1" of the measurement, or "pace"."""
+        """Return "rate-0.001-1" of the search, "seed-1" of the measurement, or "timing"."""
         return self.folder.path.name
 
 
@@ -55,7 +55,7 @@ def wait_for_one(running: dict[int, tuple[BaseProcess, Job]]) -> None:
         process.join()
         del running[sentinel]
         if process.exitcode and failure_of(job.folder) is None:
-            fail(job.folder, _why_ended(process.exitcode))
+            write_failure(job.folder, _why_ended(process.exitcode))
 
 
 def _why_ended(code: int) -> str:

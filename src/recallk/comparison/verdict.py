@@ -18,25 +18,25 @@ def winner(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 
 def verdict(outcomes: Sequence[Outcome]) -> list[str]:
-    """Say, a sentence each, whether the best is better than chance explains, and whether the seeds are too few."""
+    """Return sentences: whether the best is better than chance explains, and whether the seeds are too few."""
     measured = [outcome for outcome in outcomes if outcome.results]
     seeds = min((len(outcome.results) for outcome in measured), default=ENOUGH_SEEDS)
-    told = []
+    sentences = []
     if len(measured) > 1 and len({outcome.metrics[0] for outcome in measured}) > 1:
-        told.append("no winner: they were evaluated at different k's (--evaluate-ks)")
+        sentences.append("no winner: they were evaluated at different k's (--evaluate-ks)")
     elif len(measured) > 1 and (best := winner(measured)) is not None:
-        told.append(f"best: {best.name}; its interval of {best.metrics[0]} lies above all others")
+        sentences.append(f"best: {best.name}; its interval of {best.metrics[0]} lies above all others")
     elif len(measured) > 1:
         first = max(measured, key=lambda outcome: statistics.mean(outcome.recall))
         others = [one for one in _level_with(first, measured) if one is not first]
         alone = any(len(one.results) == 1 for one in (first, *others))
         names = f"{first.name} and {others[0].name if len(others) == 1 else f'{len(others)} others'}"
-        told.append(f"no winner: {'one seed has no interval' if alone else f'the intervals of {names} overlap'}")
+        sentences.append(f"no winner: {'one seed has no interval' if alone else f'the intervals of {names} overlap'}")
     if seeds == 1:
-        told.append(f"one seed tells nothing of chance: give --seeds {ENOUGH_SEEDS} or more")
+        sentences.append(f"one seed tells nothing of chance: give --seeds {ENOUGH_SEEDS} or more")
     elif seeds < ENOUGH_SEEDS:
-        told.append(f"two seeds tell little, and their intervals are wide: give --seeds {ENOUGH_SEEDS} or more")
-    return told
+        sentences.append(f"two seeds tell little, and their intervals are wide: give --seeds {ENOUGH_SEEDS} or more")
+    return sentences
 
 
 def _level_with(first: Outcome, measured: Sequence[Outcome]) -> list[Outcome]:

@@ -1,6 +1,5 @@
 """What the process of one run does: it trains, writes what that took or why it failed, and ends with its parent."""
 
-import json
 import multiprocessing
 import os
 import re
@@ -12,9 +11,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recallk.comparison.outcomes import cost_of, fail, forget_failure
+from recallk.comparison.single_run import remove_failure, write_cost, write_failure
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.files import write_text
 from recallk.core.text import one_line
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
@@ -31,9 +29,9 @@ def work(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     try:
         _train(values, folder, at_once)
     except RecallkError as error:
-        _write_failure(folder, str(error))
+        _fail(folder, str(error))
     except Exception as error:  # one contender's failure is a row of the table, and the others go on
-        _write_failure(folder, f"{type(error).__name__}: {one_line(error)}")
+        _fail(folder, f"{type(error).__name__}: {one_line(error)}")
 
 
 def _end_with_parent() -> None:
@@ -52,22 +50,22 @@ def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     import torch  # takes seconds, in which the parent may end: imported when that is watched for
 
     from recallk.training.plan import prepare
-    from recallk.training.trainer import Trainer, workers_of
+    from recallk.training.trainer import Trainer
 
     torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
     config = make_config(values)
-    config = config.model_copy(update={"workers": workers_of(config) // (1 if config.workers else at_once)})
-    forget_failure(folder)
+    config = config.model_copy(update={"workers": config.readers // (1 if config.workers else at_once)})
+    remove_failure(folder)
     begun = folder.config.is_file()
     trainer = Trainer(prepare(config, folder.read_split() if begun else None), folder)
     for _ in trainer.rows(resume=begun):
         pass
-    write_text(cost_of(folder), json.dumps({"peak_bytes": _peak_bytes(trainer.fabric.device)}))
+    write_cost(folder, _peak_bytes(trainer.fabric.device))
 
 
-def _write_failure(folder: RunFolder, message: str) -> None:
+def _fail(folder: RunFolder, reason: str) -> None:
     try:
-        fail(folder, message)
+        write_failure(folder, reason)
     except InputError:  # a full disk: the parent says so, if it can by then
         sys.exit(UNWRITTEN)
 

@@ -1,29 +1,44 @@
-"""The page of a comparison: its table, its curves, and the same queries answered by each model."""
+"""The page of a comparison (its table, its curves, the same queries answered by each model), and its numbers."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
 
-from recallk.comparison.outcomes import Outcome, rows_of
+from recallk.comparison.folder import ComparisonFolder
+from recallk.comparison.outcomes import Outcome, outcomes
+from recallk.comparison.single_run import steps_of
 from recallk.comparison.verdict import verdict, winner
 from recallk.core.errors import InputError
-from recallk.core.files import write_file
+from recallk.core.files import make_folder, write_file
 from recallk.core.text import shown
-from recallk.models.embedder import load
+from recallk.data.dataset import read_for_test
+from recallk.models.saved import load
 from recallk.reporting.answers import answers
 from recallk.reporting.comparison_figures import comparison_chart, interval_chart
 from recallk.reporting.drawing import Chart, Floats
 from recallk.reporting.page import render
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.folder import RunFolder
-from recallk.training.plan import read_run
+from recallk.runs.history import Kind, columns
 
 QUESTIONS = 6
 ANSWERING = 5  # models side by side: more would make a query too long to read
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """What was written of a comparison."""
+
+    outcomes: list[Outcome]
+    page: Path
+    table: Path
+    notes: list[str]  # what the page could not show
 
 
 @dataclass(frozen=True)
@@ -50,21 +65,21 @@ class ComparisonData:
     config: str
 
 
-def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
+def table_of(reached: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     """Return columns and rows: percentages with their 95% interval over seeds, minutes of training, peak memory.
 
     The memory is a GPU's, or that of the whole process.
     """
-    names = _metrics(outcomes)
-    columns = ["", *names, "seeds", "rate", "images", "minutes", "memory"]
-    best = winner(outcomes)
+    names = _metrics(reached)
+    columns = ["", *names, "seeds", "rate", "items", "minutes", "memory"]
+    best = winner(reached)
     rows = []
-    for outcome in outcomes:
+    for outcome in reached:
         if not outcome.results:
             rows.append(TableRow([outcome.name], False, False, outcome.remarks))
             continue
         cells = [outcome.name, *(str(outcome.percent(name)) for name in names)]
-        cells += [str(len(outcome.results)), f"{outcome.rate:g}", f"{np.mean(outcome.images):,.0f}"]
+        cells += [str(len(outcome.results)), f"{outcome.learning_rate:g}", f"{np.mean(outcome.items):,.0f}"]
         cells += [
             f"{np.mean(outcome.minutes):.1f}",
             f"{max(outcome.peaks) / 1e9:.1f} GB" if any(outcome.peaks) else "–",
@@ -73,37 +88,67 @@ def table_of(outcomes: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     return columns, rows
 
 
-def _metrics(outcomes: Sequence[Outcome]) -> list[str]:
+def _metrics(reached: Sequence[Outcome]) -> list[str]:
     """Return the metrics that all have."""
-    measured = [outcome.metrics for outcome in outcomes if outcome.results]
+    measured = [outcome.metrics for outcome in reached if outcome.results]
     return [name for name in (measured[0] if measured else []) if all(name in others for others in measured)]
 
 
-def save_table(outcomes: Sequence[Outcome], path: Path) -> None:
+def save_table(reached: Sequence[Outcome], path: Path) -> None:
     """Write a line for each finished run that counts, as CSV, from which the table can be made again."""
-    names = _metrics(outcomes)
+    names = _metrics(reached)
 
     def write(unfinished: Path) -> None:
         with unfinished.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(["contender", "run", "learning_rate", "images", "minutes", "peak_gb", *names])
-            for outcome in outcomes:
+            lines.writerow(["contender", "run", "learning_rate", "items", "minutes", "peak_gb", *names])
+            for outcome in reached:
                 for run, result, *cost in zip(
-                    outcome.runs, outcome.results, outcome.images, outcome.minutes, outcome.peaks, strict=True
+                    outcome.runs, outcome.results, outcome.items, outcome.minutes, outcome.peaks, strict=True
                 ):
-                    images, minutes, peak = cost
+                    items, minutes, peak = cost
                     lines.writerow(
-                        [outcome.name, run.path.name, outcome.rate, images, f"{minutes:.3f}", f"{peak / 1e9:.3f}"]
+                        [
+                            outcome.name,
+                            run.path.name,
+                            outcome.learning_rate,
+                            items,
+                            f"{minutes:.3f}",
+                            f"{peak / 1e9:.3f}",
+                        ]
                         + [f"{result[name]:.6f}" for name in names]
                     )
 
     write_file(path, write)
 
 
-def report_comparison(outcomes: Sequence[Outcome], path: Path) -> list[str]:
+def report_comparison(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], into: str | os.PathLike[str] | None = None
+) -> ComparisonReport:
+    """Write `comparison.html` and `comparison.csv` of a comparison, or of several together, from their folders alone.
+
+    Args:
+        folders: of comparisons, finished or not.
+        into: the folder of page and table; by default that of the comparison, where there is a single one.
+
+    Raises:
+        InputError: a folder holds no comparison, there are several and `into` is not given, or it cannot be written.
+
+    """
+    paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else [Path(folder) for folder in folders]
+    if into is None and len(paths) > 1:
+        raise InputError("--from several folders: say with --run where their table and page should go")
+    reached = outcomes(paths)
+    own = ComparisonFolder(Path(into) if into is not None else paths[0])
+    make_folder(own.path)
+    save_table(reached, own.table)
+    return ComparisonReport(reached, own.page, own.table, write_page(reached, own.page))
+
+
+def write_page(reached: Sequence[Outcome], path: Path) -> list[str]:
     """Write the page of what the contenders reached; return, a sentence each, what it could not show."""
-    columns, rows = table_of(outcomes)
-    first = {outcome.name: outcome.runs[0] for outcome in outcomes if outcome.runs}
+    columns, rows = table_of(reached)
+    first = {outcome.name: outcome.runs[0] for outcome in reached if outcome.runs}
     questions, unanswered = [], ""
     try:
         questions = _questions(dict(list(first.items())[:ANSWERING])) if first else []
@@ -113,16 +158,16 @@ def report_comparison(outcomes: Sequence[Outcome], path: Path) -> list[str]:
         title=path.absolute().parent.name,
         note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. Within a "
         "comparison, all that a contender's name does not say is the same for each: network, data and their order, and "
-        "the budget, in images seen or in minutes. The learning rate of each is the best, on validation classes, of "
+        "the budget, in items seen or in minutes. The learning rate of each is the best, on validation classes, of "
         "those that were tried.",
         columns=columns,
         rows=rows,
-        verdict=verdict(outcomes),
+        verdict=verdict(reached),
         questions=questions,
         unanswered=unanswered,
         config=_common(list(first.values())),
     )
-    render("comparison.html", path, data=data, charts=_charts([outcome for outcome in outcomes if outcome.results]))
+    render("comparison.html", path, data=data, charts=_charts([outcome for outcome in reached if outcome.results]))
     return [shown(unanswered)] if unanswered else []
 
 
@@ -142,44 +187,44 @@ def _charts(measured: Sequence[Outcome]) -> list[Chart]:
     alike = [outcome for outcome in measured if metric in outcome.metrics]
     intervals = [(o.name, [100 * result[metric] for result in o.results], o.percent(metric)) for o in alike]
     seen = [(o.name, *_curve(o.runs, "validation", metric)) for o in alike]
-    usable = [(o.name, *_curve(o.runs, "step", "usable")) for o in measured]
+    reached = [(o.name, *_curve(o.runs, "step", "reached")) for o in measured]
     about = "Mean over the seeds; the best in colour." if best else "Mean over the seeds."
     charts = [
         interval_chart(f"{metric.capitalize()} on the test classes", intervals, best),
         comparison_chart(
-            f"{metric.capitalize()} on the validation classes", "thousand images seen", "%", seen, best, about
+            f"{metric.capitalize()} on the validation classes", "thousand items seen", "%", seen, best, about
         ),
     ]
-    if any(len(shares) for _, _, shares in usable):
-        told = f"{about} At the first step of an epoch; without one: the first right item is far beyond every k."
+    if any(len(shares) for _, _, shares in reached):
+        when = f"{about} At the first step of an epoch; of the others the first right item is far beyond every k."
         charts.append(
-            comparison_chart("Queries with a usable gradient", "thousand images seen", "%", usable, best, told)
+            comparison_chart("Queries that the loss reaches", "thousand items seen", "%", reached, best, when)
         )
     return charts
 
 
-def _curve(runs: Sequence[RunFolder], kind: str, name: str) -> tuple[Floats, Floats]:
-    """Return thousands of images seen, and the mean of a column over the seeds, in percent: where all have one."""
+def _curve(runs: Sequence[RunFolder], kind: Kind | Literal["step"], name: str) -> tuple[Floats, Floats]:
+    """Return thousands of items seen, and the mean of a column over the seeds, in percent: where all have one."""
     curves = []
     for run in runs:
-        steps = [row for row in rows_of(run, "step") if {"step", "images"} <= row.keys()]
-        images = dict(
-            zip([0, *(row["step"] for row in steps)], np.cumsum([0, *(row["images"] for row in steps)]), strict=True)
-        )
-        rows = [row for row in rows_of(run, kind) if name in row and row.get("step") in images]
-        curves.append({int(images[row["step"]]): float(row[name]) for row in rows})
-    seen = sorted(set.intersection(*(set(curve) for curve in curves)))
-    values = np.array([[curve[images] for images in seen] for curve in curves], dtype=np.float64)
-    return np.array(seen, dtype=np.float64) / 1000, 100 * values.mean(0)
+        steps = steps_of(run)
+        seen = np.cumsum([0, *(step.items for step in steps)]).tolist()
+        items = dict(zip([0, *(step.step for step in steps)], seen, strict=True))
+        at = zip(*columns(run.history(), kind, "step", name), strict=True)
+        curves.append({items[int(step)]: value for step, value in at if int(step) in items})
+    common = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[items] for items in common] for curve in curves], dtype=np.float64)
+    return np.array(common, dtype=np.float64) / 1000, 100 * values.mean(0)
 
 
 def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     """Let the models answer the queries, of different classes, on which they differ most."""
-    test = read_run(next(iter(runs.values()))).test
+    first = next(iter(runs.values()))
+    test, _ = read_for_test(first.read_config(), first.read_split())
     answered = {}
     for name, run in runs.items():
-        embeddings = load(run.path).embed(test.part.images, chunk_size=run.read_config().chunk_size)
-        answered[name] = answers(embeddings, test.part, test.searches[0])
+        embeddings = load(run.path).embed(test.labelled.items, chunk_size=run.read_config().chunk_size)
+        answered[name] = answers(embeddings, test.labelled, test.searches[0])
     firsts = np.stack([one.first_right for one in answered.values()])
     most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()
     chosen = next(iter(answered.values())).of_different_classes(most_different, QUESTIONS)

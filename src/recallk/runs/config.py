@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from recallk.core.bounds import Epoch, K, Positive, Seed
 from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
 from recallk.data.settings import DataSettings
@@ -86,6 +87,17 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     def readers(self) -> int:
         """How many processes read items: what is configured, or one per core."""
         return available_cores() if self.workers is None else self.workers
+
+
+def name_of(config: TrainConfig, recipe: str | None = None) -> str:
+    """Return a name for what is run with a configuration: after the recipe, or the data."""
+    return Path(recipe or config.recipe or config.data).stem or "run"
+
+
+def with_whole_path(config: TrainConfig) -> TrainConfig:
+    """Let the data be found from wherever the run is looked at later."""
+    source = user_path(config.data)
+    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
 
 
 def make_config(*layers: dict[str, Any]) -> TrainConfig:

@@ -83,6 +83,16 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def failure(self) -> Path:
+        """Why the run failed, where a comparison ran it."""
+        return self.path / "failure.txt"
+
+    @property
+    def cost(self) -> Path:
+        """What the run took beside time, where a comparison ran it."""
+        return self.path / "cost.json"
+
+    @property
     def taken(self) -> bool:
         """Whether something is there already; half-written files of a run that was killed as it began do not count."""
         if not os.path.isdir(self.path):  # noqa: PTH112 (pathlib's raises where a name is too long)

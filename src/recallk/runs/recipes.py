@@ -12,7 +12,12 @@ from recallk.runs.config import TrainConfig, make_config, read_config
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chunk_size", "accelerator"})
-"""Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them."""
+"""Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them.
+
+The only such list: what may change in a run that is resumed, in a comparison, and beside a recipe follows from it.
+"""
+WHEN_RESUMED = WITHOUT_EFFECT - {"recipe"} | {"epochs"}
+"""Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
 
 
 WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
@@ -96,9 +101,16 @@ def differences(config: TrainConfig) -> list[str]:
     return unlike(config, make_config({"data": config.data}, began.values))
 
 
-def unlike(config: TrainConfig, other: TrainConfig, besides: Collection[str] = ()) -> list[str]:
-    """Say in words where a configuration would measure something else than another; `besides` are keys left out."""
-    ignored = WITHOUT_EFFECT.union(besides) - ({"chunk_size"} if config.batch_norm == "per-chunk" else frozenset())
+def unlike(
+    config: TrainConfig, other: TrainConfig, besides: Collection[str] = (), counting: Collection[str] = ()
+) -> list[str]:
+    """Say in words where a configuration would measure something else than another.
+
+    `besides` are keys left out as well; `counting` are keys `WITHOUT_EFFECT` that count here.
+    """
+    ignored = WITHOUT_EFFECT.union(besides).difference(counting)
+    if config.batch_norm == "per-chunk":
+        ignored -= {"chunk_size"}
     return [
         f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(other, key))}"
         for key in TrainConfig.model_fields

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recallk.core.errors import InputError
-from recallk.core.files import user_path
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import TrainConfig, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.runs.recipes import WHEN_RESUMED
@@ -83,15 +82,9 @@ def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | 
     return Trainer(prepare(with_whole_path(config) if "data" in given else config, folder.read_split()), folder)
 
 
-def with_whole_path(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with the whole path of the data, so that it is found from any folder later."""
-    source = user_path(config.data)
-    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
-
-
 def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
     """Return the folder of a run that was not given one: after its recipe, or its data."""
-    return Path("runs") / (Path(recipe or config.recipe or config.data).stem or "run")
+    return Path("runs") / name_of(config, recipe)
 
 
 def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) -> Summary:
