@@ -38,10 +38,17 @@ WITH_AN_EXAMPLE = [
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the examples name: a finished run, a catalogue of two pictures, and one like the second."""
+    """A folder with what the examples name: photos, a finished run, and a catalogue of two pictures with a query."""
     folder = tmp_path_factory.mktemp("examples")
-    few = {"data": "glyphs", "limit_classes": 12, "backbone": "test_resnet", "weights": "none", "image_size": 32}
-    recallk.train({**few, "embedding_size": 16, "epochs": 1, "workers": 0}, folder / "runs" / "letters")
+    random = np.random.default_rng(0)
+    for label in range(16):
+        (folder / "photos" / f"class{label}").mkdir(parents=True)
+        for number in range(4):
+            noise = random.integers(0, 255, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(folder / "photos" / f"class{label}" / f"{number}.png")
+    small = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "embedding_size": 16}
+    config = {"data": str(folder / "photos"), **small, "epochs": 1, "workers": 0}
+    recallk.train(config, folder / "runs" / "letters")
     (folder / "catalogue").mkdir()
     for name, grey in (("catalogue/a.png", 0), ("catalogue/b.png", 200), ("query.png", 210)):
         pixels = np.full((40, 40), 255, dtype=np.uint8)

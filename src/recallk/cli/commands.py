@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     "report": Line(
         "report.report",
-        "Write the page of a finished run anew, from its folder; queries are shown where its data is still there.",
+        "Make the page of a finished run anew: its numbers and curves, and queries where its data is still there.",
         "report",
     ),
     "recipes": Line(

@@ -36,8 +36,8 @@ def train(
     would not train, before anything is written; for a folder that holds something already; and where the training
     diverges.
 
-    >>> few = {"data": "glyphs", "limit_classes": 12, "backbone": "test_resnet", "weights": "none", "image_size": 32}
-    >>> summary = train({**few, "embedding_size": 16, "epochs": 1, "workers": 0}, "runs/a-dozen")
+    >>> small = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "embedding_size": 16}
+    >>> summary = train({"data": "photos", **small, "epochs": 1, "workers": 0}, "runs/photos")
     >>> summary.metrics
     ['recall@1', 'recall@2', 'recall@4', 'recall@8', 'map@r']
     >>> 0 < summary.after.metrics["recall@1"] <= 1
