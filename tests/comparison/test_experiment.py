@@ -512,13 +512,16 @@ def endless(pictures: Path) -> dict[str, Any]:
 
 
 def runs_of(parent: int | None) -> set[int]:
-    """Processes of runs that have not ended."""
+    """Processes of runs that have not ended: children of the server that the parent has started."""
+    return {run for server in _forked_by(parent) for run in _forked_by(server)}
+
+
+def _forked_by(parent: int | None) -> set[int]:
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             state, of = stat.read_text().rpartition(")")[2].split()[:2]
-            # not the one that tracks what processes share
-            if int(of) == parent and state != "Z" and b"spawn_main" in stat.with_name("cmdline").read_bytes():
+            if int(of) == parent and state != "Z" and b"forkserver" in stat.with_name("cmdline").read_bytes():
                 found.add(int(stat.parent.name))
     return found
 

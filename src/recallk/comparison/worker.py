@@ -25,6 +25,7 @@ UNWRITTEN = 74  # exit status of a process that failed and could not write why
 
 def work(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     """Train the configuration of these values in a folder, on a share of the cores; a run that has begun goes on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     _end_with_parent()
     try:
         _train(values, folder, at_once)
