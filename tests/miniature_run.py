@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from recallk.losses.build import build_loss
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Kind, Measurement, Row, Step

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import InputError
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.views import train_view
 from recallk.runs import recipes
 from recallk.runs.config import TrainConfig

@@ -187,7 +187,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["search", "nowhere", "q.jpg"], "Missing option '--gallery'"),
         (["search", "nowhere", "q.jpg", "--gallery", "g", "--picture", "p.doc"], "the name of a .png file"),
         (["frobnicate"], "No such command 'frobnicate'"),
-        (["compare", "glyphs"], "give --losses a,b,c, or --sweep KEY=VALUE"),
+        (["compare", "glyphs"], "what to compare: give losses, a sweep, an ablation"),
         (["compare", "glyphs", "--losses", "contrastive", "--ablation", "mixup"], "one of them"),
         (["compare", "glyphs", "--losses", "recall"], "no such loss: did you mean recall@k?"),
         (["compare", "glyphs", "--losses", "contrastive", "--rates", "fast"], "--rates fast: numbers"),

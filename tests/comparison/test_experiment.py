@@ -549,6 +549,7 @@ def started() -> Iterator[set[int]]:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 @pytest.mark.parametrize("early", [False, True], ids=["in training", "as they start"])
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -574,6 +575,7 @@ def test_no_run_outlives_the_comparison(
         assert not any(outcome.failures for outcome in found)  # it goes on with the same command
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_ctrl_c_is_told_by_one_process_alone(tmp_path: Path, pictures: Path, started: set[int]) -> None:
     """A terminal sends it to all of them, those still importing among them; the parent ends the others."""

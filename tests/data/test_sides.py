@@ -113,7 +113,7 @@ def train_of(classes: int, images: int) -> LabelledItems:
     [
         (9, 500, "9 training classes are too few to set some aside (10 are needed)"),
         (90, 1, "0 training classes are too few to set some aside (10 are needed)"),
-        (90, 4, "36 validation queries could not tell (100 are needed)"),
+        (90, 4, "36 validation queries are too few to choose an epoch by (100 are needed)"),
         (249, 4, ""),
         (10, 50, ""),
     ],

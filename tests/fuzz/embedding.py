@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from recallk.models import saved
-from recallk.models.image_embedder import build
+from recallk.models.build import build
 from recallk.models.settings import EmbedderSettings
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recallk import large_batch_backward
+from recallk import MissingExtraError, large_batch_backward
 from recallk.losses.build import build_loss
 from recallk.losses.registry import CATALOGUE
 from recallk.runs.config import make_config
@@ -84,6 +84,6 @@ def test_the_library_is_imported_for_its_own_losses_alone(name: str, monkeypatch
     if name in ("recall@k", "memory-recall@k"):
         module(name)
         return
-    with pytest.raises(ModuleNotFoundError) as caught:
+    with pytest.raises(MissingExtraError, match="pip install 'recallk\\[compare\\]'") as caught:
         module(name)
     assert caught.value.name == "pytorch_metric_learning"

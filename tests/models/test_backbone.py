@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.models.image_embedder import build
+from recallk.models.build import build
 from recallk.models.settings import EmbedderSettings
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.models.embedder import Embedder, evaluating
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import Augmentation, EmbedderSettings
 from tests.embedders import DIMENSIONS, TextEmbedder, VectorEmbedder
 

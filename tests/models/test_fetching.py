@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from recallk import InputError
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import EmbedderSettings
 
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}

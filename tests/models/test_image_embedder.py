@@ -10,7 +10,7 @@ from torch import nn
 
 from recallk import InputError
 from recallk.models import image_embedder
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.pooling import GeM
 from recallk.models.settings import EmbedderSettings
 

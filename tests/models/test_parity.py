@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from recallk import RecallAtKLoss, large_batch_backward
 from recallk.data.images import read_image
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.pooling import GeM
 from recallk.models.settings import EmbedderSettings
 

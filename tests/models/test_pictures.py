@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from recallk import InputError
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import EmbedderSettings
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from recallk import InputError
-from recallk.models.image_embedder import build
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import EmbedderSettings
 from recallk.runs.config import make_config
 from recallk.runs.recipes import find

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recallk import InputError, load
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
 from recallk.models.settings import EmbedderSettings
 from recallk.runs.config import make_config

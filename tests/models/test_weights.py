@@ -14,7 +14,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from recallk import InputError, load
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.build import build
+from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.settings import EmbedderSettings
 
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}

@@ -11,6 +11,7 @@ import pytest
 from recallk import InputError
 from recallk.reporting import run as reports
 from recallk.reporting.run import report
+from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Start, write_rows
 from recallk.training.train import train
@@ -144,14 +145,14 @@ def test_an_image_that_is_broken_by_now_costs_no_page(folder: RunFolder) -> None
 def test_an_image_that_breaks_while_the_page_is_made_is_shown_as_lost(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed = reports._embed
+    embed = embed_as_configured
 
     def then_lose_all(*given: Any) -> Any:
         embeddings = embed(*given)
         shutil.rmtree(data_of(folder))
         return embeddings
 
-    monkeypatch.setattr(reports, "_embed", then_lose_all)
+    monkeypatch.setattr(reports, "embed_as_configured", then_lose_all)
     assert report(folder.path) == []
     page = numbers_and_curves(folder)
     lost = [tag["aria-label"] or "" for tag in Tags(page).named("span") if tag.get("class") == "lost"]

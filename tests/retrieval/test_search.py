@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from recallk import InputError
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
 from recallk.models.settings import EmbedderSettings
 from recallk.retrieval.search import search

@@ -169,7 +169,7 @@ class Modality:
         }
         train, test = (labelled(records) for records in splits.values())
         items = TestItems(test, [Search("", np.arange(len(test)))])
-        return Dataset(train, None, "", items, split_of(splits, Path()), True, [], 0)
+        return Dataset(train, None, "", items, split_of(splits, Path()), True, [], 0, 0)
 
 
 MODALITIES = {m.noun: m for m in (Modality("vectors", vectors, VectorEmbedder), Modality("texts", texts, TextEmbedder))}
@@ -232,7 +232,7 @@ def test_a_run_is_not_resumed_with_other_items(modality: Modality, tmp_path: Pat
     next(Trainer(plan_of(modality), folder).rows())
     data = modality.dataset()
     fewer = split_of({"train": data.train.records[1:], "test": data.test.labelled.records}, Path())
-    plan = lay_out(folder.read_config(), Dataset(data.train, None, "", data.test, fewer, True, [], 0))
+    plan = lay_out(folder.read_config(), Dataset(data.train, None, "", data.test, fewer, True, [], 0, 0))
     with pytest.raises(InputError, match="the data has changed since the run began"):
         list(Trainer(plan, folder).rows(resume=True))
 

@@ -102,7 +102,10 @@ def test_every_benchmark_can_be_configured() -> None:
 
 def test_a_plan_says_why_the_last_epoch_is_kept(pictures: Path) -> None:
     assert plan_of(pictures).selection == "last"
-    assert plan_of(pictures).how_chosen == "the last: 8 validation queries could not tell (100 are needed)"
+    assert (
+        plan_of(pictures).how_chosen
+        == "the last: 8 validation queries are too few to choose an epoch by (100 are needed)"
+    )
     assert plan_of(pictures, select="last").how_chosen == "the last"
     few = plan_of(pictures, limit_classes=8)
     assert few.how_chosen.startswith("the last: ")

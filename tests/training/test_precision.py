@@ -53,7 +53,7 @@ def test_the_network_alone_is_in_the_other_precision(
 ) -> None:
     seen = set[tuple[str, torch.dtype]]()
     trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
-    trainer.embedder.head.register_forward_hook(
+    trainer.embedder.get_submodule("head").register_forward_hook(
         lambda module, _, output: seen.add(("train" if module.training else "measure", output.dtype))
     )
     backward = large_batch_backward

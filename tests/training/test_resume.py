@@ -130,11 +130,11 @@ def test_one_at_a_time(pictures: Path, whole: RunFolder, tmp_path: Path) -> None
 def test_a_resumed_run_needs_no_initial_weights(pictures: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from recallk.models.image_embedder import build
+    from recallk.models.build import build
 
     config = config_of(pictures)
     weights = tmp_path / "weights.safetensors"
-    save_file(build(config, "none").backbone.state_dict(), weights)
+    save_file(build(config, "none").get_submodule("backbone").state_dict(), weights)
     changes: dict[str, Any] = {"weights": str(weights), "batch_norm": "per-chunk"}
     folder = cut(pictures, tmp_path / "run", **changes)
     again = cut(pictures, tmp_path / "again", **changes)

@@ -212,7 +212,7 @@ def test_an_evaluation_that_meets_a_divergence_says_what_to_do(pictures: Path, t
     rows = trainer.rows()
     while not isinstance(next(rows), Step):
         pass
-    torch.nn.init.constant_(trainer.embedder.head.weight, float("nan"))
+    torch.nn.init.constant_(trainer.embedder.get_parameter("head.weight"), float("nan"))
     with pytest.raises(InputError, match=r"epoch 1: the embeddings hold NaN or infinity; lower the learning .*0.25"):
         list(rows)
     assert not (tmp_path / "run").exists()
@@ -220,6 +220,6 @@ def test_an_evaluation_that_meets_a_divergence_says_what_to_do(pictures: Path, t
 
 def test_a_network_that_gives_no_numbers_is_not_trained(pictures: Path, tmp_path: Path) -> None:
     trainer = Trainer(prepare(make_config(SMALL, {"data": str(pictures)})), RunFolder(tmp_path / "run"))
-    torch.nn.init.constant_(trainer.embedder.head.weight, float("nan"))
+    torch.nn.init.constant_(trainer.embedder.get_parameter("head.weight"), float("nan"))
     with pytest.raises(InputError, match="weights=none: the network gives NaN"):
         list(trainer.rows())

@@ -53,7 +53,8 @@ def compare(
     if finished:
         for option in typed_options(context):
             if option not in ("finished", "run"):
-                raise InputError(f"--from only makes the table again: --{option} has no effect on what was run")
+                typed = "the recipe" if option == "recipe" else f"--{option.replace('_', '-')}"
+                raise InputError(f"--from only makes the table again: {typed} has no effect on what was run")
         _report(finished, run)
         return
     from recallk.comparison.compare import compare as compare_contenders

@@ -10,8 +10,10 @@ from recallk.cli.console import console, say
 
 def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]) -> None:
     """Make the page of a finished run anew: its numbers and curves, and queries where its data is still there."""
+    from recallk.runs.folder import RunFolder
+
     write_report(run)
-    say(f"look at   {run / 'report.html'}")
+    say(f"look at   {RunFolder(run).report}")
 
 
 def write_report(run: Path) -> None:

@@ -29,10 +29,10 @@ def search(
     for note in found.notes:
         say(f"note      {note.message}")
     table = Table("query", "rank", "similarity", "image")
-    for query, similarities, files in zip(queries, found.similarities.tolist(), found.ids, strict=True):
+    for query, similarities, files in zip(found.queries, found.similarities.tolist(), found.ids, strict=True):
         for rank, (similarity, file) in enumerate(zip(similarities, files, strict=True), 1):
             first = shown(query.name) if rank == 1 else ""
-            table.add_row(first, str(rank), f"{similarity:.3f}", shown(file.relative_to(gallery).as_posix()))
+            table.add_row(first, str(rank), f"{similarity:.3f}", shown(file.relative_to(found.gallery).as_posix()))
     console.print(table)
-    draw_results(queries, found, gallery, picture)
+    draw_results(found, picture)
     say(f"drawn in {picture}")

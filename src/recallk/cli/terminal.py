@@ -1,7 +1,6 @@
 """What is printed of a plan, a run and a comparison."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -45,9 +44,8 @@ def show_plan(trainer: Trainer) -> None:
         say(f"note      {note}")
     if len(data.notes) > NOTES_SHOWN:
         say(f"note      and {len(data.notes) - NOTES_SHOWN} more: recallk data check shows them")
-    files = sum(isinstance(item, Path) for item in (*data.train.items, *test.items))
-    if data.opened < files:
-        say(f"opened    {data.opened:,} of {files:,} {noun}, at random; all of them are there")
+    if data.opened < data.files:
+        say(f"opened    {data.opened:,} of {data.files:,} {noun}, at random; all of them are there")
     if data.split_by_us:
         say(
             f"split     by the classes' names: about {config.test_fraction:.0%} for testing, seed {config.split_seed}"

@@ -90,16 +90,18 @@ def _dry_run(config: Any, run: Path) -> None:
 def _finish(training: "Training", run: Path, resumed: bool) -> None:
     """Train, show how it goes and what was reached, and make the report."""
     from recallk.cli.terminal import show_result
+    from recallk.runs.folder import RunFolder
 
     started = time.perf_counter()
     with _Following() as following, _told_how_to_go_on(run, following):
         summary = training(following.planned, following.follow)
+    folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)
     reported = _report(run)
     since = f", {_minutes(time.perf_counter() - started)} since it was resumed" if resumed else ""
     say(f"{_minutes(summary.seconds)} of training and evaluation in all{since}; the run is in {run}")
     if reported:
-        say(f"look at   {run / 'report.html'}")
+        say(f"look at   {folder.report}")
     say(f"search    recallk search {shlex.quote(str(run))} --gallery FOLDER IMAGE...")
 
 

@@ -106,7 +106,7 @@ def _contenders(
     losses: Sequence[str] | None, sweep: str | None, ablation: str | None, contenders: Sequence[Contender] | None
 ) -> Sequence[Contender]:
     if sum(choice is not None for choice in (losses, sweep, ablation, contenders)) != 1:
-        raise InputError("give --losses a,b,c, or --sweep KEY=VALUE,VALUE,..., or --ablation NAME: one of them")
+        raise InputError("what to compare: give losses, a sweep, an ablation or contenders, one of them")
     if losses is not None:
         return losses_as_contenders(losses)
     if sweep is not None:

@@ -39,7 +39,7 @@ def start(job: Job, at_once: int) -> BaseProcess:
     import for six. A pool of processes would break as a whole when one of them is killed.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recallk.training.plan", "recallk.training.trainer"])
+    context.set_forkserver_preload(["recallk.comparison.worker"])
     process = context.Process(target=worker.work, args=(job.values, job.folder, at_once))
     # Ctrl-C reaches all processes of a terminal: this one ends the others, which would show where they were interrupted
     resource_tracker.ensure_running()  # what `start` would do first, and thereby undo the next line

@@ -9,16 +9,17 @@ import sys
 import threading
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from recallk.comparison.single_run import remove_failure, write_cost, write_failure
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.text import one_line
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
-
-if TYPE_CHECKING:
-    import torch
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer
 
 UNWRITTEN = 74  # exit status of a process that failed and could not write why
 
@@ -48,11 +49,6 @@ def _end_with_parent() -> None:
 
 
 def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
-    import torch  # takes seconds, in which the parent may end: imported when that is watched for
-
-    from recallk.training.plan import prepare
-    from recallk.training.trainer import Trainer
-
     torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
     config = make_config(values)
     config = config.model_copy(update={"workers": config.readers // (1 if config.workers else at_once)})
@@ -71,11 +67,9 @@ def _fail(folder: RunFolder, reason: str) -> None:
         sys.exit(UNWRITTEN)
 
 
-def _peak_bytes(device: "torch.device") -> int:
+def _peak_bytes(device: torch.device) -> int:
     """Return the most memory that was taken: of a GPU, or by this process."""
     if device.type == "cuda":
-        import torch
-
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":  # where getrusage counts what the parent held when it started this process
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

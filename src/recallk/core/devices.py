@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 
+def available_device(accelerator: str = "auto") -> torch.device:
+    """Return the device that is asked for ("auto": the fastest), or the CPU where it is not there."""
+    for kind, module in (("cuda", torch.cuda), ("mps", torch.mps)):
+        if accelerator in ("auto", kind) and module.is_available():
+            return torch.device(kind)
+    return torch.device("cpu")
+
+
 def to_device(value: Any, device: torch.device) -> Any:
     """Return the value with its tensors on the device; what is given stays as it is.
 

@@ -41,7 +41,8 @@ class Dataset:
     split: Split
     split_by_us: bool  # not given with the data
     notes: Sequence[Finding]
-    opened: int  # files that were opened to see whether they are whole
+    files: int  # of the items that are trained on, set aside or tested on
+    opened: int  # of these, to see whether they are whole
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
     items of the recorded split are gone.
     """
     read = _read(settings, recorded)
+    _require_sides(settings.data, read, ["train", *_sides(read.tests)])
     if read.found is not None and (gone := read.found.gone.total()):
         named = read.found.first_gone or "drawn in memory"
         raise InputError(
-            f"{settings.data}: {gone:,} of the run's images cannot be found ({named} among them), so it cannot be "
+            f"{settings.data}: {gone:,} of the run's items cannot be found ({named} among them), so it cannot be "
             "repeated: put them back, or start a new run"
         )
     train, test = _labelled(read.records, "train"), _test_items(read.records, read.tests)
@@ -74,8 +76,10 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
         before = None if recorded is None else recorded.validation
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
     split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
-    opened = check_files([*train.items, *test.labelled.items])
-    return Dataset(aside.train, aside.validation, aside.why_not, test, split, read.split_by_us, read.notes, opened)
+    items = [*train.items, *test.labelled.items]
+    files, opened = sum(isinstance(item, Path) for item in items), check_files(items)
+    why_not, by_us = aside.why_not, read.split_by_us
+    return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, files, opened)
 
 
 def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tuple[TestItems, Sequence[Finding]]:
@@ -84,6 +88,7 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     Those that are gone are left out, and a note says so. Raises InputError for whatever cannot be measured.
     """
     read = _read(settings, recorded)
+    _require_sides(settings.data, read, _sides(read.tests))
     test = _test_items(read.records, read.tests)
     check_files(test.labelled.items)
     if recorded is None and read.split_by_us:
@@ -121,17 +126,19 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
         return _Read(records, tests, split_by_us, list(notes), None)
     all_classes = settings.limit_classes is None
     found = find_records(recorded, records, root_of(settings.data), by_split=not own, of_all=all_classes)
-    _check_sides(settings.data, found.records, tests)
     changed = [Finding("other counts", settings.data, told) for told in found.told]
     return _Read(found.records, tests, split_by_us, [*notes, *changed], found)
 
 
-def _check_sides(data: str, records: Sequence[Record], tests: Sequence[TestSet]) -> None:
-    """Raise InputError where a split that was recorded has nothing left on one side."""
-    there = {record.split for record in records}
-    for side in ("train", *(test.queries for test in tests), *(test.gallery for test in tests)):
-        if side is not None and side not in there:
-            raise InputError(f"{data}: none of the run's {side} images is there: give the data that it had")
+def _sides(tests: Sequence[TestSet]) -> list[str]:
+    return [side for test in tests for side in (test.queries, test.gallery) if side is not None]
+
+
+def _require_sides(data: str, read: _Read, sides: Sequence[str]) -> None:
+    """Raise InputError where a split that was recorded has nothing left on one of the sides."""
+    there = {record.split for record in read.records}
+    if read.found is not None and (missing := [side for side in sides if side not in there]):
+        raise InputError(f"{data}: none of the run's {missing[0]} items is there: give the data that it had")
 
 
 def _labelled(records: Sequence[Record], split: str) -> LabelledItems:
@@ -140,7 +147,7 @@ def _labelled(records: Sequence[Record], split: str) -> LabelledItems:
 
 def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItems:
     """Put the items of the test sets together; one that is in several is embedded once."""
-    splits = {split for test in tests for split in (test.queries, test.gallery) if split is not None}
+    splits = set(_sides(tests))
     once = {_key(record): record for record in records if record.split in splits}
     place = {key: number for number, key in enumerate(once)}
 
@@ -156,7 +163,7 @@ def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItem
 def _check_positives(test: LabelledItems) -> None:
     """Raise InputError where no class has two items: no query would have anything to find."""
     if np.bincount(test.labels).max() < 2:
-        raise InputError("every test class has one image: there is nothing to retrieve; give at least two of a class")
+        raise InputError("every test class has one item: there is nothing to retrieve; give at least two of a class")
 
 
 def _split(records: Sequence[Record], validation: LabelledItems | None, root: Path) -> Split:

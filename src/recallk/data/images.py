@@ -1,4 +1,4 @@
-"""Any image file becomes 8-bit RGB, and every view of it is a function of the seed, the epoch and the item."""
+"""Any image file, and pixels in memory, become 8-bit RGB."""
 
 from pathlib import Path
 

@@ -104,7 +104,9 @@ def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collec
     aside = np.isin(train.labels, chosen)
     queries = int(aside.sum())
     if recorded is None and queries < FEWEST_QUERIES:
-        return Aside(train, None, f"{queries} validation queries could not tell ({FEWEST_QUERIES} are needed)")
+        return Aside(
+            train, None, f"{queries} validation queries are too few to choose an epoch by ({FEWEST_QUERIES} are needed)"
+        )
 
     def side(validation: bool) -> LabelledItems:
         return labelled([train.records[i] for i in np.flatnonzero(aside == validation).tolist()])

@@ -1,4 +1,4 @@
-"""The split that a run was made with, as its folder keeps it: the data may change, the run's test images do not."""
+"""The split that a run was made with, as its folder keeps it: the data may change, the run's test items do not."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from recallk.data.table import SUFFIXES
 VERSION = 1
 VALIDATION = "validation"
 Names = list[str] | int
-"""Of the images of a class: paths below the data's folder, or how many there are where they are no files."""
+"""Of the items of a class: paths below the data's folder, or how many there are where they are no files."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which images are in which split: by the split's name, by the label, their names."""
+    """Which items are in which split: by the split's name, by the label, their names."""
 
     splits: Mapping[str, Mapping[str, Names]]
 
@@ -43,7 +43,7 @@ class Split:
 
 @dataclass(frozen=True)
 class FoundRecords:
-    """The records of a split that are there, and what is not as it was; `new` and `gone` are images by their label."""
+    """The records of a split that are there, and what is not as it was; `new` and `gone` are items by their label."""
 
     records: Sequence[Record]
     new: Counter[str]
@@ -150,7 +150,7 @@ def _parse(path: Path) -> Split:
         for names in labels.values():
             whole = isinstance(names, int) and not isinstance(names, bool) and names >= 0
             if not whole and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-                raise ValueError("a class has neither names nor a number of images")
+                raise ValueError("a class has neither names nor a number of items")
     trained, tested = set[str](), set[str]()
     for split, labels in splits.items():
         side = trained if split in ("train", VALIDATION) else tested
@@ -160,10 +160,10 @@ def _parse(path: Path) -> Split:
     if both := trained & tested:
         raise ValueError(f"the class {min(both)} is trained and tested on")
     if not {"train"} < splits.keys():
-        raise ValueError("no training images, or nothing to test on")
+        raise ValueError("no training items, or nothing to test on")
     return Split(splits)
 
 
-def _counted(images: Counter[str]) -> str:
-    count, classes = images.total(), len(images)
-    return f"{count:,} image{'s' if count > 1 else ''} of {classes:,} class{'es' if classes > 1 else ''}"
+def _counted(items: Counter[str]) -> str:
+    count, classes = items.total(), len(items)
+    return f"{count:,} item{'s' if count > 1 else ''} of {classes:,} class{'es' if classes > 1 else ''}"

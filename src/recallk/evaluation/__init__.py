@@ -1,4 +1,4 @@
-"""Evaluation: exact search and the metrics computed from it."""
+"""Evaluation: metrics of retrieval, the protocols of benchmarks, clustering."""
 
 from typing import Any
 

@@ -28,7 +28,7 @@ def nmi(embeddings: ArrayLike, labels: ArrayLike, seed: int = 0) -> float:
 
     Raises:
         InputError: for shapes, types or values that do not fit, and NaN or infinite embeddings.
-        MissingExtraError: where FAISS or scikit-learn is not installed.
+        MissingExtraError: where the extra `train`, which brings FAISS and scikit-learn, is not installed.
 
     >>> round(nmi([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], [5, 5, 8, 8]), 6)
     1.0

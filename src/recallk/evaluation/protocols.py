@@ -46,7 +46,7 @@ def re_identification(
 
     The protocol of the vehicle re-identification papers: all other items are queries, the draw is repeated. Not to be
     compared with the all-against-all numbers, where a query has all items of its class to find. Embeddings `(N, D)`,
-    labels `(N,)`. Raises InputError where no class has two images.
+    labels `(N,)`. Raises InputError where no class has two items.
     """
     random = np.random.default_rng(seed)
     rounds: list[dict[str, float]] = []

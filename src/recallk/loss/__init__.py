@@ -1,1 +1,1 @@
-"""The loss: the surrogate of recall@k and similarity mixup. Knows nothing of images, models or files."""
+"""The loss: the surrogate of recall@k and similarity mixup. Knows nothing of items, models or files."""

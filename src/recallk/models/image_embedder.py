@@ -24,7 +24,8 @@ class ImageEmbedder(Embedder):
     gives: the test-time view of an image.
 
     >>> import numpy as np
-    >>> embedder = build(EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none").eval()
+    >>> settings = EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8)
+    >>> embedder = build_image_embedder(settings, "none").eval()
     >>> images = [np.zeros((40, 60, 3), np.uint8), np.linspace(0, 1, 2500).reshape(50, 50)]   # or paths, or PIL's
     >>> views = torch.stack([embedder.transform(image) for image in images])
     >>> views.shape, views.dtype
@@ -101,7 +102,7 @@ class ImageEmbedder(Embedder):
             raise InputError(f"images are {kind} {tuple(images.shape)}, uint8 (B, 3, S, S) is needed; {use}")
 
 
-def build(settings: EmbedderSettings, weights: str) -> ImageEmbedder:
+def build_image_embedder(settings: EmbedderSettings, weights: str) -> ImageEmbedder:
     """Build an embedder with `weights`: "pretrained" (timm's, from the model hub), "none", or a file for the backbone.
 
     Raises InputError for an unknown backbone, one that cannot embed images of this size, weights that cannot be

@@ -14,9 +14,10 @@ from recallk.core.files import load as load_file
 from recallk.core.files import make_folder, write_file, write_text
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
+from recallk.models.build import build
 from recallk.models.embedder import Embedder
 from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS
-from recallk.models.image_embedder import ImageEmbedder, build
+from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.settings import EmbedderSettings, with_earlier_meaning
 from recallk.models.weights import fill, read_weights
 

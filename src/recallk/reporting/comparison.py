@@ -24,6 +24,7 @@ from recallk.reporting.comparison_figures import comparison_chart, interval_char
 from recallk.reporting.drawing import Chart, Floats
 from recallk.reporting.page import render
 from recallk.reporting.pictures import Retrieval
+from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Kind, columns
 
@@ -223,7 +224,7 @@ def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     test, _ = read_for_test(first.read_config(), first.read_split())
     answered = {}
     for name, run in runs.items():
-        embeddings = load(run.path).embed(test.labelled.items, chunk_size=run.read_config().chunk_size)
+        embeddings = embed_as_configured(load(run.path), run.read_config(), test.labelled.items)
         answered[name] = answers(embeddings, test.labelled, test.searches[0])
     firsts = np.stack([one.first_right for one in answered.values()])
     most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()

@@ -1,6 +1,5 @@
 """Queries with what was retrieved for them: the records that the page shows, and one picture for the command line."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,14 +100,14 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
         if number:
             draw.line((MARGIN, top - GAP, width - MARGIN, top - GAP), fill="#e3e6e9")
         picture.paste(framed(retrieval.query, None), (MARGIN, top))
-        texts = ("query", retrieval.query_label, _unlike(retrieval.query_name, retrieval.query_label))
+        texts = ("query", retrieval.query_label, _unless_same(retrieval.query_name, retrieval.query_label))
         _write(draw, (MARGIN, top + IMAGE), *texts)
         middle = MARGIN + IMAGE + GAP
         draw.line((middle, top, middle, top + rows * CELL - 2 * GAP), fill="#d5d9dd")
         for rank, result in enumerate(retrieval.results):
             place = (left + rank % RESULTS_PER_ROW * (IMAGE + GAP), top + rank // RESULTS_PER_ROW * CELL)
             picture.paste(framed(result.image, result.correct), place)
-            texts = (f"{result.similarity:.3f}", result.label, _unlike(result.name, result.label))
+            texts = (f"{result.similarity:.3f}", result.label, _unless_same(result.name, result.label))
             _write(draw, (place[0], place[1] + IMAGE), *texts, rank=rank + 1)
         top += rows * CELL + GAP
     if judged:
@@ -116,19 +115,19 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
     write_file(path, lambda unfinished: picture.save(unfinished, format="PNG"))
 
 
-def draw_results(queries: Sequence[Path], found: Results, gallery: Path, path: Path) -> None:
-    """Draw what `recallk.search` found below the folder `gallery`."""
+def draw_results(found: Results, path: Path) -> None:
+    """Draw what `recallk.search` found."""
     drawn = []
-    for query, similarities, files in zip(queries, found.similarities.tolist(), found.ids, strict=True):
+    for query, similarities, files in zip(found.queries, found.similarities.tolist(), found.ids, strict=True):
         results = [
-            Retrieved(read_image(file), file.relative_to(gallery).as_posix(), file.parent.name, similarity, None)
+            Retrieved(read_image(file), file.relative_to(found.gallery).as_posix(), file.parent.name, similarity, None)
             for similarity, file in zip(similarities, files, strict=True)
         ]
         drawn.append(Retrieval(read_image(query), query.name, query.parent.name, results, ""))
     search_picture(drawn, path)
 
 
-def _unlike(name: str, label: str) -> str:
+def _unless_same(name: str, label: str) -> str:
     return "" if name == label else name
 
 

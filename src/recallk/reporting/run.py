@@ -1,7 +1,6 @@
 """From the folder of a finished run to its page."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,10 @@ from recallk.models.saved import load
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, write_report
 from recallk.reporting.pictures import Retrieval
-from recallk.runs.config import TrainConfig, to_yaml
+from recallk.runs.config import to_yaml
+from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 from recallk.runs.summary import Summary, percent, summary_of
-from recallk.training.precision import fabric_of
 
 SHOWN_QUERIES = 8
 PAIRS = 100_000  # enough for a smooth curve
@@ -47,7 +46,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     worst, best = list[Retrieval](), list[Retrieval]()
     try:
         test, missing = _test_items(folder, summary)
-        embeddings = _embed(folder, summary.config, test)
+        embeddings = embed_as_configured(load(folder.path), summary.config, test.labelled.items)
         same, other = pair_similarities(embeddings, test.labelled.labels, seed=summary.config.seed)
         worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
     except InputError as error:
@@ -85,14 +84,6 @@ def _test_items(folder: RunFolder, summary: Summary) -> tuple[TestItems, list[st
     told = [note.message for note in notes if note.kind == "other counts"]
     known = summary.start.differences
     return test, [f"queries and similarities: {message}" for message in told if message not in known]
-
-
-def _embed(folder: RunFolder, config: TrainConfig, test: TestItems) -> torch.Tensor:
-    """Embed the test items on the device that the run had; on the CPU where there is no such device by now."""
-    embedder = load(folder.path)
-    with suppress(InputError):
-        embedder.to(fabric_of(config)[0].device)
-    return embedder.embed(test.labelled.items, chunk_size=config.chunk_size, workers=config.readers)
 
 
 def _split(folder: RunFolder) -> Split | None:

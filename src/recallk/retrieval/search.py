@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recallk.core.cores import available_cores
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.progress import Advance, counting, silent
@@ -23,12 +24,14 @@ from recallk.retrieval.exact import nearest
 class Results:
     """What was found for each query, best first.
 
-    `ids` are files of the gallery, a list for each query; `similarities (Q, k)` float32 are cosines. `notes` say what
-    was passed over in the gallery.
+    For the files `queries`, below the folder `gallery`: `ids` are files of the gallery, a list for each query;
+    `similarities (Q, k)` float32 are cosines. `notes` say what was passed over in the gallery.
     """
 
     ids: list[list[Path]]
     similarities: Tensor
+    queries: Sequence[Path]
+    gallery: Path
     notes: Sequence[Finding] = ()
 
 
@@ -55,7 +58,7 @@ def search(
     torch.Size([1, 2])
 
     """
-    embedder = model if isinstance(model, Embedder) else load(model)
+    embedder = model if isinstance(model, Embedder) else load(model).to(available_device())
     asked = [user_path(query) for query in queries]
     if not asked:
         raise InputError("no query: give at least one file to look for")
@@ -69,4 +72,4 @@ def search(
     inside = bool((itself >= 0).any())  # else none of the gallery is left out
     neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself if inside else None)
     ids = [[items[i] for i in row] for row in neighbours.indexes.tolist()]
-    return Results(ids, neighbours.similarities, notes)
+    return Results(ids, neighbours.similarities, asked, user_path(gallery), notes)

@@ -15,6 +15,7 @@ from recallk.data.findings import Finding
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.saved import load
+from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 
 Protocol = Literal["benchmark", "re-identification"]
@@ -65,7 +66,7 @@ def evaluate(
         raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
     items = test.labelled
     told = counting(advance, "embedding", len(items))
-    embeddings = embedder.embed(items.items, chunk_size=config.chunk_size, workers=config.readers, advance=told)
+    embeddings = embed_as_configured(embedder, config, items.items, told)
     metrics: dict[str, float] = {}
     spread: dict[str, float] = {}
     if protocol == "re-identification":

@@ -20,10 +20,6 @@ WHEN_RESUMED = WITHOUT_EFFECT - {"recipe"} | {"epochs"}
 """Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
 
 
-WHEN_RESUMED = frozenset({"epochs", "data", "workers", "host_memory_gb", "accelerator"})
-"""Keys that may change when a run is continued: how long it is, and where and how fast it goes."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A configuration by name.

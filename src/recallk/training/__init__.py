@@ -1,1 +1,1 @@
-"""Training: sampler, large batches, the loop, its configuration and checkpoints."""
+"""Training: the plan, the sampler, the large batch in two passes, the trainer."""

@@ -9,7 +9,7 @@ from recallk.loss.recall_at_k import RecallAtKLoss
 
 
 class StepLoss:
-    """The loss of one step, called once; `reached` can be asked afterwards, with the same random numbers.
+    """The loss of one step, called once; `reached_share` can be asked afterwards, with the same random numbers.
 
     The error for a divergence says when it was (`step`) and what to do (`remedy`).
     """

@@ -15,7 +15,7 @@ from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 
 Follow = Callable[[Row], None]
-"""Told each row of metrics.jsonl as it is written."""
+"""Told each step and each measurement as it is written into metrics.jsonl."""
 Planned = Callable[[Trainer], None]
 """Told what is about to train, with its plan, before anything is written."""
 

@@ -18,8 +18,8 @@ from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
+from recallk.models.build import build
 from recallk.models.chunks import read_batches
-from recallk.models.image_embedder import build
 from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights
 from recallk.runs.config import TrainConfig
