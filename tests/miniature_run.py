@@ -17,7 +17,7 @@ from recallk.losses.build import build_loss
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Kind, Measurement, Row, Step
+from recallk.runs.history import Measurement, MeasurementKind, Row, Step
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
 from tests.rows import measured, steps
@@ -94,7 +94,7 @@ class Seen:
         """The rows of steps."""
         return steps(self.rows)
 
-    def of(self, kind: Kind) -> list[Measurement]:
+    def of(self, kind: MeasurementKind) -> list[Measurement]:
         """Return the measurements of a kind after the untrained network's."""
         return [row for row in measured(self.rows, kind) if row.epoch]
 

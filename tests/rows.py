@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from recallk.runs.history import Kind, Measurement, Row, Step
+from recallk.runs.history import Measurement, MeasurementKind, Row, Step
 
 
 def steps(rows: Iterable[Row]) -> list[Step]:
@@ -11,7 +11,7 @@ def steps(rows: Iterable[Row]) -> list[Step]:
     return [row for row in rows if isinstance(row, Step)]
 
 
-def measured(rows: Iterable[Row], kind: Kind | None = None) -> list[Measurement]:
+def measured(rows: Iterable[Row], kind: MeasurementKind | None = None) -> list[Measurement]:
     """Return the measurements, of one kind or all."""
     return [row for row in rows if isinstance(row, Measurement) and kind in (None, row.kind)]
 

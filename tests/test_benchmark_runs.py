@@ -12,7 +12,7 @@ from recallk.data.benchmarks.benchmark import TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.findings import Findings
 from recallk.models.embedder import Embedder
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 from tests.cli.test_cli import recallk as run_recallk
 from tests.data import miniatures
 
@@ -55,7 +55,7 @@ def test_check_train_evaluate(name: str, tmp_path: Path, capsys: pytest.CaptureF
 
     assert run_recallk("train", RECIPES[name], "--data", root, "--run", run, *TINY) == 0
     printed = capsys.readouterr().out
-    if find(RECIPES[name]).published:
+    if find_recipe(RECIPES[name]).published:
         assert "published" in printed
         assert "epochs 1 instead of" in printed
         assert "backbone test_resnet instead of" in printed

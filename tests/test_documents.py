@@ -19,8 +19,11 @@ def examples(document: str) -> str:
 
 
 @pytest.mark.parametrize("document", ["README.md"])
-def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_run(
+    document: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = examples(document)
+    monkeypatch.chdir(tmp_path)
     assert "large_batch_backward" in code
     scope: dict[str, object] = {}
     exec(compile(code, document, "exec"), scope)
@@ -30,12 +33,12 @@ def test_examples_run(document: str, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document: str) -> None:
     """Every word after `recallk` is a command, and every option one of its own."""
-    from recallk.cli.commands import load
+    from recallk.cli.commands import load_command
 
     lines = re.findall(r"^recallk (\w+)(.*)$", (ROOT / document).read_text(), re.M)
     assert lines
     for name, rest in lines:
-        command = load(name)
+        command = load_command(name)
         below = getattr(command, "commands", {}).get(rest.split()[0] if rest.split() else "")
         known = {option for parameter in (below or command).params for option in parameter.opts}
         used = set(re.findall(r"(--[\w-]+)", rest.split("#")[0]))

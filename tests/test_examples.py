@@ -13,6 +13,8 @@ import recallk
 
 MODULES = ["recallk", *(module.name for module in pkgutil.walk_packages(recallk.__path__, "recallk."))]
 
+pytestmark = pytest.mark.xdist_group("examples")  # one process trains the run that they name
+
 NOT_CALLED = {"InputError", "MissingExtraError", "RecallkError"}
 WITH_AN_EXAMPLE = [
     "core.relevance.Positives",

@@ -11,10 +11,10 @@ import typer
 
 from recallk import InputError
 from recallk.cli import app
-from recallk.cli.commands import COMMANDS, load
+from recallk.cli.commands import COMMANDS, load_command
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 from recallk.training.trainer import Trainer
 from tests.miniature_run import Miniature
 from tests.test_options import EFFECT
@@ -66,7 +66,7 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command and group with its name as it is typed; the program itself as recallk."""
     yield "recallk", RECALLK
     for name in COMMANDS:
-        command = load(name)
+        command = load_command(name)
         yield name, command
         for part, below in getattr(command, "commands", {}).items():
             yield f"{name} {part}", below
@@ -155,7 +155,7 @@ def test_the_folder_of_a_run(mini: Miniature, monkeypatch: pytest.MonkeyPatch, t
     def training(plan: Any, folder: RunFolder) -> None:
         raise Reached(folder.path)
 
-    small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
+    small = dataclasses.replace(find_recipe("demo"), values=mini.values() | {"recipe": "demo"})
     monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
     monkeypatch.setattr("recallk.training.train.Trainer", training)
     monkeypatch.chdir(tmp_path)
@@ -168,7 +168,7 @@ def test_a_demo_is_replaced_only_when_told_to(mini: Miniature, monkeypatch: pyte
     def training(plan: Any, folder: RunFolder) -> None:
         raise Reached(folder.path.exists())
 
-    small = dataclasses.replace(find("demo"), values=mini.values() | {"recipe": "demo"})
+    small = dataclasses.replace(find_recipe("demo"), values=mini.values() | {"recipe": "demo"})
     monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
     list(Trainer(mini.plan(recipe="demo"), RunFolder(tmp_path / "run")).rows())
     monkeypatch.setattr("recallk.training.train.Trainer", training)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from recallk import cli
-from recallk.cli.commands import COMMANDS, load
+from recallk.cli.commands import COMMANDS, load_command
 from tests.cli.test_cli import FLAGS, recallk
 
 
@@ -24,7 +24,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_line_is_the_first_of_what_the_command_says(name: str) -> None:
-    command = load(name)
+    command = load_command(name)
     assert command.name == name
     assert command.help.splitlines()[0] == COMMANDS[name].help
 

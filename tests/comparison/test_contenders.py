@@ -14,7 +14,7 @@ from recallk.comparison.contenders import (
     sweep_as_contenders,
 )
 from recallk.runs.config import make_config
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 
 
 def test_mixup_is_added_to_ours_by_name() -> None:
@@ -51,10 +51,10 @@ def test_a_sweep_takes_values_as_yaml() -> None:
 def test_every_ablation_fits_the_recipe_of_the_documents(name: str) -> None:
     contenders = ablation_as_contenders(name)
     assert len(contenders) >= 2
-    configs = [make_config(find("glyphs").values, contender.changes) for contender in contenders]
+    configs = [make_config(find_recipe("glyphs").values, contender.changes) for contender in contenders]
     assert all(one != other for n, one in enumerate(configs) for other in configs[:n])
     if name != "batch-size":  # elsewhere one contender is what the defaults are, and says so
-        default = make_config(find("glyphs").values)
+        default = make_config(find_recipe("glyphs").values)
         named = [c.name for c, config in zip(contenders, configs, strict=True) if config == default]
         assert len(named) == 1
         assert "paper" in named[0] or name == "mixup"

@@ -206,7 +206,7 @@ def test_a_failure_that_could_not_be_written_is_told_as_that(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_memory_of_a_run_is_its_own() -> None:
-    ballast = np.ones(10**8)  # 800 MB that the process which starts the runs holds
+    ballast = np.ones(2 * 10**8)  # 1.6 GB that the process which starts the runs holds
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         own = process.submit(worker._peak_bytes, torch.device("cpu")).result()
     assert 1e8 < own < ballast.nbytes  # it imports PyTorch

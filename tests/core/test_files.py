@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recallk import InputError
-from recallk.core.files import load, make_folder, user_path, write_file, write_text
+from recallk.core.files import make_folder, read_file, user_path, write_file, write_text
 
 
 def broken(error: BaseException) -> Callable[[Path], object]:
@@ -32,7 +32,7 @@ def broken(error: BaseException) -> Callable[[Path], object]:
 def test_whatever_a_parser_raises_is_one_line(tmp_path: Path, error: BaseException, message: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as caught:
-        load(tmp_path / "file", broken(error), "a picture", "get it again")
+        read_file(tmp_path / "file", broken(error), "a picture", "get it again")
     assert str(caught.value).startswith(f"{tmp_path / 'file'}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -41,7 +41,7 @@ def test_whatever_a_parser_raises_is_one_line(tmp_path: Path, error: BaseExcepti
 def test_an_interruption_passes(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyboardInterrupt):
-        load(tmp_path / "file", broken(KeyboardInterrupt()), "a picture", "")
+        read_file(tmp_path / "file", broken(KeyboardInterrupt()), "a picture", "")
 
 
 def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
         ("zero\0byte", "cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
-            load(tmp_path / name, Path.read_bytes, "a file", "")
+            read_file(tmp_path / name, Path.read_bytes, "a file", "")
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_long_name_can_be_written(tmp_path: Path) -> None:
 def test_what_is_not_the_files_fault_is_not_said_of_it(tmp_path: Path, error: Exception) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(type(error)):
-        load(tmp_path / "file", broken(error), "a picture", "get it again")
+        read_file(tmp_path / "file", broken(error), "a picture", "get it again")
     with pytest.raises(type(error)):
         write_file(tmp_path / "file", broken(error))
 

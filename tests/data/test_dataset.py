@@ -109,7 +109,7 @@ def test_a_split_that_is_given_is_not_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_test_classes_of_one_item_are_told_before_any_work(tmp_path: Path, reader: str) -> None:
     data = save_classes(tmp_path / "data", ["a", "b", "c", "d"], images=1)
-    with pytest.raises(InputError, match="every test class has one image: there is nothing to retrieve"):
+    with pytest.raises(InputError, match="every test class has one item: there is nothing to retrieve"):
         READERS[reader](data)
 
 
@@ -177,7 +177,7 @@ def test_a_runs_split_stays_when_classes_and_images_are_added(tmp_path: Path, mo
     again = prepare(folder.read_config(), folder.read_split())
     assert items_of(again.data) == items_of(first)
     assert again.data.split == first.split
-    assert "new since the run: 10 images of 4 classes; left out" in str(again.data.notes[0])
+    assert "new since the run: 10 items of 4 classes; left out" in str(again.data.notes[0])
     test, _ = read_for_test(folder.read_config(), folder.read_split())
     assert items_of(again.data)[1] == [str(item) for item in test.labelled.items]
     list(Trainer(again, folder).rows(resume=True))
@@ -195,16 +195,16 @@ def test_what_is_gone_is_told_and_stops_a_resume(tmp_path: Path) -> None:
     gone.unlink()
     test, notes = read_for_test(given, first.split)
     assert len(test.labelled) == len(first.test.labelled) - 1
-    assert "gone since the run: 1 image of 1 class (c0/0.png); measured on what is left" in str(notes[0])
+    assert "gone since the run: 1 item of 1 class (c0/0.png); measured on what is left" in str(notes[0])
     with pytest.raises(
         InputError,
-        match=r"1 of the run's images cannot be found \(c0/0\.png among them\).*put them back, or start a new run",
+        match=r"1 of the run's items cannot be found \(c0/0\.png among them\).*put them back, or start a new run",
     ):
         read_for_training(given, first.split)
     for item in others:
         assert isinstance(item, Path)
         item.unlink()
-    with pytest.raises(InputError, match="none of the run's test images is there"):
+    with pytest.raises(InputError, match="none of the run's test items is there"):
         read_for_test(given, first.split)
 
 
@@ -236,7 +236,7 @@ def test_pixels_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert again.opened == 0
     splits = first.split.splits
     fewer = {"train": {**splits["train"], first.train.classes[0]: 10**18}, "test": splits["test"]}
-    with pytest.raises(InputError, match=r"999,999,999,999,999,996 of the run's images .*drawn in memory among them"):
+    with pytest.raises(InputError, match=r"999,999,999,999,999,996 of the run's items .*drawn in memory among them"):
         read_for_training(settings("glyphs"), type(first.split)(fewer))
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from recallk import InputError
-from recallk.data.folder import find
+from recallk.data.folder import find_images
 from recallk.data.item import Record
 from recallk.data.source import read_own
 from tests.data.limits import seconds
@@ -20,7 +20,7 @@ def save(path: Path) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in find(root).images]
+    return [path.relative_to(root).as_posix() for path in find_images(root).images]
 
 
 def notes(root: Path) -> list[str]:
@@ -58,7 +58,7 @@ def test_strange_suffixes_are_shown_escaped(tmp_path: Path) -> None:
 def test_without_images_the_others_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.heic").touch()
     with pytest.raises(InputError, match=r"no images below this folder .*passed over 1 file .*: 1 \.heic"):
-        find(tmp_path)
+        find_images(tmp_path)
 
 
 def test_pipes_are_passed_over(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_one_image_in_two_classes(tmp_path: Path, kind: str) -> None:
         read_own(str(tmp_path))
     assert "a/x.jpg" in str(caught.value)
     assert "b/1.jpg" in str(caught.value)
-    assert len(find(tmp_path).images) == 1
+    assert len(find_images(tmp_path).images) == 1
 
 
 def test_one_image_twice_in_a_class_counts_once(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_folders_that_cannot_be_read_are_one_line(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(InputError, match=r"/a: cannot be read as a folder \(Permission denied\)"):
-        find(tmp_path)
+        find_images(tmp_path)
 
 
 @pytest.mark.parametrize("data", ["zero\0byte", "long" * 100, "loop", "~nobody-at-all/x", "pipe", "file.txt"])

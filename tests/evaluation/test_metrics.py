@@ -52,7 +52,7 @@ def obvious_metrics(
 
 
 @dataclass
-class Problem:
+class Case:
     queries: Floats
     labels: Ints
     gallery: Floats | None
@@ -72,7 +72,7 @@ def sides(data: st.DataObject, rng: np.random.Generator) -> tuple[Floats, Ints]:
     return rows, labels
 
 
-def draw_problem(data: st.DataObject) -> Problem:
+def draw_problem(data: st.DataObject) -> Case:
     rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
     queries, labels = sides(data, rng)
     if data.draw(st.booleans()):
@@ -81,8 +81,8 @@ def draw_problem(data: st.DataObject) -> Problem:
         if data.draw(st.booleans()):
             same = [[-1, *np.flatnonzero(gallery_labels == label)] for label in labels]
             rows = np.array([rng.choice(choices) for choices in same])
-        return Problem(queries, labels, gallery, gallery_labels, rows)
-    return Problem(queries, labels, None, None)
+        return Case(queries, labels, gallery, gallery_labels, rows)
+    return Case(queries, labels, None, None)
 
 
 @settings(max_examples=120, deadline=None)

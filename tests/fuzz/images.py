@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recallk.data.folder import find
+from recallk.data.folder import find_images
 from recallk.data.images import check_image, read_image
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 from tests.fuzz.embedding import SIZE, Pixels, embedder, of_pixels, pixels
@@ -110,7 +110,7 @@ def good(rng: Rng) -> Case:
             right = np.rot90(right, -1)
         check_image(path)
         check_pixels(path, right, tolerance * (2 if turned else 1))
-        if path not in find(place.work).images:
+        if path not in find_images(place.work).images:
             raise FaultError("not found in its folder")
         if size == SIZE and tolerance <= 2:
             model = embedder()

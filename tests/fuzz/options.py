@@ -121,7 +121,7 @@ def dry_run(rng: Rng) -> Case:
     """Return a plan with some options: allowed values for most, nonsense for one."""
     words: list[object] = []
     for key in rng.choice(list(GOOD), int(rng.integers(0, 4)), replace=False).tolist():
-        words += spoken(key, pick(rng, GOOD[key]))
+        words += as_typed(key, pick(rng, GOOD[key]))
     light = [
         key
         for key in TrainConfig.model_fields
@@ -140,15 +140,12 @@ def dry_run(rng: Rng) -> Case:
     return Case(f"train {'' if train else '--dry-run '}--data {data} {words}", act)
 
 
-def spoken(key: str, value: Any) -> list[object]:
-    """Return an option as it is typed; switches are `--KEY VALUE` in one version and `--KEY/--no-KEY` in another."""
+def as_typed(key: str, value: Any) -> list[object]:
+    """Return an option as it is typed; a flag has no value."""
+    option = key.replace("_", "-")
     if isinstance(value, bool):
-        import inspect
-
-        from recallk import cli
-
-        return [f"--{'' if value else 'no-'}{key.replace('_', '-')}"] if "--no-" in inspect.getsource(cli) else []
-    return [f"--{key.replace('_', '-')}", value]
+        return [f"--{'' if value else 'no-'}{option}"]
+    return [f"--{option}", value]
 
 
 def evaluate(rng: Rng) -> Case:

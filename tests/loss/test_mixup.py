@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from recallk import InputError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
 from recallk.core.relevance import Positives
 from recallk.loss.kernels import streamed
-from recallk.loss.mixup import labels_of_all, pairs_of_a_class, related
+from recallk.loss.kernels.mixing import related
+from recallk.loss.mixup import labels_of_all, pairs_of_a_class
 
 
 @given(st.lists(st.integers(-3, 6), min_size=1, max_size=30))

@@ -20,7 +20,7 @@ IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torc
 
 
 def test_the_example_of_the_docstring() -> None:
-    assert doctest.testmod(image_embedder).attempted == 6
+    assert doctest.testmod(image_embedder).attempted == 7
     assert doctest.testmod(image_embedder).failed == 0
 
 

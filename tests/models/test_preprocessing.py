@@ -12,7 +12,7 @@ from recallk import InputError
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import EmbedderSettings
 from recallk.runs.config import make_config
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 
 SMALL: dict[str, Any] = {"image_size": 32, "resize": 32, "embedding_size": 8}
 
@@ -150,7 +150,7 @@ def test_sizes_at_their_limits() -> None:
 def test_the_demos_network_embeds_as_before_there_were_these_keys() -> None:
     """Numbers of commit fa52b1f: a picture that is scaled, cropped and normalised."""
     torch.manual_seed(0)
-    embedder = build(make_config(find("demo").values), "none").eval()
+    embedder = build(make_config(find_recipe("demo").values), "none").eval()
     noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     grey = np.tile(np.linspace(0, 255, 90, dtype=np.uint8), (60, 1))
     expected = [

@@ -7,7 +7,7 @@ import yaml
 
 from recallk import InputError
 from recallk.runs.config import make_config, read_config, to_yaml
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 
 
 def test_a_written_configuration_is_read_as_the_same(tmp_path: Path) -> None:
@@ -163,6 +163,6 @@ def test_a_file_that_is_no_text_or_no_file(tmp_path: Path) -> None:
 def test_a_runs_own_configuration_is_a_recipe(tmp_path: Path) -> None:
     config = make_config({"data": "x", "ks": (1, 3), "milestones": (2, 5), "loss": {"name": "arcface", "margin": 3}})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert make_config(find(str(tmp_path / "config.yaml")).values) == config
+    assert make_config(find_recipe(str(tmp_path / "config.yaml")).values) == config
     (tmp_path / "loop.yaml").write_text(f"recipe: {tmp_path}/loop.yaml\ndata: x\n")
-    assert find(str(tmp_path / "loop.yaml")).values["data"] == "x"
+    assert find_recipe(str(tmp_path / "loop.yaml")).values["data"] == "x"

@@ -95,8 +95,8 @@ def test_items_that_came_or_went_are_told(run: Path) -> None:
     (data / names[0]).rename(data / label / "new.png")
     found = evaluate(run)
     new, gone = (note.message for note in found.notes)
-    assert new == "new since the run: 1 image of 1 class; left out"
-    assert gone == f"gone since the run: 1 image of 1 class ({names[0]}); measured on what is left"
+    assert new == "new since the run: 1 item of 1 class; left out"
+    assert gone == f"gone since the run: 1 item of 1 class ({names[0]}); measured on what is left"
     assert found.items == f"{4 * len(split.splits['test']) - 1} images of {len(split.splits['test'])} classes"
 
 

@@ -9,12 +9,22 @@ from hypothesis import strategies as st
 
 from recallk import InputError
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Kind, Measurement, Row, Start, Step, append_row, columns, read_rows, write_rows
+from recallk.runs.history import (
+    Measurement,
+    MeasurementKind,
+    Row,
+    Start,
+    Step,
+    append_row,
+    columns,
+    read_rows,
+    write_rows,
+)
 
 COUNTS = st.integers(0, 2**60)
 NUMBERS = st.floats(-1e99, 1e99)
 TEXTS = st.text(st.characters(codec=None), max_size=20)  # also what is no UTF-8
-KINDS: list[Kind] = ["validation", "evaluation", "result"]
+KINDS: list[MeasurementKind] = ["validation", "evaluation", "result"]
 NAMES = st.sampled_from(["recall@1", "map@r", "small recall@10", "nmi", "\u0645 recall@1"])
 ROWS: st.SearchStrategy[Row] = st.one_of(
     st.builds(Start, COUNTS, TEXTS, TEXTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3).map(tuple)),

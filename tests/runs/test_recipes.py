@@ -11,7 +11,7 @@ import torch
 from recallk import InputError
 from recallk.cli.recipes import show_recipe
 from recallk.runs.config import TrainConfig, make_config
-from recallk.runs.recipes import Recipe, differences, find, origin, shipped
+from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped
 from recallk.training.sampler import make_sampler
 from recallk.training.trainer import learning_rate
 
@@ -200,17 +200,17 @@ def test_a_copied_recipe_is_found_by_its_path_and_held_against_the_original(
 ) -> None:
     show_recipe("sop-resnet50")
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out.replace("epochs: 55", "epochs: 5"))
-    mine = find(str(tmp_path / "mine.yaml"))
+    mine = find_recipe(str(tmp_path / "mine.yaml"))
     assert (config_of(mine).epochs, config_of(mine).recipe) == (5, "sop-resnet50")
-    assert mine.title == find("sop-resnet50").title
+    assert mine.title == find_recipe("sop-resnet50").title
     assert differences(config_of(mine)) == ["epochs 5 instead of 55"]
     with pytest.raises(InputError, match=r"no recipe 'sop'.*sop-resnet50"):
-        find("sop")
+        find_recipe("sop")
 
 
 def test_own_published_numbers_are_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("about: {published: {recall@1: 80.7}, source: us}\nepochs: 3\n")
-    config = config_of(find(str(tmp_path / "mine.yaml")))
+    config = config_of(find_recipe(str(tmp_path / "mine.yaml")))
     recipe = origin(config)
     assert recipe is not None
     assert recipe.published == {"recall@1": 80.7}
@@ -223,7 +223,7 @@ def test_own_published_numbers_are_kept(tmp_path: Path) -> None:
 def test_a_wrong_origin_is_told_before_anything_runs(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=r"no recipe .nope.|published, a number for each metric"):
-        find(str(tmp_path / "mine.yaml"))
+        find_recipe(str(tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize("name", ["inaturalist-vit-b32", "sop-resnet50", "cub200-vit-b16"])

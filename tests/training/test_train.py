@@ -11,7 +11,7 @@ from recallk import InputError, load
 from recallk.runs.config import make_config, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, Row
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 from recallk.runs.summary import summary_of
 from recallk.training.train import default_folder, resume, train, trainer_for
 from recallk.training.trainer import Trainer
@@ -111,7 +111,7 @@ def test_a_run_whose_data_has_moved_is_resumed_there(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("changes", [{"seed": 2}, {"learning_rate": 0.5, "epochs": 3}, {"no_such_key": 1}])
 def test_a_run_is_not_resumed_as_another(whole: RunFolder, changes: dict[str, Any]) -> None:
     before = whole.metrics.read_bytes()
-    with pytest.raises(InputError, match="a run is resumed as it was configured; only accelerator, data, epochs, "):
+    with pytest.raises(InputError, match="resumed as it was configured; only accelerator, chunk_size, data, epochs, "):
         resume(whole.path, changes)
     assert whole.metrics.read_bytes() == before
 
@@ -146,7 +146,7 @@ def test_a_run_has_the_name_of_its_recipe_or_its_data(tmp_path: Path, monkeypatc
     names = {"recipes/mine.yaml": "mine", "sop-resnet50": "sop-resnet50"}
     for recipe, name in names.items():
         assert default_folder(make_config({"data": "x"}), recipe) == Path("runs") / name
-    assert default_folder(make_config(find("demo").values)) == Path("runs/demo")
+    assert default_folder(make_config(find_recipe("demo").values)) == Path("runs/demo")
     assert default_folder(make_config({"data": "my/photos.csv"})) == Path("runs/photos")
     assert default_folder(make_config({"data": "/"})) == Path("runs/run")
     monkeypatch.chdir(tmp_path)

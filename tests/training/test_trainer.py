@@ -13,7 +13,7 @@ from recallk.data import sides
 from recallk.evaluation.protocols import measure
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Kind, Row, Step
+from recallk.runs.history import MeasurementKind, Row, Step
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, learning_rate
 from tests.rows import kind_of, measured, steps, without_time
@@ -124,7 +124,7 @@ def test_the_best_epoch_is_kept_and_measured(tmp_path: Path, select: str, monkey
     data = save_patterns(tmp_path / "data", classes=40, images=4)
     run = RunFolder(tmp_path / "run")
     rows = train(data, run.path, epochs=4, learning_rate=1e-2, select=select)
-    kind: Kind = "validation" if select == "validation" else "evaluation"
+    kind: MeasurementKind = "validation" if select == "validation" else "evaluation"
     assert [row.epoch for row in measured(rows, kind)] == [0, 1, 2, 3, 4]
     assert [row.epoch for row in measured(rows, "evaluation")] == ([0] if select == "validation" else [0, 1, 2, 3, 4])
     by = "map@r" if select == "validation" else "recall@1"

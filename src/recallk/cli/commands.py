@@ -82,10 +82,10 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Load the command that is called; click refuses one that the table does not have."""
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed and load(args[0]), rest
+        return name, listed and load_command(args[0]), rest
 
 
-def load(name: str) -> Any:
+def load_command(name: str) -> Any:
     """Import a command.
 
     Raises MissingExtraError where what it needs is not installed.

@@ -11,7 +11,7 @@ from recallk.comparison.contenders import MIXUP, ablations
 from recallk.core.errors import InputError
 from recallk.losses.registry import OURS
 from recallk.runs.config import make_config, name_of
-from recallk.runs.recipes import find
+from recallk.runs.recipes import find_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def compare(
         factors = [float(factor) for factor in rates.split(",")]
     except ValueError:
         raise InputError(f"--rates {rates}: numbers with commas between") from None
-    values = (find(recipe).values if recipe else {}) | given(overrides)
+    values = (find_recipe(recipe).values if recipe else {}) | given(overrides)
     key = (sweep or "").partition("=")[0].strip().replace("-", "_")
     what = "losses" if losses is not None else Path(ablation).stem if ablation else key
     run = run or Path("runs") / f"compare-{name_of(make_config(values), recipe)}-{what}"

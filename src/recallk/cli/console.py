@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recallk.core.text import shown
 
 SILENCE = 10.0  # seconds between two lines of a log
-Advance = Callable[[int, int | None, str], None]
+BarMoves = Callable[[int, int | None, str], None]
 """Takes how many are done, of how many (None: as before), and a note."""
 
 console = Console(highlight=False, markup=False, emoji=False)  # names and labels are printed as they are
@@ -22,7 +22,7 @@ def say(line: str, style: str | None = None) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None = None, note: str = "") -> Iterator[Advance]:
+def progress(what: str, total: int | None = None, note: str = "") -> Iterator[BarMoves]:
     """Show how far something has come; the yielded function is told."""
     if not console.is_terminal:
         yield _log(what, total)
@@ -39,7 +39,7 @@ def progress(what: str, total: int | None = None, note: str = "") -> Iterator[Ad
         yield lambda done, of, told: bar.update(task, completed=done, total=total if of is None else of, note=told)
 
 
-def _log(what: str, total: int | None) -> Advance:
+def _log(what: str, total: int | None) -> BarMoves:
     begun = last = time.perf_counter()
 
     def told(done: int, of: int | None, note: str) -> None:
@@ -54,15 +54,15 @@ def _log(what: str, total: int | None) -> Advance:
     return told
 
 
-class Following:
+class ProgressShown:
     """Shows the progress that a function reports: a bar while items are counted, else what is being done."""
 
     def __init__(self) -> None:
         self._shown = ExitStack()
         self._what = ""
-        self._advance: Advance = lambda _done, _of, _note: None
+        self._advance: BarMoves = lambda _done, _of, _note: None
 
-    def __enter__(self) -> "Following":
+    def __enter__(self) -> "ProgressShown":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from recallk.cli.console import Following, console, say
+from recallk.cli.console import ProgressShown, console, say
 from recallk.cli.options import whole_numbers
 from recallk.core.text import shown
 
@@ -29,7 +29,7 @@ def evaluate(
     from recallk.runs.evaluate import evaluate as evaluated
 
     asked = None if ks is None else whole_numbers("--ks", ks)
-    with Following() as following:
+    with ProgressShown() as following:
         found = evaluated(run, data, asked, protocol, advance=following.advance)
     for note in found.notes:
         say(f"note      {note.message}")

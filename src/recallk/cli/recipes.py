@@ -7,7 +7,7 @@ from rich.table import Table
 
 from recallk.cli.console import console
 from recallk.core.text import shown
-from recallk.runs.recipes import find, shipped
+from recallk.runs.recipes import find_recipe, shipped
 
 app = typer.Typer(help="The recipes: one for each published row, and two on characters, which need no download.")
 
@@ -28,5 +28,5 @@ def recipes(context: typer.Context) -> None:
 @app.command("show")
 def show_recipe(name: Annotated[str, typer.Argument(help="a recipe's name")]) -> None:
     """Print a recipe, ready to be saved, changed and given to `recallk train`."""
-    recipe = find(name)
+    recipe = find_recipe(name)
     print(f"recipe: {shown(recipe.name)}  # whose published numbers a run is shown beside\n{recipe.text}", end="")

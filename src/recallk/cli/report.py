@@ -12,11 +12,11 @@ def report(run: Annotated[Path, typer.Argument(help="folder of a finished run")]
     """Make the page of a finished run anew: its numbers and curves, and queries where its data is still there."""
     from recallk.runs.folder import RunFolder
 
-    write_report(run)
+    make_page(run)
     say(f"look at   {RunFolder(run).report}")
 
 
-def write_report(run: Path) -> None:
+def make_page(run: Path) -> None:
     """Write the page of a run, and say what it could not show."""
     from recallk.reporting.run import report as reported
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from recallk.cli.console import Following, console, say
+from recallk.cli.console import ProgressShown, console, say
 from recallk.core.errors import InputError
 from recallk.core.text import shown
 
@@ -24,7 +24,7 @@ def search(
 
     if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
-    with Following() as following:
+    with ProgressShown() as following:
         found = searched(run, queries, gallery, k, advance=following.advance)
     for note in found.notes:
         say(f"note      {note.message}")

@@ -11,11 +11,11 @@ import typer
 
 from recallk.cli.console import console, progress, say
 from recallk.cli.options import Overrides, given, with_config_options
-from recallk.cli.report import write_report
+from recallk.cli.report import make_page
 from recallk.core.errors import InputError, MissingExtraError
 from recallk.core.extras import require
 from recallk.runs.config import make_config
-from recallk.runs.recipes import WHEN_RESUMED, find
+from recallk.runs.recipes import WHEN_RESUMED, find_recipe
 
 if TYPE_CHECKING:
     from recallk.runs.history import Row
@@ -34,7 +34,7 @@ def demo(
         from recallk.runs.folder import RunFolder
 
         RunFolder(run).clear(recipe="demo")
-    _train(make_config(find("demo").values), run)
+    _train(make_config(find_recipe("demo").values), run)
 
 
 @with_config_options
@@ -54,7 +54,7 @@ def train(
             raise InputError(f"--resume continues a run as it was configured: beside it only {allowed} may be given")
         _resume(resume, given(overrides))
         return
-    config = make_config(find(recipe).values if recipe else {}, given(overrides))
+    config = make_config(find_recipe(recipe).values if recipe else {}, given(overrides))
     if run is None:
         from recallk.training.train import default_folder
 
@@ -93,7 +93,7 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     from recallk.runs.folder import RunFolder
 
     started = time.perf_counter()
-    with _Following() as following, _told_how_to_go_on(run, following):
+    with _TrainingShown() as following, _told_how_to_go_on(run, following):
         summary = training(following.planned, following.follow)
     folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)
@@ -112,11 +112,11 @@ def _report(run: Path) -> bool:
     except MissingExtraError as missing:
         say(f"note      {missing}")
         return False
-    write_report(run)
+    make_page(run)
     return True
 
 
-class _Following:
+class _TrainingShown:
     """Shows the plan of a run, and then how its training goes."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class _Following:
         self._shown = ExitStack()
         self._done = 0
 
-    def __enter__(self) -> "_Following":
+    def __enter__(self) -> "_TrainingShown":
         self._shown.enter_context(console.status("reading the data"))
         return self
 
@@ -148,8 +148,8 @@ class _Following:
         self.begun = True
         config, plan = self.trainer.config, self.trainer.plan
         if isinstance(row, Step):
-            self._done, rate = row.step, row.items / row.seconds
-            note = f"epoch {row.epoch}/{config.epochs}  loss {row.loss:.4f}  {rate:,.0f} {plan.data.train.noun}/s"
+            self._done, speed = row.step, row.items / row.seconds
+            note = f"epoch {row.epoch}/{config.epochs}  loss {row.loss:.4f}  {speed:,.0f} {plan.data.train.noun}/s"
             self._advance(self._done, None, note)
         elif isinstance(row, Measurement) and row.kind == "result":
             say(f"model     of epoch {row.epoch}, {plan.how_chosen}")
@@ -165,7 +165,7 @@ class _Following:
 
 
 @contextmanager
-def _told_how_to_go_on(run: Path, following: _Following) -> Iterator[None]:
+def _told_how_to_go_on(run: Path, following: _TrainingShown) -> Iterator[None]:
     """When an error or an interruption ends a run that has begun, say how to continue it, where that can be."""
     try:
         yield

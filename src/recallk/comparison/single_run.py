@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from recallk.core.errors import InputError
-from recallk.core.files import load, make_folder, write_text, writing
+from recallk.core.files import make_folder, read_file, write_text, writing
 from recallk.core.text import shown
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, Step, columns
@@ -41,7 +41,7 @@ def peak_of(run: RunFolder) -> int:
     """
     if not run.cost.is_file():
         return 0
-    return load(run.cost, lambda file: int(json.loads(file.read_text())["peak_bytes"]), "a cost", REMEDY)
+    return read_file(run.cost, lambda file: int(json.loads(file.read_text())["peak_bytes"]), "a cost", REMEDY)
 
 
 def write_cost(run: RunFolder, peak_bytes: int) -> None:
@@ -54,7 +54,7 @@ def failure_of(run: RunFolder) -> str | None:
     if not run.failure.is_file():
         return None
     try:
-        text = load(
+        text = read_file(
             run.failure, lambda file: file.read_text(encoding="utf-8", errors="backslashreplace"), "text", REMEDY
         )
     except InputError as error:

@@ -31,7 +31,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         raise InputError(f"{text}: {one_line(error)}; write the path out") from None
 
 
-def load(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
+def read_file(path: Path, parse: Callable[[Path], T], what: str, remedy: str) -> T:
     """Return what `parse` makes of a file.
 
     Raises InputError, one line, for whatever goes wrong: "PATH: no such file", or "PATH: not WHAT (why); REMEDY".

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import yaml
 
-from recallk.core.files import load
+from recallk.core.files import read_file
 
 _LARGEST, _DEEPEST = 1_000_000, 20  # bytes; tables within tables
 
@@ -16,7 +16,7 @@ def read_table(path: Path, what: str, remedy: str) -> dict[Any, Any]:
     Raises InputError, "PATH: not WHAT (why); REMEDY", where it holds anything but a table, a key is there twice, it
     refers to parts of itself, or is larger than a megabyte.
     """
-    return load(path, _parse, what, remedy)
+    return read_file(path, _parse, what, remedy)
 
 
 def read_values(text: str) -> list[tuple[str, Any]]:

@@ -51,7 +51,7 @@ def folder(root: Path) -> tuple[list[Record], list[Finding]]:
     An image's class is the path of the folder that holds it. Raises InputError where there is no folder, no image,
     images outside any class folder, one image in two classes, or a class whose name is no UTF-8.
     """
-    found = find(root)
+    found = find_images(root)
     records = []
     labels: dict[Path, str] = {}
     for path in found.images:
@@ -67,7 +67,7 @@ def folder(root: Path) -> tuple[list[Record], list[Finding]]:
     return records, found.notes
 
 
-def find(root: Path) -> FoundImages:
+def find_images(root: Path) -> FoundImages:
     """Find the image files below `root`, in the order of their folders' and own names.
 
     Hidden files and folders are passed over, and what is no regular file. Links are followed; every file and folder

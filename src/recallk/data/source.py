@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.data import table
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings
-from recallk.data.folder import find, folder
+from recallk.data.folder import find_images, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
@@ -48,7 +49,7 @@ def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding
 
     Raises InputError, one line, where there are none.
     """
-    found = find(user_path(root))
+    found = find_images(user_path(root))
     return found.images, found.notes
 
 
@@ -79,7 +80,7 @@ def check_files(items: Iterable[Item], sample: int = SAMPLE) -> int:
         require_image(path)
     if len(paths) > sample:
         paths = [paths[i] for i in np.random.default_rng(0).choice(len(paths), sample, replace=False)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for _ in pool.map(check_image, paths, chunksize=64):
             pass
     return len(paths)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recallk.core.errors import InputError
-from recallk.core.files import load, user_path, write_text
+from recallk.core.files import read_file, user_path, write_text
 from recallk.data.item import Record
 from recallk.data.table import SUFFIXES
 
@@ -29,11 +29,11 @@ class Split:
         """Return it as JSON."""
         return json.dumps({"version": VERSION, "splits": self.splits})
 
-    def counted(self, split: str) -> str:
-        """Say in words how much is in a split, such as "1,200 items of 300 classes"."""
+    def counted(self, split: str, noun: str = "items") -> str:
+        """Say in words how much is in a split, such as "1,200 images of 300 classes"."""
         labels = self.splits.get(split, {})
         items = sum(names if isinstance(names, int) else len(names) for names in labels.values())
-        return f"{items:,} items of {len(labels):,} classes"
+        return f"{items:,} {noun} of {len(labels):,} classes"
 
     @property
     def validation(self) -> frozenset[str]:
@@ -88,7 +88,7 @@ def save_split(split: Split, path: Path) -> None:
 
 def load_split(path: Path) -> Split:
     """Return the split in a file. Raises InputError, one line, where it is damaged or of another version."""
-    return load(path, _parse, "the split of a run", "put it back from a copy, or start the run anew")
+    return read_file(path, _parse, "the split of a run", "put it back from a copy, or start the run anew")
 
 
 def find_records(

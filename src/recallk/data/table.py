@@ -13,7 +13,7 @@ import pyarrow
 from pyarrow import parquet, types
 
 from recallk.core.errors import InputError
-from recallk.core.files import load, why
+from recallk.core.files import read_file, why
 from recallk.core.text import shown
 from recallk.data.identity import Identities
 from recallk.data.item import Record
@@ -37,9 +37,11 @@ def table(path: Path) -> list[Record]:
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such table")
     if path.suffix.lower() == ".parquet":
-        columns = load(path, _parquet, "a readable PARQUET table", "write it again, or give a .csv file")
+        columns = read_file(path, _parquet, "a readable PARQUET table", "write it again, or give a .csv file")
     else:
-        columns = load(path, _csv, "a readable CSV table", "save it again as UTF-8, with commas between the columns")
+        columns = read_file(
+            path, _csv, "a readable CSV table", "save it again as UTF-8, with commas between the columns"
+        )
     splits = columns.get("split", [None] * len(columns["path"]))
     folder, records, rows, identities = path.parent, list[Record](), dict[str, int](), Identities()
     # a person counts rows from 1, after the header

@@ -24,7 +24,7 @@ def retrieval_metrics(
     *,
     query_rows: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Search the items of each query's class by cosine similarity and rate what was found.
+    """Search the items of each query's class by cosine similarity and measure what was found.
 
     Without a gallery every item queries all the others; itself is left out by its index, so that duplicates count
     as what they are. So is a query that stands in a gallery apart, where `query_rows` say so. An item is relevant if

@@ -1,4 +1,4 @@
-"""Who searches what: the protocols of the benchmarks, each an exact search rated by `retrieval_metrics`."""
+"""Who searches what: the protocols of the benchmarks, each an exact search measured by `retrieval_metrics`."""
 
 from collections.abc import Sequence
 

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import load as load_file
-from recallk.core.files import make_folder, write_file, write_text
+from recallk.core.files import make_folder, read_file, write_file, write_text
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.models.build import build
@@ -76,7 +75,7 @@ def write_weights(module: nn.Module, path: Path) -> None:
 
 def _settings_of_model(path: Path) -> EmbedderSettings:
     """Read `embedder.json`; keys that are not there have their defaults."""
-    return load_file(path, _parse, "the settings of a model", _DAMAGED)
+    return read_file(path, _parse, "the settings of a model", _DAMAGED)
 
 
 def _parse(path: Path) -> EmbedderSettings:

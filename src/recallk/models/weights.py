@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import load
+from recallk.core.files import read_file
 from recallk.models.fetching import quiet
 
 
@@ -18,7 +18,7 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
 
     Wrappers around them (`state_dict`, `module.`) are taken off. Raises InputError, one line, for any other file.
     """
-    return load(path, _parse, "a file of weights", remedy)
+    return read_file(path, _parse, "a file of weights", remedy)
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], path: Path, name: str, *, exact: bool) -> None:

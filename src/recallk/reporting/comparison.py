@@ -26,7 +26,7 @@ from recallk.reporting.page import render
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Kind, columns
+from recallk.runs.history import MeasurementKind, columns
 
 QUESTIONS = 6
 ANSWERING = 5  # models side by side: more would make a query too long to read
@@ -204,7 +204,7 @@ def _charts(measured: Sequence[Outcome]) -> list[Chart]:
     return charts
 
 
-def _curve(runs: Sequence[RunFolder], kind: Kind | Literal["step"], name: str) -> tuple[Floats, Floats]:
+def _curve(runs: Sequence[RunFolder], kind: MeasurementKind | Literal["step"], name: str) -> tuple[Floats, Floats]:
     """Return thousands of items seen, and the mean of a column over the seeds, in percent: where all have one."""
     curves = []
     for run in runs:

@@ -22,7 +22,7 @@ from recallk.reporting.drawing import (
     svg,
     whole_numbers,
 )
-from recallk.runs.history import Kind, Measurement, Row, columns
+from recallk.runs.history import Measurement, MeasurementKind, Row, columns
 
 _ON_TEST = "Recall on the test classes"
 _MOST_POINTS = 500
@@ -54,7 +54,7 @@ def recall_chart(history: Sequence[Row]) -> Chart:
     """Draw every recall@k, and MAP@R, over the epochs: of the validation classes where there are any."""
     measured = [row for row in history if isinstance(row, Measurement)]
     validated = any(row.kind == "validation" for row in measured)
-    kind: Kind = "validation" if validated else "evaluation"
+    kind: MeasurementKind = "validation" if validated else "evaluation"
     title = "Recall on the validation classes" if validated else _ON_TEST
     names = {name for row in measured if row.kind == kind for name in row.metrics}
     names = {name for name in names if re.fullmatch(r"recall@\d+|map@r", name)}
@@ -147,7 +147,7 @@ def similarity_chart(same_class: NDArray[np.float32], other_class: NDArray[np.fl
     return Chart(title, f"Median {', '.join(parts)}. The less overlap, the better.", svg(figure))
 
 
-def _finite(history: Iterable[Row], kind: Kind | Literal["step"], x: str, y: str) -> tuple[Floats, Floats]:
+def _finite(history: Iterable[Row], kind: MeasurementKind | Literal["step"], x: str, y: str) -> tuple[Floats, Floats]:
     """Return two columns of the rows of one kind that have a number in both."""
     table = np.array(columns(history, kind, x, y), dtype=np.float64).reshape(2, -1)
     table = table[:, np.isfinite(table).all(0)]

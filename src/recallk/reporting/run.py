@@ -97,7 +97,8 @@ def _split(folder: RunFolder) -> Split | None:
 def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> list[tuple[str, str]]:
     config, start, steps, seconds = summary.config, summary.start, summary.steps, summary.training_seconds
     chosen = f"epoch {summary.after.epoch}" + (f", {start.how_chosen}" if start.how_chosen else "")
-    facts = [] if split is None else [("train", split.counted("train"))]
+    noun = "items" if test is None else test.labelled.noun
+    facts = [] if split is None else [("train", split.counted("train", noun))]
     facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]
     return [
         *facts,

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recallk.core.files import load, write_text, writing
+from recallk.core.files import read_file, write_text, writing
 
-Kind = Literal["validation", "evaluation", "result"]
+MeasurementKind = Literal["validation", "evaluation", "result"]
 
 _LARGEST = 1e100  # beyond whatever a run writes; sums and percentages of numbers below it are still finite
-_MEASURED: tuple[Kind, ...] = ("validation", "evaluation", "result")
+_MEASURED: tuple[MeasurementKind, ...] = ("validation", "evaluation", "result")
 _EARLIER_NAMES = {"images": "items", "usable": "reached"}
 
 
@@ -51,7 +51,7 @@ class Measurement:
     classes, of the chosen epoch's model.
     """
 
-    kind: Kind
+    kind: MeasurementKind
     epoch: int
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Measurement:
 Row = Start | Step | Measurement
 
 
-def columns(rows: Iterable[Row], kind: Kind | Literal["step"], *names: str) -> list[list[float]]:
+def columns(rows: Iterable[Row], kind: MeasurementKind | Literal["step"], *names: str) -> list[list[float]]:
     """Return columns of numbers by name, of the rows of one kind that have all of them.
 
     >>> columns([Measurement("result", 3, 60, {"recall@1": 0.5})], "result", "epoch", "recall@1")
@@ -72,7 +72,7 @@ def columns(rows: Iterable[Row], kind: Kind | Literal["step"], *names: str) -> l
     return [[numbers[name] for numbers in table] for name in names]
 
 
-def _numbers(row: Row, kind: Kind | Literal["step"]) -> Mapping[str, float] | None:
+def _numbers(row: Row, kind: MeasurementKind | Literal["step"]) -> Mapping[str, float] | None:
     """Return the numbers of a row by their names; None where it is of another kind."""
     if isinstance(row, Step) and kind == "step":
         return {name: value for name, value in asdict(row).items() if value is not None}
@@ -89,7 +89,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not os.path.lexists(path):
         return []
-    lines = load(path, Path.read_bytes, "rows of metrics", "remove it").splitlines()
+    lines = read_file(path, Path.read_bytes, "rows of metrics", "remove it").splitlines()
     return [row for line in lines if (row := _row(line)) is not None]
 
 

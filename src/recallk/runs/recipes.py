@@ -40,7 +40,7 @@ def shipped() -> list[Recipe]:
     return [_read(path) for path in sorted(FOLDER.glob("*.yaml"))]
 
 
-def find(name: str, follow: bool = True) -> Recipe:
+def find_recipe(name: str, follow: bool = True) -> Recipe:
     """Return a shipped recipe by its name, or one in a YAML file. Raises InputError where there is none.
 
     And where the one that it began from is not there either; with `follow` off, that one is not looked for.
@@ -60,7 +60,7 @@ def find(name: str, follow: bool = True) -> Recipe:
 def origin(config: TrainConfig) -> Recipe | None:
     """Return the recipe that a run began from; None without one, or where it is no longer there."""
     try:
-        return find(config.recipe) if config.recipe else None
+        return find_recipe(config.recipe) if config.recipe else None
     except InputError:
         return None
 
@@ -76,7 +76,7 @@ def _read(path: Path, follow: bool = True) -> Recipe:
         values["recipe"] = path.stem
     elif values.get("recipe") is not None:
         if follow:
-            find(str(values["recipe"]), follow=False)
+            find_recipe(str(values["recipe"]), follow=False)
     elif published:
         values["recipe"] = str(path.resolve())
     return Recipe(

@@ -13,7 +13,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from recallk.core.errors import InputError
-from recallk.core.files import load, write_file
+from recallk.core.files import read_file, write_file
 from recallk.core.text import one_line
 
 VERSION = 1
@@ -36,7 +36,7 @@ def load_state(path: Path) -> State:
 
     Raises InputError, one line, for a damaged, foreign or hostile file.
     """
-    return load(path, _read, "a checkpoint that is whole", REMEDY)
+    return read_file(path, _read, "a checkpoint that is whole", REMEDY)
 
 
 def restore_module(module: nn.Module, state: Any, what: str, path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recallk.core.devices import to_device
+from recallk.models.embedder import evaluating
 from recallk.training.trainer import Trainer
 
 PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
@@ -63,12 +64,13 @@ def _left_behind(trainer: Trainer, items: int) -> int:
         return tensor
 
     chunk = to_device(trainer.embedder.example(items), trainer.fabric.device)
-    training = trainer.embedder.training
-    trainer.embedder.eval()  # one item is too few for batch norm in training
-    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor), trainer.fabric.autocast():
+    with (
+        evaluating(trainer.embedder),  # one item is too few for batch norm in training
+        torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor),
+        trainer.fabric.autocast(),
+    ):
         embeddings = trainer.embedder(chunk)
     del embeddings
-    trainer.embedder.train(training)
     return sum(held.values())
 
 

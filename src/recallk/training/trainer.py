@@ -24,7 +24,7 @@ from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights
 from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
-from recallk.runs.history import Kind, Measurement, Row, Start, Step
+from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.machine import machine, versions
@@ -200,7 +200,7 @@ class Trainer:
             yield self._log(Step(epoch, step, float(loss), rate, len(items), seconds, reached))
             started = time.perf_counter()
 
-    def _evaluate(self, epoch: int, kind: Kind = "evaluation") -> Measurement:
+    def _evaluate(self, epoch: int, kind: MeasurementKind = "evaluation") -> Measurement:
         """Measure the model on the test items."""
         test, started = self.plan.data.test, time.perf_counter()
         embeddings = self._embed(test.labelled, epoch)
@@ -225,7 +225,7 @@ class Trainer:
         lower = f"lower the learning rate ({config.learning_rate:g})"
         raise InputError(f"epoch {epoch}: the embeddings hold NaN or infinity; {lower}")
 
-    def _log_metrics(self, kind: Kind, epoch: int, metrics: dict[str, float], started: float) -> Measurement:
+    def _log_metrics(self, kind: MeasurementKind, epoch: int, metrics: dict[str, float], started: float) -> Measurement:
         seconds = time.perf_counter() - started
         return self._log(Measurement(kind, epoch, self.plan.steps_until(epoch), metrics, seconds))
 

@@ -1,12 +1,12 @@
 """Is a benchmark on disk what its owners published? Its lists, its counts, and a sample of its images."""
 
-import os
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.progress import Advance, silent
 from recallk.data.benchmarks.benchmark import Benchmark, Count
@@ -74,7 +74,7 @@ def check(
     # an image of several test sets is one file
     files = list(dict.fromkeys(record.item for record in records if isinstance(record.item, Path)))
     opened = files if sample is None or sample >= len(files) else random.Random(0).sample(files, sample)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(opened), _BLOCK):
             block = opened[start : start + _BLOCK]
             for path, wrong in zip(block, pool.map(_what_is_wrong, block), strict=True):

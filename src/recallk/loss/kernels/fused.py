@@ -17,9 +17,9 @@ from triton import language as tl
 
 from recallk.loss.kernels import blocks
 from recallk.loss.kernels.blocks import Block, compute_in_blocks
+from recallk.loss.kernels.mixing import Mixing, mixed_columns
 from recallk.loss.kernels.scratch import Scratch
 from recallk.loss.kernels.streamed import Objective, recall
-from recallk.loss.mixup import Mixing, mixed_columns
 from recallk.loss.pruning import most_similar
 
 BLOCK_PAIRS = 8  # (query, positive) pairs that one program ranks: neighbours share their rows in the cache

@@ -15,7 +15,7 @@ from torch import Tensor
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
-from recallk.loss.mixup import Mixing, related
+from recallk.loss.kernels.mixing import Mixing, related
 from recallk.loss.pruning import positive_limit
 
 

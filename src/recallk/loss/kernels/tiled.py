@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from recallk.loss.kernels.blocks import Block, compute_in_blocks
+from recallk.loss.kernels.mixing import mixed_columns, mixed_columns_back, related
 from recallk.loss.kernels.scratch import Scratch
 from recallk.loss.kernels.streamed import Objective, recall
-from recallk.loss.mixup import mixed_columns, mixed_columns_back, related
 from recallk.loss.pruning import most_similar
 
 TILE_ELEMENTS = 1 << 21  # comparisons of a tile: few calls, and what stays in a CPU's last cache
