@@ -216,7 +216,7 @@ def test_an_interruption_is_one_line(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recallk.cli.train.find", interrupt)
+    monkeypatch.setattr("recallk.cli.train.find_recipe", interrupt)
     assert recallk("train", "glyphs", "--run", tmp_path / "run") == 130
     assert capfd.readouterr().err.strip() == "recallk: interrupted"
 

@@ -156,7 +156,7 @@ def test_the_folder_of_a_run(mini: Miniature, monkeypatch: pytest.MonkeyPatch, t
         raise Reached(folder.path)
 
     small = dataclasses.replace(find_recipe("demo"), values=mini.values() | {"recipe": "demo"})
-    monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
+    monkeypatch.setattr("recallk.cli.train.find_recipe", lambda _: small)
     monkeypatch.setattr("recallk.training.train.Trainer", training)
     monkeypatch.chdir(tmp_path)
     for command in (["demo"], ["train", "demo"]):
@@ -169,7 +169,7 @@ def test_a_demo_is_replaced_only_when_told_to(mini: Miniature, monkeypatch: pyte
         raise Reached(folder.path.exists())
 
     small = dataclasses.replace(find_recipe("demo"), values=mini.values() | {"recipe": "demo"})
-    monkeypatch.setattr("recallk.cli.train.find", lambda _: small)
+    monkeypatch.setattr("recallk.cli.train.find_recipe", lambda _: small)
     list(Trainer(mini.plan(recipe="demo"), RunFolder(tmp_path / "run")).rows())
     monkeypatch.setattr("recallk.training.train.Trainer", training)
     with pytest.raises(InputError, match="exists already"):

@@ -151,6 +151,7 @@ def start_until_it_trains(pictures: Path, run: Path) -> "subprocess.Popen[str]":
     raise AssertionError("never began to train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [(signal.SIGTERM, 143, "recallk: terminated"), (signal.SIGINT, 130, "recallk: interrupted")],
@@ -171,6 +172,7 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(
     assert not (run / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_its_first_checkpoint_starts_anew(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,6 +204,7 @@ def test_a_failure_that_could_not_be_written_is_told_as_that(
     assert "why could not be written" in outcome.failures[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_memory_of_a_run_is_its_own() -> None:
     ballast = np.ones(2 * 10**8)  # 1.6 GB that the process which starts the runs holds

@@ -95,6 +95,7 @@ for row in Trainer(prepare(make_config(read_config(Path(sys.argv[1])))), RunFold
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "end"), [(1, signal.SIGTERM), (2, signal.SIGKILL)])
 def test_a_killed_process_is_followed_by_another(
     pictures: Path, whole: RunFolder, tmp_path: Path, epoch: int, end: signal.Signals

@@ -9,7 +9,7 @@ from recallk.core.extras import Extra
 if TYPE_CHECKING:
     from torch import nn
 
-    from recallk.losses.settings import LossSettings
+    from recallk.losses.recall_at_k_settings import RecallAtKSettings
 
 Needs = Literal["pairs", "triples", "equal classes", "classes"]
 Counted = Literal["pairs", "triples", "triplets of items", "positive pairs times pairs"]
@@ -53,7 +53,7 @@ class BuildContext:
     settings: Settings
     classes: int
     embedding_size: int
-    recall_at_k: "LossSettings"
+    recall_at_k: "RecallAtKSettings"
 
 
 @dataclass(frozen=True)
