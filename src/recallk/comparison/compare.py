@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from recallk.comparison.contenders import (
@@ -18,7 +17,9 @@ from recallk.comparison.experiment import Comparison
 from recallk.comparison.jobs import Job
 from recallk.comparison.outcomes import Outcome, outcomes
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig, make_config, with_whole_path
+from recallk.core.files import user_path
+from recallk.core.text import brief
+from recallk.runs.config import TrainConfig, given_keys, make_config, with_whole_path
 
 MOST_MINUTES = 366 * 24 * 60
 
@@ -87,10 +88,11 @@ def compare(
 
     """
     started = time.perf_counter()
+    _require_list("rates", rates, "(0.3, 1, 3)")
     chosen = _contenders(losses, sweep, ablation, contenders)
-    given = config.model_dump(exclude_unset=True) if isinstance(config, TrainConfig) else dict(config)
+    given = given_keys(config)
     common = given | {"data": with_whole_path(make_config(given)).data}
-    folder = Path(folder)
+    folder = user_path(folder)
     comparison = Comparison(
         folder, common, chosen, rates, seeds, searches=searches, minutes=minutes_of(budget), at_once=at_once
     )
@@ -108,10 +110,16 @@ def _contenders(
     if sum(choice is not None for choice in (losses, sweep, ablation, contenders)) != 1:
         raise InputError("what to compare: give losses, a sweep, an ablation or contenders, one of them")
     if losses is not None:
+        _require_list("losses", losses, "['recall@k', 'contrastive']")
         return losses_as_contenders(losses)
     if sweep is not None:
         return sweep_as_contenders(sweep)
     return ablation_as_contenders(ablation) if ablation is not None else contenders or []
+
+
+def _require_list(name: str, given: object, example: str) -> None:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"{name}: a list is needed, such as {example}, not {brief(given)}")
 
 
 def minutes_of(budget: str) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.text import one_line
+from recallk.core.text import brief, one_line
 
 T = TypeVar("T")
 
@@ -24,9 +24,11 @@ _LONGEST = 100  # characters of a name that go into that of the unfinished file
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """Return a path as a person types it, `~` included. Raises InputError where there is no such user."""
+    """Return a path as a person types it, `~` included. Raises InputError for no path, or where no such user is."""
     try:
         return Path(text).expanduser()
+    except TypeError:
+        raise InputError(f"a path is needed, not {brief(text)}") from None
     except RuntimeError as error:
         raise InputError(f"{text}: {one_line(error)}; write the path out") from None
 

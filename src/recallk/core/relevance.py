@@ -1,4 +1,4 @@
-"""Who is relevant to whom: the positives of every query, the only place where labels are compared."""
+"""Who is relevant to whom: the positives of every query, for the loss, the metrics and the pages alike."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import make_folder, read_file, write_file, write_text
+from recallk.core.files import make_folder, read_file, user_path, write_file, write_text
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.models.build import build
@@ -46,7 +46,7 @@ def load(run: str | os.PathLike[str]) -> Embedder:
     """
     if not isinstance(run, str | os.PathLike):
         raise InputError(f"load: the path of a run's folder is needed, not {type(run).__name__}")
-    given = Path(run)
+    given = user_path(run)
     try:
         there = given.is_dir()
     except OSError:

@@ -1,13 +1,13 @@
 """From the folder of a finished run to its page."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import TestItems, read_for_test
@@ -39,7 +39,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     True
 
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(user_path(run))
     summary = summary_of(folder)
     test, missing = None, list[str]()
     same = other = np.empty(0, dtype=np.float32)

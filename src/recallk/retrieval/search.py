@@ -1,7 +1,7 @@
 """The items of a folder that are most like some others, by a trained model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,8 @@ def search(
 
     """
     embedder = model if isinstance(model, Embedder) else load(model).to(available_device())
+    if isinstance(queries, str | os.PathLike) or not isinstance(queries, Iterable):
+        raise InputError("queries: a list of files is needed; write [file] for a single one")
     asked = [user_path(query) for query in queries]
     if not asked:
         raise InputError("no query: give at least one file to look for")

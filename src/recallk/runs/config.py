@@ -1,6 +1,7 @@
 """The whole configuration of a training run: one flat, validated set of keys for recipes and command line alike."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,6 +88,15 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     def readers(self) -> int:
         """How many processes read items: what is configured, or one per core."""
         return available_cores() if self.workers is None else self.workers
+
+
+def given_keys(config: object) -> dict[str, Any]:
+    """Return the keys that a Python program gives. Raises InputError where they are no table, and no configuration."""
+    if isinstance(config, TrainConfig):
+        return config.model_dump(exclude_unset=True)
+    if not isinstance(config, Mapping):
+        raise InputError(f"a table of keys is needed, such as {{'data': 'photos'}}, not {brief(config)}")
+    return dict(config)
 
 
 def name_of(config: TrainConfig, recipe: str | None = None) -> str:

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from recallk.core.arrays import checked_ks
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief
 from recallk.data.dataset import read_all, read_for_test
@@ -57,7 +57,7 @@ def evaluate(
     if protocol not in get_args(Protocol):
         raise InputError(f"protocol={brief(protocol)}: one of {', '.join(get_args(Protocol))}")
     asked = None if ks is None else checked_ks(ks)
-    embedder, folder = load(run), RunFolder(Path(run))
+    embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.read_config()
     depths = config.evaluate_ks if asked is None else asked
     advance("reading the data", 0, 0)

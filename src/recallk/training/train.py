@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig, make_config, name_of, with_whole_path
+from recallk.core.files import user_path
+from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.runs.recipes import WHEN_RESUMED
@@ -44,8 +45,8 @@ def train(
     True
 
     """
-    checked = config if isinstance(config, TrainConfig) else make_config(dict(config))
-    folder = RunFolder(default_folder(checked) if run is None else Path(run))
+    checked = config if isinstance(config, TrainConfig) else make_config(given_keys(config))
+    folder = RunFolder(default_folder(checked) if run is None else user_path(run))
     folder.require_free()
     return _trained(trainer_for(checked, folder.path), planned, follow, resumed=False)
 
@@ -70,12 +71,12 @@ def resume(
 
 def trainer_for(config: TrainConfig, run: str | os.PathLike[str]) -> Trainer:
     """Return what trains a new run; nothing is written yet. Raises as `train`."""
-    return Trainer(prepare(with_whole_path(config)), RunFolder(Path(run)))
+    return Trainer(prepare(with_whole_path(config)), RunFolder(user_path(run)))
 
 
 def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Trainer:
     """Return what goes on with a run. Raises InputError for changes that would make another run of it."""
-    folder, given = RunFolder(Path(run)), dict(changes or {})
+    folder, given = RunFolder(user_path(run)), given_keys({} if changes is None else changes)
     if other := sorted(given.keys() - WHEN_RESUMED):
         raise InputError(f"{other[0]}: a run is resumed as it was configured; only {_in_words()} may be given")
     config = make_config(folder.read_config().model_dump(), given)
