@@ -33,6 +33,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves.
     Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
 
+    >>> from pathlib import Path
     >>> report("runs/letters")
     []
     >>> Path("runs/letters/report.html").is_file()
