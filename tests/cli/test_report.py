@@ -33,6 +33,7 @@ def test_what_cannot_be_shown_is_told(
     run: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     copied = shutil.copytree(run, tmp_path / "copied")
+    (copied / "report.html").unlink()
     away = pictures.rename(pictures.with_name("away"))
     try:
         assert recallk("report", copied) == 0

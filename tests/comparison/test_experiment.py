@@ -292,7 +292,7 @@ def test_a_budget_that_is_none(budget: str) -> None:
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished: Path, pictures: Path) -> None:
-    with pytest.raises(InputError, match="embedding_size 8 instead of 16; choose another --run"):
+    with pytest.raises(InputError, match=r"embedding_size 8 instead of 16; choose another folder \(--run\)"):
         list(comparison(finished, pictures, embedding_size=8).run())
 
 

@@ -101,6 +101,20 @@ def test_on_another_day_the_data_is_gone(folder: RunFolder) -> None:
     assert "No queries to show." in page
 
 
+def test_a_page_that_has_its_queries_stays_where_they_cannot_be_had_again(folder: RunFolder) -> None:
+    assert report(folder.path) == []
+    written = folder.report.read_bytes()
+    shutil.rmtree(data_of(folder))
+    for _ in range(2):
+        (told,) = report(folder.path)
+        assert told.startswith(f"no queries and no similarities can be shown: {data_of(folder)}: no such folder")
+        assert told.endswith("the page that is there has them and stays; remove it to have one without")
+        assert folder.report.read_bytes() == written
+    folder.report.unlink()
+    assert report(folder.path) != []
+    assert not Tags(numbers_and_curves(folder)).named("img")
+
+
 def test_the_data_may_be_back_again(folder: RunFolder) -> None:
     data = data_of(folder)
     away = data.rename(data.with_name("away"))

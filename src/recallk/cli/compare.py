@@ -10,7 +10,7 @@ from recallk.cli.options import Overrides, given, typed_options, with_config_opt
 from recallk.comparison.contenders import MIXUP, ablations
 from recallk.core.errors import InputError
 from recallk.losses.registry import OURS
-from recallk.runs.config import make_config, name_of
+from recallk.runs.config import make_config
 from recallk.runs.recipes import find_recipe
 
 if TYPE_CHECKING:
@@ -58,19 +58,19 @@ def compare(
         _report(finished, run)
         return
     from recallk.comparison.compare import compare as compare_contenders
+    from recallk.comparison.compare import default_folder
 
     try:
         factors = [float(factor) for factor in rates.split(",")]
     except ValueError:
         raise InputError(f"--rates {rates}: numbers with commas between") from None
     values = (find_recipe(recipe).values if recipe else {}) | given(overrides)
-    key = (sweep or "").partition("=")[0].strip().replace("-", "_")
-    what = "losses" if losses is not None else Path(ablation).stem if ablation else key
-    run = run or Path("runs") / f"compare-{name_of(make_config(values), recipe)}-{what}"
+    names = None if losses is None else losses.split(",")
+    run = run or default_folder(make_config(values), names, sweep, ablation, recipe)
     compare_contenders(
         values,
         run,
-        losses=None if losses is None else losses.split(","),
+        losses=names,
         sweep=sweep,
         ablation=ablation,
         rates=factors,
@@ -85,11 +85,11 @@ def compare(
 
 def _tell(progress: "Progress", run: Path) -> None:
     if progress.job is None:
-        runs = f"{progress.contenders} contenders, at most {progress.most_runs} runs"
-        say(f"{runs}, each with its best epoch on validation classes")
+        say(f"{progress.contenders} contenders, at most {progress.most_runs} runs")
         say(f"interrupted, the same command goes on; all is in {run}")
         return
     if progress.number == 1:
+        say(f"model     of each run: its epoch is {progress.how_chosen}")
         for refused in progress.refused:
             say(f"cannot run  {refused}")
     say(f"{progress.seconds / 60:5.1f} min  run {progress.number}: {progress.job.contender.name}, {progress.job.name}")

@@ -55,15 +55,6 @@ def check_data(
             say(f"  {finding}")
         if count > FINDINGS_SHOWN:
             console.print(f"  and {count - FINDINGS_SHOWN:,} more")
-    opened = f"{found.opened:,} of {found.files:,} images opened" + ("" if found.opened == found.files else " (--all)")
-    errors = found.findings.error_count
-    if errors:
-        verdict = f"{errors:,} {'error' if errors == 1 else 'errors'}: training does not start until mended"
-    else:
-        differs = "no errors, but the counts are not the published ones"
-        unconfirmed = "nothing is wrong, though unconfirmed figures differ"
-        same = all(row.same for row in found.counts)
-        verdict = "all is right" if same else unconfirmed if found.right else differs
-    say(f"{benchmark.title}: {verdict}; {opened}")
-    if errors:
+    say(f"{benchmark.title}: {found.verdict}")
+    if found.findings.errors:
         raise typer.Exit(2)

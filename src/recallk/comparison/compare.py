@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from recallk.comparison.contenders import (
@@ -19,7 +20,7 @@ from recallk.comparison.outcomes import Outcome, outcomes
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief
-from recallk.runs.config import TrainConfig, given_keys, make_config, with_whole_path
+from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
 
 MOST_MINUTES = 366 * 24 * 60
 
@@ -32,13 +33,14 @@ class Progress:
     most_runs: int  # fewer where some are finished already, or fail
     number: int = 0  # of the run that is about to start
     job: Job | None = None  # that run
+    how_chosen: str = ""  # the epoch whose model a run is measured by; known from the first run on
     refused: Sequence[str] = ()  # "contender: why its batches cannot be laid out", complete from the first run on
     seconds: float = 0.0  # since the call
 
 
 def compare(
     config: TrainConfig | Mapping[str, Any],
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
     *,
     losses: Sequence[str] | None = None,
     sweep: str | None = None,
@@ -61,7 +63,7 @@ def compare(
 
     Args:
         config: the settings that all contenders share, by the keys of `TrainConfig`; `data` is needed.
-        folder: where the runs go, `FOLDER/CONTENDER/RUN`.
+        folder: where the runs go, `FOLDER/CONTENDER/RUN`; by default `default_folder`.
         losses: names of losses as contenders; "recall@k+mixup" is recall@k with similarity mixup.
         sweep: or values of one setting: "batch_size=64,256,1024".
         ablation: or the name of an ablation that comes with recallk, or a YAML file of contenders.
@@ -92,7 +94,7 @@ def compare(
     chosen = _contenders(losses, sweep, ablation, contenders)
     given = given_keys(config)
     common = given | {"data": with_whole_path(make_config(given)).data}
-    folder = user_path(folder)
+    folder = default_folder(make_config(given), losses, sweep, ablation) if folder is None else user_path(folder)
     comparison = Comparison(
         folder, common, chosen, rates, seeds, searches=searches, minutes=minutes_of(budget), at_once=at_once
     )
@@ -100,8 +102,27 @@ def compare(
     size = len(chosen), comparison.most_runs
     tell(Progress(*size))
     for number, job in enumerate(comparison.run(), 1):
-        tell(Progress(*size, number, job, tuple(comparison.refused), time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        tell(Progress(*size, number, job, comparison.how_chosen, tuple(comparison.refused), seconds))
     return outcomes([folder])
+
+
+def default_folder(
+    config: TrainConfig,
+    losses: Sequence[str] | None = None,
+    sweep: str | None = None,
+    ablation: str | None = None,
+    recipe: str | None = None,
+) -> Path:
+    """Return the folder of a comparison that was not given one: after the recipe or the data, and what is compared.
+
+    >>> default_folder(make_config({"data": "photos"}), sweep="batch-size=64,256").as_posix()
+    'runs/compare-photos-batch_size'
+
+    """
+    key = sweep.partition("=")[0].strip().replace("-", "_") if sweep else "contenders"
+    what = "losses" if losses is not None else Path(ablation).stem if ablation else key
+    return Path("runs") / f"compare-{name_of(config, recipe)}-{what}"
 
 
 def _contenders(

@@ -107,7 +107,7 @@ def ablation_as_contenders(name: str) -> list[Contender]:
         if name not in ablations():
             raise InputError(f"no ablation {name!r}: give a YAML file, or one of {', '.join(ablations())}")
         path = FOLDER / f"{name}.yaml"
-    table = read_table(path, "YAML with a table of contenders", "mend it, or write it anew")
+    table = read_table(path, "YAML with a table of contenders", "correct it, or write it again")
     if not table or not all(_is_settings(changes) for changes in table.values()):
         raise InputError(
             f"{path}: a table of contenders is needed, each with its settings, such as 'large: {{batch_size: 4000}}'"

@@ -80,6 +80,8 @@ class Comparison:
             for key in SET_BY_COMPARISONS.keys() & contender.changes.keys():
                 raise InputError(f"{shown(contender.name)}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
             make_config(self._values(contender))
+        self.how_chosen = ""
+        """How the epoch is chosen whose model a run is measured by; known before the first job is yielded."""
         self.refused: list[str] = []
         """Contenders whose batches the data does not allow, and why; complete before the first job is yielded."""
 
@@ -99,6 +101,7 @@ class Comparison:
         common = make_config(self.common, {"select": "validation"})
         data = read_for_training(common)
         self._planned = lay_out(common, data)
+        self.how_chosen = self._planned.how_chosen
         if data.validation is None and len(self.factors) > 1:
             raise InputError(
                 f"no rate can be chosen on validation classes, {data.why_no_validation}: raise --validation-fraction, "
@@ -154,11 +157,15 @@ class Comparison:
         if path.is_file():
             there = read_config(path)
             if there.pop("budget", None) != budget:
-                raise InputError(f"{self.folder.path}: holds a comparison of another budget; choose another --run")
+                raise InputError(
+                    f"{self.folder.path}: holds a comparison of another budget; choose another folder (--run)"
+                )
             try:
                 before = make_config(there)
             except InputError as error:
-                raise InputError(f"{path}: not a comparison of this version ({error}); choose another --run") from None
+                raise InputError(
+                    f"{path}: not a comparison of this version ({error}); choose another folder (--run)"
+                ) from None
             _check_same(self.folder.path, common, before)
         write_text(path, f"{to_yaml(common)}budget: {json.dumps(budget)}\n")
 
@@ -235,4 +242,4 @@ def _is_missing(job: Job) -> bool:
 def _check_same(folder: Path, config: TrainConfig, there: TrainConfig) -> None:
     """Raise InputError where a folder's runs are not what they would be now."""
     if changed := unlike(config, there, counting=["data"]):
-        raise InputError(f"{folder}: was run with other settings: {'; '.join(changed)}; choose another --run")
+        raise InputError(f"{folder}: was run with other settings: {'; '.join(changed)}; choose another folder (--run)")

@@ -49,7 +49,7 @@ class ComparisonFolder:
             (self.path / contender / name, "a run's folder"),
         ):
             if path.is_symlink():
-                raise InputError(f"{path}: a link in the place of {whose}; remove it, or choose another --run")
+                raise InputError(f"{path}: a link in the place of {whose}; remove it, or choose another folder (--run)")
         return RunFolder(self.path / contender / name)
 
 

@@ -155,12 +155,13 @@ def write_page(reached: Sequence[Outcome], path: Path) -> list[str]:
         questions = _questions(dict(list(first.items())[:ANSWERING])) if first else []
     except InputError as error:  # data or a model that is gone by now: the numbers are still there
         unanswered = f"no queries are shown: {error}"
+    searched = any(len(outcome.learning_rates) > 1 for outcome in reached)
+    rates = " The learning rate of each is the best, on validation classes, of those that were tried."
     data = ComparisonData(
         title=path.absolute().parent.name,
         note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. Within a "
         "comparison, all that a contender's name does not say is the same for each: network, data and their order, and "
-        "the budget, in items seen or in minutes. The learning rate of each is the best, on validation classes, of "
-        "those that were tried.",
+        "the budget, in items seen or in minutes." + (rates if searched else ""),
         columns=columns,
         rows=rows,
         verdict=verdict(reached),
@@ -190,12 +191,10 @@ def _charts(measured: Sequence[Outcome]) -> list[Chart]:
     seen = [(o.name, *_curve(o.runs, "validation", metric)) for o in alike]
     reached = [(o.name, *_curve(o.runs, "step", "reached")) for o in measured]
     about = "Mean over the seeds; the best in colour." if best else "Mean over the seeds."
-    charts = [
-        interval_chart(f"{metric.capitalize()} on the test classes", intervals, best),
-        comparison_chart(
-            f"{metric.capitalize()} on the validation classes", "thousand items seen", "%", seen, best, about
-        ),
-    ]
+    charts = [interval_chart(f"{metric.capitalize()} on the test classes", intervals, best)]
+    if any(len(recalls) for _, _, recalls in seen):
+        title = f"{metric.capitalize()} on the validation classes"
+        charts.append(comparison_chart(title, "thousand items seen", "%", seen, best, about))
     if any(len(shares) for _, _, shares in reached):
         when = f"{about} At the first step of an epoch; of the others the first right item is far beyond every k."
         charts.append(

@@ -51,6 +51,11 @@ def write_report(data: ReportData, path: Path) -> None:
     render("page.html", path, data=data, charts=charts, groups=groups)
 
 
+def has_pictures(path: Path) -> bool:
+    """Whether a page is there already, and shows queries."""
+    return path.is_file() and "<img" in path.read_text(encoding="utf-8", errors="replace")
+
+
 def render(template: str, path: Path, **values: object) -> None:
     """Write a page from a template, all of it or nothing."""
     environment = Environment(

@@ -16,7 +16,7 @@ from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.saved import load
 from recallk.reporting.answers import Answers, answers
-from recallk.reporting.page import ReportData, write_report
+from recallk.reporting.page import ReportData, has_pictures, write_report
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.config import to_yaml
 from recallk.runs.embedding import embed_as_configured
@@ -30,7 +30,8 @@ PAIRS = 100_000  # enough for a smooth curve
 def report(run: str | os.PathLike[str]) -> list[str]:
     """Write the page `report.html` of a finished run from its folder; return, a sentence each, what it could not show.
 
-    The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves.
+    The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves;
+    but an earlier page that has its queries stays, as they could not be had again.
     Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
 
     >>> from pathlib import Path
@@ -52,6 +53,9 @@ def report(run: str | os.PathLike[str]) -> list[str]:
         worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
     except InputError as error:
         missing = [f"no queries and no similarities are shown: {error}"]
+        if has_pictures(folder.report):
+            stays = "the page that is there has them and stays; remove it to have one without"
+            return [shown(f"no queries and no similarities can be shown: {error}; {stays}")]
     before, after = summary.before.metrics, summary.after.metrics
     published = summary.published
     data = ReportData(

@@ -17,6 +17,7 @@ from recallk.models.settings import with_earlier_meaning
 from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.history import Measurement, Row, append_row, read_rows, write_rows
 
+_ANOTHER = "choose another folder (--run)"
 _LOCK, _CHECKPOINTS = ".lock", "checkpoint"
 _FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
     model_files.EARLIER_WEIGHTS
@@ -104,7 +105,9 @@ class RunFolder:
         """Raise InputError where the folder is taken."""
         if self.taken:
             again = shlex.quote(str(self.path))
-            raise InputError(f"{self.path}: exists already; continue it with --resume {again}, or choose another --run")
+            raise InputError(
+                f"{self.path}: exists already; continue it with --resume {again}, or choose another folder (--run)"
+            )
 
     def create(self, config: TrainConfig, split: Split) -> None:
         """Begin a new run. Raises InputError where the folder is taken."""
@@ -127,15 +130,15 @@ class RunFolder:
         if not os.path.lexists(self.path):
             return
         if self.path.is_symlink() or not self.path.is_dir():
-            raise InputError(f"{self.path}: not the folder of a run, and left as it is; choose another --run")
+            raise InputError(f"{self.path}: not the folder of a run, and left as it is; {_ANOTHER}")
         with locked(self.path):
             own, others = self._sorted()
             if others:
                 raise InputError(
-                    f"{self.path}: holds {shown(others[0].name)}, which is no run's; move it, or choose another --run"
+                    f"{self.path}: holds {shown(others[0].name)}, which is no run's; move it, or {_ANOTHER}"
                 )
             if recipe is not None and own and self.read_config().recipe != recipe:
-                raise InputError(f"{self.path}: holds a run of another recipe than {recipe}; choose another --run")
+                raise InputError(f"{self.path}: holds a run of another recipe than {recipe}; {_ANOTHER}")
             self._remove(own)
         self.remove_if_empty()
 

@@ -25,9 +25,8 @@ class Start:
     versions: str
     selection: str  # how the epoch is chosen whose model is the run's
     how_chosen: str  # the same in words
-    differences: tuple[
-        str, ...
-    ] = ()  # where the data made it differ from its configuration, or from what was published
+    # where the data made it differ from its configuration, or from what was published
+    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ def train(
 
     `recallk.load(run)` is then the model, and `recallk.report(run)` makes its page.
 
-    `config` are the keys of `recallk train --help`, such as `{"data": "photos", "epochs": 10}`, or a recipe's values
-    (`recallk.runs.recipes.find("sop-resnet50").values`) with some laid over. Raises InputError, one line, for whatever
-    would not train, before anything is written; for a folder that holds something already; and where the training
-    diverges.
+    `config` are the keys of `recallk train --help`, such as `{"data": "photos", "epochs": 10}`, or those of a recipe,
+    `recallk.runs.recipes.find_recipe("sop-resnet50").values`, with some laid over. Raises InputError, one line, for
+    whatever would not train, before anything is written; for a folder that holds something already; and where the
+    training diverges.
 
     >>> small = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "embedding_size": 16}
     >>> summary = train({"data": "photos", **small, "epochs": 1, "workers": 0}, "runs/photos")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recallk import cli
 from recallk.data.benchmarks.benchmark import Count
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import check
+from tests.cli.test_cli import recallk
 from tests.data.miniatures import CLASSES, IMAGES, make
 
 SIDE = Count(CLASSES * IMAGES, CLASSES)
@@ -63,17 +63,6 @@ def test_a_sample_is_seeded(tmp_path: Path) -> None:
     first, second = (check(BENCHMARKS["cub"], root, 7).findings.errors for _ in range(2))
     assert len(first) == 7
     assert first == second
-
-
-def recallk(*words: object) -> int:
-    """Run in this process; return the exit code."""
-    command, sys.argv = sys.argv, ["recallk", *map(str, words)]
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-    finally:
-        sys.argv = command
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture

@@ -54,6 +54,20 @@ class Check:
         """There is no error, and every confirmed count is as published."""
         return not self.findings.errors and all(row.same or not row.published.confirmed for row in self.counts)
 
+    @property
+    def verdict(self) -> str:
+        """In a sentence; how many images were opened is part of it."""
+        all_opened = self.opened == self.files
+        opened = f"{self.opened:,} of {self.files:,} images opened" + ("" if all_opened else " (--all)")
+        if errors := self.findings.error_count:
+            noun = "error" if errors == 1 else "errors"
+            return f"{errors:,} {noun}: training does not start until mended; {opened}"
+        if not self.right:
+            return f"no errors, but the counts are not the published ones; {opened}"
+        if not all(row.same for row in self.counts):
+            return f"nothing is wrong, though unconfirmed figures differ; {opened}"
+        return f"all is right; {opened}"
+
 
 def check(
     benchmark: Benchmark,
