@@ -9,6 +9,7 @@ from PIL import Image
 from recallk.core.errors import InputError
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.formats import open_image
+from recallk.data.item import Region
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
@@ -24,13 +25,16 @@ _TURNS = {
 }
 
 
-def read_image(source: Path | NDArray[np.uint8]) -> Image.Image:
-    """Return the RGB image of a file, or of uint8 pixels `(H, W)` grey or `(H, W, 3)`.
+def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
+    """Return the RGB image of a file, of uint8 pixels `(H, W)` grey or `(H, W, 3)`, or of a part of either.
 
     Files are turned upright and laid on white; `colour.rgb` says what becomes of other kinds of pixels, and that more
     than 50 megapixels are read at half the width and height. Raises InputError, with the path, where the file is
     missing, truncated, no image or too large (`formats.MOST_PIXELS`), and for pixels of another type or shape.
     """
+    if isinstance(source, Region):
+        left, top, right, bottom = map(round, source.box)
+        return read_image(source.image).crop((left, top, right, bottom))
     if not isinstance(source, Path):
         return _of_pixels(source)
     with open_image(source) as image:

@@ -8,8 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Item = Path | NDArray[Any] | str
-"""A file; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a vector `(D,)`; or a text. The embedder takes one kind."""
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an image, such as the box that a benchmark draws around what a query asks for.
+
+    `box` is left, top, right, bottom, in pixels of the upright image.
+    """
+
+    image: Path | NDArray[np.uint8]
+    box: tuple[float, float, float, float]
+
+
+Item = Path | NDArray[Any] | Region | str
+"""A file; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector `(D,)`; or a text.
+
+The embedder takes images, vectors or texts: one of the three."""
 
 
 @dataclass(frozen=True, slots=True)
