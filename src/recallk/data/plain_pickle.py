@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from recallk.core.files import read_file
-from recallk.core.text import brief
 from recallk.data.plain_calls import CALLS, DType, Named, UnfinishedArray, require_key
 
 MOST_BYTES = 128 * 2**20
@@ -204,7 +203,9 @@ class _Program:
         self._push(value.array if built else value)
 
     def _named(self, module: Any, name: Any) -> None:
-        full = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else brief((module, name))
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise ValueError(_DAMAGED)
+        full = f"{module}.{name}"
         if full not in CALLS:
             raise ValueError(f"it wants to call {full}; nothing was run")
         self._push(Named(full, CALLS[full]))
@@ -224,20 +225,23 @@ class _Program:
     def _call(self) -> None:
         arguments, named = self._pop(), self._pop()
         if not isinstance(named, Named) or named.call is None or not isinstance(arguments, tuple):
-            called = named.name if isinstance(named, Named) else brief(named)
-            raise ValueError(f"it wants to call {called}; nothing was run")
+            raise ValueError(f"it wants to call {_word_for(named)}; nothing was run")
         self._push(named.call(*arguments))
 
     def _build(self) -> None:
         state = self._pop()
         made = self._pop()
         if not isinstance(made, DType | UnfinishedArray):
-            named = made.name if isinstance(made, Named) else f"a {type(made).__name__}"
-            raise ValueError(f"it wants to change {named}; nothing was run")
+            raise ValueError(f"it wants to change {_word_for(made)}; nothing was run")
         if not isinstance(state, tuple):
             raise ValueError(_DAMAGED)
         made.build(state)
         self._push(made.array if isinstance(made, UnfinishedArray) else made)
+
+
+def _word_for(value: Any) -> str:
+    # not the value's own words: these may be without end
+    return value.name if isinstance(value, Named) else f"what is of type {type(value).__name__}"
 
 
 def _table(items: list[Any]) -> dict[Any, Any]:
