@@ -1,4 +1,4 @@
-"""Pickles of plain data: containers, numbers, strings and NumPy arrays of them; whatever else one asks for is refused."""
+"""Pickles of plain data: containers, numbers, strings and NumPy arrays of them; whatever else one wants is refused."""
 
 from pathlib import Path
 from typing import Any
