@@ -113,19 +113,20 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     if own:
         (records, notes), tests = read_own(settings.data), ALL_AGAINST_ALL
         split_by_us = records[0].split is None
-        if recorded is None:
-            records = split_classes(records, settings.test_fraction, settings.split_seed)
     else:
         benchmark = BENCHMARKS[settings.dataset]
         records, notes = read_benchmark(settings.dataset, settings.data)
         notes = [*notes, *other_counts(benchmark, records)]
-        tests, split_by_us = benchmark.tests, False
+        tests, split_by_us = benchmark.tests or ALL_AGAINST_ALL, not benchmark.tests
+    given = not own and not split_by_us
     if recorded is None:
+        if not given:
+            records = split_classes(records, settings.test_fraction, settings.split_seed)
         if settings.limit_classes is not None:
             records = limit_classes(records, settings.limit_classes)
         return _Read(records, tests, split_by_us, list(notes), None)
     all_classes = settings.limit_classes is None
-    found = find_records(recorded, records, root_of(settings.data), by_split=not own, of_all=all_classes)
+    found = find_records(recorded, records, root_of(settings.data), by_split=given, of_all=all_classes)
     changed = [Finding("other counts", settings.data, told) for told in found.told]
     return _Read(found.records, tests, split_by_us, [*notes, *changed], found)
 

@@ -17,6 +17,7 @@ Kind = Literal[
     "class in two splits",
     "missing image",
     "broken image",
+    "broken name",
     "class with one image",
     "Windows line ends",
     "other counts",

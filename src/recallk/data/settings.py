@@ -16,7 +16,7 @@ class DataSettings(BaseModel):
         str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
     ]
     dataset: Annotated[
-        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop"],
+        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k"],
         Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
     ] = "own"
     limit_classes: Annotated[

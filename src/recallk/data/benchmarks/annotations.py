@@ -77,7 +77,7 @@ class _Listed:
     place: Place
     path: str
     label: str
-    split: str
+    split: str | None  # None in a data set without test classes
 
 
 class Reading:
@@ -149,7 +149,7 @@ class Reading:
             return None
         return number
 
-    def image(self, place: Place, folder: Path | str, path: str, label: str, split: str) -> None:
+    def image(self, place: Place, folder: Path | str, path: str, label: str, split: str | None) -> None:
         """Take an image into a split, unless it is there, or in another one, already."""
         image = _Listed(place, f"{folder}/{path}", label, split)
         earlier = self._by_path.get(image.path, ())
@@ -181,7 +181,7 @@ class Reading:
         for image in self._images:
             folder, _, name = image.path.rpartition("/")
             if folder not in folders:
-                folders[folder] = _names(folder)
+                folders[folder] = names_in(folder)
             (found if name in folders[folder] else missing).append(image)
         if missing and not found:  # a reason to look at one place, not at thousands
             first = missing[0]
@@ -198,17 +198,18 @@ class Reading:
     def _report_lonely(self, images: Sequence[_Listed]) -> None:
         """Note the classes that cannot be drawn in training, or have nothing to be found in a test."""
         counts = Counter((image.split, image.label) for image in images)
-        messages = {"train": "training never draws it, nothing to be done"}
+        messages: dict[str | None, str] = dict.fromkeys(("train", None), "training never draws it, nothing to be done")
         galleries = {test.queries: test.gallery for test in self._tests if test.gallery is not None}
         messages |= {test.queries: "as a query it has nothing to find" for test in self._tests if test.gallery is None}
-        reported = set[tuple[str, str]]()
+        reported = set[tuple[str | None, str]]()
         for image in images:
             if image.label in self._in_both:
                 continue
             split, label = key = (image.split, image.label)
-            gallery = galleries.get(split)
+            gallery = galleries.get(split or "")
             if split in messages and counts[key] == 1:
-                message = f"class {label} has one image in {split}: {messages[split]}"
+                where = f" in {split}" if split else ""
+                message = f"class {label} has one image{where}: {messages[split]}"
             elif gallery and not counts[gallery, label] and key not in reported:
                 message = f"class {label} is not in {gallery}: its queries have nothing to find"
             else:
@@ -217,7 +218,7 @@ class Reading:
             self.report("class with one image", image.place, message)
 
 
-def _names(folder: str) -> frozenset[str]:
+def names_in(folder: str) -> frozenset[str]:
     """Return the files in a folder, by one reading of it instead of asking for each; a pipe is none."""
     try:
         with os.scandir(folder) as entries:

@@ -40,7 +40,8 @@ class Benchmark:
 
     `read(root, findings)` returns the records of the official archives below `root`, as they unpack; an image that is
     in several splits (VehicleID's test sets) has a record for each. It never raises for what is wrong with the data:
-    it reports that, and returns what could be read.
+    it reports that, and returns what could be read. Where there are no `tests`, the data set is for training alone: its
+    records have no split, and a run splits them by their classes' names.
     """
 
     name: str

@@ -101,7 +101,7 @@ def check(
 def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]:
     labels: dict[str | None, list[str]] = {split: [] for split in benchmark.counts}
     for record in records:
-        labels[record.split].append(record.label)
+        labels[record.split or "train"].append(record.label)
     return [
         SplitCount(split, len(labels[split]), len(set(labels[split])), published)
         for split, published in benchmark.counts.items()
