@@ -12,7 +12,7 @@ from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
-from recallk.data.item import LabelledItems, Record, labelled
+from recallk.data.item import LabelledItems, Record, files_of, labelled
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
@@ -76,10 +76,10 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
         before = None if recorded is None else recorded.validation
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
     split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
-    items = [*train.items, *test.labelled.items]
-    files, opened = sum(isinstance(item, Path) for item in items), check_files(items)
+    files = files_of([*train.records, *test.labelled.records])
+    opened = check_files(files)
     why_not, by_us = aside.why_not, read.split_by_us
-    return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, files, opened)
+    return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, len(files), opened)
 
 
 def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tuple[TestItems, Sequence[Finding]]:
@@ -178,4 +178,4 @@ def _split(records: Sequence[Record], validation: LabelledItems | None, root: Pa
 
 
 def _key(record: Record) -> object:
-    return record.item if isinstance(record.item, Path) else id(record)
+    return id(record) if record.file is None else record.file

@@ -1,5 +1,6 @@
 """Which image files are read, and how one is opened: whatever goes wrong is one line."""
 
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -68,16 +69,16 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: truncated or broken image ({why(error)}); remove or replace it") from None
 
 
-def require_image(path: Path) -> None:
+def require_image(path: Path | str) -> None:
     """Raise InputError where there is no file, or no regular one: reading a pipe would never end."""
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116, of a million files by name
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such image") from None
     except (OSError, ValueError):
         regular = False
     if not regular:
-        require_file(path)  # says what is there instead
+        require_file(Path(path))  # says what is there instead
 
 
 def _check_size(path: Path, image: Image.Image) -> None:

@@ -1,9 +1,9 @@
 """The item: what is embedded and searched. Every data set hands its items over in the same shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,75 @@ Item = Path | NDArray[Any] | Region | str
 The embedder takes images, vectors or texts: one of the three."""
 
 
-@dataclass(frozen=True, slots=True)
 class Record:
     """One item of a data set, with its label.
 
     `split` is "train", "test" or what a benchmark calls its test sets, and None where nothing is split yet.
+
+    Of a file, `file` is the path as text, and its `Path` is made when asked for: a million of them take half a gigabyte
+    and five seconds. Of any other item, `file` is None.
     """
 
-    item: Item
-    label: str
-    split: str | None = None
+    __slots__ = ("_item", "file", "label", "split")
+
+    def __init__(self, item: Item, label: str, split: str | None = None) -> None:
+        self._item: Item | None = None if isinstance(item, Path) else item
+        self.file: str | None = str(item) if isinstance(item, Path) else None
+        self.label, self.split = label, split
+
+    @classmethod
+    def of_file(cls, file: str, label: str, split: str | None = None) -> "Record":
+        """Return the record of a file, whose path is written as `Path` writes it."""
+        record = cls.__new__(cls)
+        record._item, record.file, record.label, record.split = None, file, label, split
+        return record
+
+    def in_split(self, split: str) -> "Record":
+        """Return the same item in another split."""
+        record = Record.__new__(Record)
+        record._item, record.file, record.label, record.split = self._item, self.file, self.label, split
+        return record
+
+    @property
+    def item(self) -> Item:
+        """The item itself."""
+        return self._item if self.file is None else Path(self.file)  # type: ignore[return-value]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return (self.item, self.label, self.split) == (other.item, other.label, other.split)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Record({self.item!r}, {self.label!r}, {self.split!r})"
+
+
+class Files(Sequence[Path]):
+    """Files by their paths as text; each `Path` is made when asked for."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Path]:
+        return map(Path, self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Files": ...
+    def __getitem__(self, place: int | slice) -> "Path | Files":
+        chosen = self.names[place]
+        return Path(chosen) if isinstance(chosen, str) else Files(chosen)
+
+
+def files_of(records: Iterable[Record]) -> Files:
+    """Return the files among the items."""
+    return Files([record.file for record in records if record.file is not None])
 
 
 @dataclass(frozen=True)
@@ -51,9 +110,10 @@ class LabelledItems:
         return len(self.labels)
 
     @property
-    def items(self) -> list[Item]:
+    def items(self) -> Sequence[Item]:
         """The items alone."""
-        return [record.item for record in self.records]
+        files = files_of(self.records)
+        return files if files and len(files) == len(self) else [record.item for record in self.records]
 
     @property
     def noun(self) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if records[0].split is None:
         test = _test_classes(classes, test_fraction, seed)
-        return [replace(record, split="test" if record.label in test else "train") for record in records]
+        return [record.in_split("test" if record.label in test else "train") for record in records]
     sides = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
     for side, labels in sides.items():
         if not labels:

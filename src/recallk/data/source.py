@@ -18,7 +18,7 @@ from recallk.data.folder import find_images, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
-from recallk.data.item import Item, Record
+from recallk.data.item import Files, Item, Record
 
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
@@ -75,12 +75,13 @@ def check_files(items: Iterable[Item], sample: int = SAMPLE) -> int:
 
     Raises InputError for the first that is missing, truncated or no image.
     """
-    paths = [item for item in items if isinstance(item, Path)]
-    for path in paths:
-        require_image(path)
-    if len(paths) > sample:
-        paths = [paths[i] for i in np.random.default_rng(0).choice(len(paths), sample, replace=False)]
+    files = items if isinstance(items, Files) else Files([str(item) for item in items if isinstance(item, Path)])
+    for name in files.names:
+        require_image(name)
+    names = files.names
+    if len(names) > sample:
+        names = [names[i] for i in np.random.default_rng(0).choice(len(names), sample, replace=False)]
     with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(check_image, paths, chunksize=64):
+        for _ in pool.map(check_image, Files(names), chunksize=64):
             pass
-    return len(paths)
+    return len(names)

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ def split_of(records_by_split: Mapping[str, Iterable[Record]], root: Path) -> Sp
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
         for record in records:
-            if isinstance(record.item, Path):
-                labels.setdefault(record.label, []).append(name(record.item))
+            if record.file is not None:
+                labels.setdefault(record.label, []).append(name(record.file))
             else:
                 labels[record.label] = labels.get(record.label, 0) + 1
     return Split(splits)
@@ -112,14 +112,14 @@ def find_records(
                 place |= {(side if by_split else "", label, own): side for own in names}
     found, new = list[Record](), Counter[str]()
     for record in records:
-        if isinstance(record.item, Path):
-            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.item)), None)
+        if record.file is not None:
+            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.file)), None)
         else:
             side_now = next((side for side in sides.get(record.label, []) if rest[side, record.label]), None)
             if side_now is not None:
                 rest[side_now, record.label] -= 1
         if side_now is not None:
-            found.append(record if record.split == side_now else replace(record, split=side_now))
+            found.append(record if record.split == side_now else record.in_split(side_now))
         elif of_all or record.label in named:
             new[record.label] += 1
     gone = Counter(label for _, label, _ in place)
@@ -127,13 +127,12 @@ def find_records(
     return FoundRecords(found, new, gone, next((name for _, _, name in place), ""))
 
 
-def _namer(root: Path) -> Callable[[Path], str]:
-    """Return a function from a file to its name; a million are named in a second or two."""
+def _namer(root: Path) -> Callable[[str], str]:
+    """Return a function from a file to its name; a million are named in a second."""
     top, length = f"{root}{os.sep}", len(str(root)) + 1
 
-    def name(path: Path) -> str:
-        text = str(path)
-        below = text[length:] if text.startswith(top) else os.path.relpath(text, root)
+    def name(file: str) -> str:
+        below = file[length:] if file.startswith(top) else os.path.relpath(file, root)
         return below.replace(os.sep, "/")
 
     return name

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,14 +71,6 @@ def first_folder(*candidates: Path) -> Path:
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    place: Place
-    path: str
-    label: str
-    split: str | None  # None in a data set without test classes
-
-
 class Reading:
     """One reading of a benchmark's lists: gathers the images, reports what is wrong, and goes on.
 
@@ -90,9 +81,10 @@ class Reading:
     def __init__(self, findings: Findings, tests: Sequence[TestSet] = ALL_AGAINST_ALL) -> None:
         self._findings, self._tests = findings, tests
         self._common = {test.queries for test in tests if test.gallery is None}
-        self._images: list[_Listed] = []
-        self._by_path: dict[str, tuple[_Listed, ...]] = {}
-        self._by_class: dict[str, _Listed] = {}
+        self._records, self._places = list[Record](), list[Place]()
+        self._folders: dict[str, dict[str, int]] = {}  # by the folder, by the file's name: the number of its record
+        self._others: dict[str, list[int]] = {}  # by the file: of its further ones, in other test sets
+        self._by_class: dict[str, int] = {}
         self._in_both: set[str] = set()
 
     def report(self, kind: Kind, place: Place | Path, message: str) -> None:
@@ -149,73 +141,105 @@ class Reading:
             return None
         return number
 
-    def image(self, place: Place, folder: Path | str, path: str, label: str, split: str | None) -> None:
+    def image(self, place: Place, folder: str, path: str, label: str, split: str | None) -> None:
         """Take an image into a split, unless it is there, or in another one, already."""
-        image = _Listed(place, f"{folder}/{path}", label, split)
-        earlier = self._by_path.get(image.path, ())
-        for other in earlier:
-            if other.split == split:
-                self.report("duplicate path", place, f"{path} is listed already ({other.place}); remove one of the two")
+        number, file = len(self._records), _joined(folder, path)
+        parent, _, name = file.rpartition("/")
+        names = self._folders.get(parent)
+        if names is None:
+            names = self._folders[parent] = {}
+        first = names.setdefault(name, number)
+        if first != number:
+            others = self._others.setdefault(file, [])
+            if not self._again(place, path, label, split, [first, *others]):
                 return
-            if not {split, other.split} <= self._common:
-                where = f"{split}, and in {other.split} ({other.place})"
-                self.report("image in two splits", place, f"{path} is in {where}; remove it from one of the two")
-                return
-            if other.label != label:
-                where = f"class {label} in {split}, and {other.label} in {other.split} ({other.place})"
-                self.report("image in two splits", place, f"{path} is of {where}; get {place.file.name} again")
-                return
-        self._by_path[image.path] = (*earlier, image)
-        self._images.append(image)
-        first = self._by_class.setdefault(label, image)
-        if (first.split == "train") != (split == "train") and label not in self._in_both:
+            others.append(number)
+        self._records.append(Record.of_file(file, label, split))
+        self._places.append(place)
+        first = self._by_class.setdefault(label, number)
+        if first == number:
+            return
+        other = self._records[first].split
+        if (other == "train") != (split == "train") and label not in self._in_both:
             self._in_both.add(label)
-            where = f"{split}, and in {first.split} ({first.place})"
+            where = f"{split}, and in {other} ({self._places[first]})"
             why = "test classes must be unseen in training, get the lists again"
             self.report("class in two splits", place, f"class {label} is in {where}; {why}")
 
+    def _again(self, place: Place, path: str, label: str, split: str | None, earlier: Sequence[int]) -> bool:
+        """Whether an image may be listed once more: in another test set, of the same class; report it otherwise."""
+        for number in earlier:
+            other, there = self._records[number], self._places[number]
+            if other.split == split:
+                self.report("duplicate path", place, f"{path} is listed already ({there}); remove one of the two")
+                return False
+            if not {split, other.split} <= self._common:
+                where = f"{split}, and in {other.split} ({there})"
+                self.report("image in two splits", place, f"{path} is in {where}; remove it from one of the two")
+                return False
+            if other.label != label:
+                where = f"class {label} in {split}, and {other.label} in {other.split} ({there})"
+                self.report("image in two splits", place, f"{path} is of {where}; get {place.file.name} again")
+                return False
+        return True
+
     def records(self) -> list[Record]:
         """Return a record for every image that exists, and report the missing ones and the classes of one image."""
-        folders: dict[str, frozenset[str]] = {}
-        found, missing = list[_Listed](), list[_Listed]()
-        for image in self._images:
-            folder, _, name = image.path.rpartition("/")
-            if folder not in folders:
-                folders[folder] = names_in(folder)
-            (found if name in folders[folder] else missing).append(image)
-        if missing and not found:  # a reason to look at one place, not at thousands
-            first = missing[0]
+        missing = self._missing()
+        if missing and len(missing) == len(self._records):  # a reason to look at one place, not at thousands
             others = f", nor any other of the {len(missing):,}" if len(missing) > 1 else ""
-            message = f"{first.path}: no such image{others}; unpack the images, or give the folder that holds them"
-            self.report("missing image", first.place, message)
+            remedy = "unpack the images, or give the folder that holds them"
+            self._report_missing(0, f"no such image{others}; {remedy}")
             return []
-        for image in missing:
-            message = f"{image.path}: no such image; unpack the images again, or remove the line"
-            self.report("missing image", image.place, message)
-        self._report_lonely(found)
-        return [Record(Path(image.path), image.label, image.split) for image in found]
+        for number in missing:
+            self._report_missing(number, "no such image; unpack the images again, or remove the line")
+        if missing:
+            gone = frozenset(missing)
+            found = [number for number in range(len(self._records)) if number not in gone]
+            self._records = [self._records[number] for number in found]
+            self._places = [self._places[number] for number in found]
+        self._report_lonely()
+        return self._records
 
-    def _report_lonely(self, images: Sequence[_Listed]) -> None:
+    def _missing(self) -> list[int]:
+        """Return the numbers of the records whose file is not there, folder by folder: that asks the system least."""
+        missing = list[int]()
+        for folder, numbers in self._folders.items():
+            there = names_in(folder or ".")
+            for name in numbers.keys() - there:
+                missing += [numbers[name], *self._others.get(f"{folder}/{name}" if folder else name, [])]
+        return sorted(missing)
+
+    def _report_missing(self, number: int, message: str) -> None:
+        self.report("missing image", self._places[number], f"{self._records[number].file}: {message}")
+
+    def _report_lonely(self) -> None:
         """Note the classes that cannot be drawn in training, or have nothing to be found in a test."""
-        counts = Counter((image.split, image.label) for image in images)
+        keys = [(record.split, record.label) for record in self._records]
+        counts = Counter(keys)
+        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
         messages: dict[str | None, str] = dict.fromkeys(("train", None), "training never draws it, nothing to be done")
         galleries = {test.queries: test.gallery for test in self._tests if test.gallery is not None}
         messages |= {test.queries: "as a query it has nothing to find" for test in self._tests if test.gallery is None}
-        reported = set[tuple[str | None, str]]()
-        for image in images:
-            if image.label in self._in_both:
-                continue
-            split, label = key = (image.split, image.label)
+        for split, label in counts:
             gallery = galleries.get(split or "")
-            if split in messages and counts[key] == 1:
+            if label in self._in_both:
+                continue
+            if split in messages and counts[split, label] == 1:
                 where = f" in {split}" if split else ""
                 message = f"class {label} has one image{where}: {messages[split]}"
-            elif gallery and not counts[gallery, label] and key not in reported:
+            elif gallery and not counts[gallery, label]:
                 message = f"class {label} is not in {gallery}: its queries have nothing to find"
             else:
                 continue
-            reported.add(key)
-            self.report("class with one image", image.place, message)
+            self.report("class with one image", self._places[first[split, label]], message)
+
+
+def _joined(folder: str, path: str) -> str:
+    """Return the path of a file as `Path` writes it, which takes too long for a million."""
+    if path[:1] in ("", ".", "/") or "//" in path or "/./" in path:
+        path = "/".join(part for part in path.split("/") if part not in ("", "."))
+    return path if folder == "." else f"{folder}/{path}"
 
 
 def names_in(folder: str) -> frozenset[str]:

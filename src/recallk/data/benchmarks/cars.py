@@ -55,7 +55,7 @@ def _read_file(reading: Reading, path: Path, field: str, folder: Path) -> None:
         value = reading.number(place, "class", str(label).removesuffix(".0"), 1, _CLASSES)  # MATLAB's are doubles
         if value is not None:
             split = "train" if value <= _TRAIN_CLASSES else "test"
-            reading.image(place, folder, image, f"{value:03}", split)
+            reading.image(place, str(folder), image, f"{value:03}", split)
 
 
 def _annotations(reading: Reading, path: Path, field: str) -> Iterator[tuple[Any, Any]]:

@@ -12,7 +12,7 @@ from recallk.core.progress import Advance, silent
 from recallk.data.benchmarks.benchmark import Benchmark, Count
 from recallk.data.findings import Finding, Findings
 from recallk.data.images import check_image
-from recallk.data.item import Record
+from recallk.data.item import Files, Record
 
 SAMPLE = 1_000
 """Images that are opened, unless all are asked for."""
@@ -86,7 +86,7 @@ def check(
         for note in other_counts(benchmark, records):
             findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
-    files = list(dict.fromkeys(record.item for record in records if isinstance(record.item, Path)))
+    files: Sequence[Path] = Files(list(dict.fromkeys(record.file for record in records if record.file is not None)))
     opened = files if sample is None or sample >= len(files) else random.Random(0).sample(files, sample)
     with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(opened), _BLOCK):

@@ -17,6 +17,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
     home = find_home(root, ("CUB_200_2011",), ("images.txt",), unpacked, findings)
     if home is None:
         return []
+    images = str(home / "images")
     for place, line in reading.lines(home / "images.txt"):
         fields = reading.fields(place, line, ("image number", "path"))
         if fields is None or reading.number(place, "image number", fields[0]) is None:
@@ -25,7 +26,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
         label = reading.number(place, "class", path.partition(".")[0], 1, _CLASSES)
         if label is not None:
             split = "train" if label <= _TRAIN_CLASSES else "test"
-            reading.image(place, home / "images", path, f"{label:03}", split)
+            reading.image(place, images, path, f"{label:03}", split)
     return reading.records()
 
 

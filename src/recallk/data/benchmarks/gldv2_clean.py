@@ -21,7 +21,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
     home = find_home(root, ("gldv2", "google-landmark"), _LISTS, unpacked, findings)
     if home is None:
         return []
-    images = first_folder(home / "train", home)
+    images = str(first_folder(home / "train", home))
     path = next(home / name for name in _LISTS if (home / name).exists())
     for place, line in reading.lines(path):
         landmark, _, listed = line.partition(",")

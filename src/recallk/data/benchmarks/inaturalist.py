@@ -31,7 +31,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
             if len(folders) < 2:
                 reading.truncated(place, line, "fewer than two folders")
             elif reading.number(place, "class", folders[-1]) is not None:
-                reading.image(place, base, line, "/".join(folders[-2:]), split)
+                reading.image(place, str(base), line, "/".join(folders[-2:]), split)
     return reading.records()
 
 

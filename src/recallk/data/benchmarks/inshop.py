@@ -34,7 +34,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
             continue
         item = reading.number(place, "item", fields[1].removeprefix("id_"))
         if item is not None:
-            reading.image(place, images, fields[0].removeprefix("img/"), f"id_{item:08}", fields[2])
+            reading.image(place, str(images), fields[0].removeprefix("img/"), f"id_{item:08}", fields[2])
     return reading.records()
 
 

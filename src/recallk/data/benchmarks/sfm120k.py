@@ -47,7 +47,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
             place = Place(path, number, f"{part} entry")
             name, label = _path(reading, place, cid), _number(reading, place, "cluster", cluster)
             if name is not None and label is not None:
-                reading.image(place, home / "ims", name, f"{part}/{label}", split)
+                reading.image(place, str(home / "ims"), name, f"{part}/{label}", split)
         for number, pair in enumerate(zip(queries, positives, strict=True), 1):
             for what, index in zip(_PAIRS, pair, strict=True):
                 _number(reading, Place(path, number, f"{part} pair"), what, index, len(cids) - 1)

@@ -27,7 +27,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
                 continue
             numbers = [reading.number(place, what, text) for what, text in zip(_FIELDS[:3], fields[:3], strict=True)]
             if None not in numbers:
-                reading.image(place, home, fields[3], str(numbers[1]), split)
+                reading.image(place, str(home), fields[3], str(numbers[1]), split)
     return reading.records()
 
 

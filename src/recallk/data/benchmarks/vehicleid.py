@@ -32,7 +32,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
                 continue
             image, vehicle = (reading.number(place, *pair) for pair in zip(("image", "id"), fields, strict=True))
             if image is not None and vehicle is not None:
-                reading.image(place, home / "image", f"{image:07}.jpg", str(vehicle), split)
+                reading.image(place, str(home / "image"), f"{image:07}.jpg", str(vehicle), split)
     return reading.records()
 
 
