@@ -100,7 +100,7 @@ def make(data: Path, images: int, classes: int) -> None:
 def class_sizes(random: np.random.Generator, images: int, classes: int) -> NDArray[np.int64]:
     """Return sizes of at least two with that sum; most classes are small, and a few have thousands of images."""
     shares = random.lognormal(0, 1.2, classes)
-    sizes = 2 + np.floor(shares / shares.sum() * (images - 2 * classes)).astype(np.int64)
+    sizes: NDArray[np.int64] = 2 + np.floor(shares / shares.sum() * (images - 2 * classes)).astype(np.int64)
     sizes[: images - int(sizes.sum())] += 1
     return sizes
 
@@ -118,7 +118,7 @@ def plan(data: Path, epochs: int, test_fraction: float) -> dict[str, float]:
         }
     )
     before = _memory()
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     with ExitStack() as patched:
         for stage, (module, name) in STAGES.items():
             patched.enter_context(_timed(module, name, stage, seconds))
@@ -127,12 +127,13 @@ def plan(data: Path, epochs: int, test_fraction: float) -> dict[str, float]:
     steps = found.steps
     counted = time.perf_counter()
     text = found.data.split.in_words()
-    ended = time.perf_counter()
+    ended, ended_cpu = time.perf_counter(), time.process_time()
     return {
         **seconds,
         "count the steps": counted - laid_out,
         "write the split as text": ended - counted,
         "all, seconds": ended - started,
+        "of these on a processor": ended_cpu - started_cpu,
         "memory before, MB": before,
         "memory at most, MB": _memory(),
         "training images": len(found.data.train),

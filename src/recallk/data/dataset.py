@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.core.collection import no_cycle_search
 from recallk.core.errors import InputError
 from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
@@ -16,7 +17,7 @@ from recallk.data.item import LabelledItems, Record, files_of, labelled
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
-from recallk.data.source import check_files, read_benchmark, read_own
+from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own
 from recallk.data.split import VALIDATION, FoundRecords, Split, find_records, root_of, split_of
 
 
@@ -56,6 +57,7 @@ class _Read:
     found: FoundRecords | None  # what is there of a recorded split
 
 
+@no_cycle_search()
 def read_for_training(settings: DataSettings, recorded: Split | None = None) -> Dataset:
     """Read and split the data, and open files; with the `recorded` split of a run that has begun, as it was then.
 
@@ -77,11 +79,12 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
     split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
     files = files_of([*train.records, *test.labelled.records])
-    opened = check_files(files)
+    opened = check_files(files, looked_for=are_looked_for(settings.data))
     why_not, by_us = aside.why_not, read.split_by_us
     return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, len(files), opened)
 
 
+@no_cycle_search()
 def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tuple[TestItems, Sequence[Finding]]:
     """Return the test items, and what is worth knowing; with the `recorded` split, the test items of that run.
 
@@ -90,7 +93,7 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     read = _read(settings, recorded)
     _require_sides(settings.data, read, _sides(read.tests))
     test = _test_items(read.records, read.tests)
-    check_files(test.labelled.items)
+    check_files(test.labelled.items, looked_for=are_looked_for(settings.data))
     if recorded is None and read.split_by_us:
         told = "no split.json in the run, so split anew: it may have been trained on classes tested here"
         read.notes.append(Finding("other counts", settings.data, told))
@@ -102,7 +105,7 @@ def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
     records, notes = read_own(data)
     items = labelled(records)
     _check_positives(items)
-    check_files(items.items)
+    check_files(items.items, looked_for=are_looked_for(data))
     return TestItems(items, [Search("", np.arange(len(items)))]), notes
 
 

@@ -70,15 +70,22 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     return records, findings.notes
 
 
-def check_files(items: Iterable[Item], sample: int = SAMPLE) -> int:
+def are_looked_for(data: str) -> bool:
+    """Whether reading the data has looked for each file, as in a folder and in a benchmark; a table only names them."""
+    return user_path(data).suffix.lower() not in table.SUFFIXES
+
+
+def check_files(items: Iterable[Item], sample: int = SAMPLE, *, looked_for: bool = False) -> int:
     """Open the files among the items, before any work is done; return how many: all, or a random sample.
 
-    Raises InputError for the first that is missing, truncated or no image.
+    Raises InputError for the first that is missing, truncated or no image; among those not opened, missing ones are
+    found too, unless they have been `looked_for`.
     """
     files = items if isinstance(items, Files) else Files([str(item) for item in items if isinstance(item, Path)])
-    for name in files.names:
-        require_image(name)
     names = files.names
+    if not looked_for:
+        for name in names:
+            require_image(name)
     if len(names) > sample:
         names = [names[i] for i in np.random.default_rng(0).choice(len(names), sample, replace=False)]
     with ThreadPoolExecutor(available_cores()) as pool:

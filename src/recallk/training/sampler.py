@@ -36,7 +36,17 @@ class Sampler:
 
     def batches(self, number: int) -> int:
         """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
-        return sum(1 for _ in self._classes(self._shuffled(number)[2]))
+        random = np.random.default_rng([self.seed, number])
+        random.permutation(len(self.labels))  # which items are drawn; here it matters only how many
+        groups = np.bincount(self.labels) // self.items_per_class
+        groups = groups[random.permutation(np.flatnonzero(groups))]
+        # the queue of `_classes` from its beginning to its end: all classes, then those with a second group, ...
+        turns = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
+        queue = np.argsort(turns, kind="stable")
+        returns = np.cumsum((turns + 1 < np.repeat(groups, groups))[queue])  # to the end of the queue, until then
+        taken = np.arange(0, len(queue) + 1, self.classes_per_batch)
+        waiting = len(groups) + np.concatenate([[0], returns])[taken] - taken
+        return int(np.argmax(waiting < self.classes_per_batch))
 
     @property
     def regular(self) -> bool:

@@ -142,12 +142,14 @@ class Reading:
         return number
 
     def image(self, place: Place, folder: str, path: str, label: str, split: str | None) -> None:
-        """Take an image into a split, unless it is there, or in another one, already."""
-        number, file = len(self._records), _joined(folder, path)
-        parent, _, name = file.rpartition("/")
-        names = self._folders.get(parent)
+        """Take an image, `path` below `folder`, into a split, unless it is there, or in another one, already."""
+        name, number = path, len(self._records)
+        if "/" in path:
+            folder, name = _parted(folder, path)
+        names = self._folders.get(folder)
         if names is None:
-            names = self._folders[parent] = {}
+            names = self._folders[folder] = {}
+        file = f"{folder}/{name}" if folder != "." else name
         first = names.setdefault(name, number)
         if first != number:
             others = self._others.setdefault(file, [])
@@ -205,9 +207,9 @@ class Reading:
         """Return the numbers of the records whose file is not there, folder by folder: that asks the system least."""
         missing = list[int]()
         for folder, numbers in self._folders.items():
-            there = names_in(folder or ".")
-            for name in numbers.keys() - there:
-                missing += [numbers[name], *self._others.get(f"{folder}/{name}" if folder else name, [])]
+            for name in numbers.keys() - names_in(folder):
+                number = numbers[name]
+                missing += [number, *self._others.get(str(self._records[number].file), [])]
         return sorted(missing)
 
     def _report_missing(self, number: int, message: str) -> None:
@@ -235,11 +237,14 @@ class Reading:
             self.report("class with one image", self._places[first[split, label]], message)
 
 
-def _joined(folder: str, path: str) -> str:
-    """Return the path of a file as `Path` writes it, which takes too long for a million."""
-    if path[:1] in ("", ".", "/") or "//" in path or "/./" in path:
+def _parted(folder: str, path: str) -> tuple[str, str]:
+    """Return the folder and the name of a file as `Path` writes them, which takes too long for a million."""
+    if path[0] in "./" or "//" in path or "/./" in path:
         path = "/".join(part for part in path.split("/") if part not in ("", "."))
-    return path if folder == "." else f"{folder}/{path}"
+    below, _, name = path.rpartition("/")
+    if below:
+        folder = below if folder == "." else f"{folder}/{below}"
+    return folder, name
 
 
 def names_in(folder: str) -> frozenset[str]:

@@ -23,6 +23,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
         return []
     images = str(first_folder(home / "train", home))
     path = next(home / name for name in _LISTS if (home / name).exists())
+    folders: dict[str, str] = {}
     for place, line in reading.lines(path):
         landmark, _, listed = line.partition(",")
         if place.number == 1 and landmark == _FIELDS[0]:
@@ -39,7 +40,10 @@ def read(root: Path, findings: Findings) -> list[Record]:
             if len(name) != _ID or not name.isalnum():
                 reading.truncated(place, name, f"no ID of {_ID} letters and digits")
                 continue
-            reading.image(place, images, f"{name[0]}/{name[1]}/{name[2]}/{name}.jpg", label, None)
+            first = name[:3]
+            if first not in folders:
+                folders[first] = "/".join((images, *first))
+            reading.image(place, folders[first], f"{name}.jpg", label, None)
     return reading.records()
 
 
