@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recallk import InputError
 from recallk.core.seeds import mixed_seed
+from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, EmbedderSettings
 
@@ -24,7 +25,7 @@ SETTINGS: dict[str, Any] = EmbedderSettings(backbone="test_resnet", embedding_si
 
 
 @dataclass(frozen=True)
-class Texts:
+class Texts(Preparation):
     """Texts as numbers of their characters; a chunk is a dictionary of all characters, and where each text begins.
 
     In training, every character is left out with the chance `dropped`.
@@ -86,7 +87,7 @@ class TextEmbedder(Embedder):
 
 
 @dataclass(frozen=True)
-class Vectors:
+class Vectors(Preparation):
     """Vectors as they are; in training, with some noise."""
 
     vectors: Sequence[NDArray[Any]]

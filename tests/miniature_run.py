@@ -69,7 +69,14 @@ def white(_: np.random.Generator) -> Any:
     return np.full((SIDE, SIDE), 255)
 
 
-PICTURES: dict[str, Callable[[np.random.Generator], Any]] = {f.__name__: f for f in (noise, ramp, edge, frame, white)}
+def wide(random: np.random.Generator) -> Any:
+    """Return a picture twice as wide as high."""
+    return random.integers(0, 255, (SIDE, 2 * SIDE))
+
+
+PICTURES: dict[str, Callable[[np.random.Generator], Any]] = {
+    f.__name__: f for f in (noise, ramp, edge, frame, white, wide)
+}
 
 
 @dataclass

@@ -64,6 +64,12 @@ def sides(mini: Miniature, **changes: Any) -> tuple[set[int], int]:
     return {chunk.shape[-1] for chunk in seen.chunks}, mini.shown("noise", **changes)[0].shape[-1]
 
 
+def shapes(mini: Miniature, **changes: Any) -> tuple[set[tuple[int, ...]], tuple[int, ...]]:
+    """Return height and width in training, and at test, of images twice as wide as high."""
+    seen = mini.watch("wide", steps=1, **changes)
+    return {tuple(chunk.shape[2:]) for chunk in seen.chunks}, tuple(mini.shown("wide", **changes)[0].shape[1:])
+
+
 def darkest(mini: Miniature, **changes: Any) -> int:
     return int(mini.shown("frame", **changes)[0].min())
 
@@ -272,6 +278,7 @@ EFFECT: dict[str, Effect] = {
     "pooling": Effect(("average", "gem"), pooled, near(0.25, 0.25 ** (1 / 3), 0.01)),
     "embedding_size": Effect((8, 16), embedding, lambda a, b: bool(a.shape == (1, 8) and b.shape == (1, 16))),
     "image_size": Effect((16, 32), sides, both(({16}, 16), ({32}, 32)), {"resize": 32}),
+    "image_shape": Effect(("square", "keep"), shapes, both(({(16, 16)}, (16, 16)), ({(8, 16)}, (8, 16)))),
     "resize": Effect((16, 32), darkest, both(0, 255)),
     "interpolation": Effect(
         ("bilinear", "bicubic"),

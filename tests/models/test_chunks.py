@@ -11,7 +11,7 @@ from recallk import InputError
 from recallk.models.chunks import Preparation, read_batches, read_chunks
 
 
-class Counting:
+class Counting(Preparation):
     """An item of three bytes, its number; counts what is prepared."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ def test_the_first_item_being_broken_is_the_same_line() -> None:
 # items are of any kind: a preparation says what one becomes, and what a chunk is made of
 
 
-class Tokens:
+class Tokens(Preparation):
     """A text of as many tokens as its number: a dictionary of arrays, made one chunk by padding."""
 
     def prepare(self, number: int) -> dict[str, torch.Tensor]:
@@ -94,7 +94,7 @@ class Tokens:
         return {"tokens": tokens, "length": torch.cat([item["length"] for item in prepared])}
 
 
-class Words:
+class Words(Preparation):
     """A text that a model takes as it is; a chunk is a list."""
 
     def prepare(self, number: int) -> str:
@@ -104,7 +104,7 @@ class Words:
         return prepared
 
 
-class Pairs:
+class Pairs(Preparation):
     """A tuple of an array and bytes; a chunk joins each."""
 
     def prepare(self, number: int) -> tuple[np.ndarray[Any, Any], bytes]:

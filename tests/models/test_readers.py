@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.models.chunks import read_chunks
+from recallk.models.chunks import Preparation, read_chunks
 from tests.data.limits import HangsError, seconds
 
 PIXEL = torch.zeros(3, 1, 1, dtype=torch.uint8)
 
 
-class Fails:
+class Fails(Preparation):
     """Reads two items, then waits for the file `go` and does what it was made for."""
 
     def __init__(self, go: Path, act: Callable[[], object]) -> None:

@@ -27,6 +27,7 @@ from tests.embedders import TextEmbedder
 
 SETTINGS: dict[str, Any] = {
     **{"backbone": "test_resnet", "pooling": "average", "embedding_size": 8, "image_size": 32, "resize": 40},
+    **{"image_shape": "square"},
     **{"interpolation": "bicubic", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)},
 }
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 50, 60, 3), dtype=np.uint8))

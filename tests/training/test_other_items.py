@@ -50,7 +50,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Vectors:
+class Vectors(Preparation):
     """Vectors as they are, or, in training, with noise of their own in every epoch; a chunk is `(n, D)`."""
 
     def __init__(self, items: Sequence[Any], seed: list[int] | None) -> None:
@@ -67,7 +67,7 @@ class Vectors:
         return torch.stack(prepared)
 
 
-class Texts:
+class Texts(Preparation):
     """Texts as the numbers of their letters; a chunk is a dictionary, filled up to its longest text."""
 
     def __init__(self, items: Sequence[Any]) -> None:

@@ -11,6 +11,7 @@ from recallk.core.text import shown
 from recallk.data.searches import Search
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
+from recallk.models.chunks import Cut
 from recallk.runs.summary import Summary, percent
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
@@ -60,8 +61,9 @@ def show_plan(trainer: Trainer) -> None:
         say(f"note      {plan.smaller_batches}")
     steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
     classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
+    first = trainer.first_cut()
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
-    say(f"batch     {plan.items_per_step:,} {noun}: {classes}, in chunks of {config.chunk_size}")
+    say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, config.chunk_size)}")
     say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(
@@ -82,6 +84,14 @@ def show_memory(trainer: Trainer) -> None:
         seen = ", which batch norm sees" if trainer.config.batch_norm == "per-chunk" else ": the result stays the same"
         say(f"          that does not fit: lower --chunk-size{seen}")
     say("dry run   nothing was trained and nothing written")
+
+
+def _chunks(cut: Cut, chunk_size: int) -> str:
+    kinds = set(cut.kinds)
+    if kinds == {None}:
+        return f"in chunks of {chunk_size}"
+    shapes = f"{len(kinds):,} shape{'s' * (len(kinds) > 1)}"
+    return f"{shapes} in {len(cut.chunks):,} chunks of at most {chunk_size}"
 
 
 def _gigabytes(count: float) -> str:

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recallk.core.errors import InputError
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.formats import open_image
+from recallk.data.headers import box_of, check_pixels, orientation
 from recallk.data.item import Region
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,11 +29,12 @@ def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
 
     Files are turned upright and laid on white; `colour.rgb` says what becomes of other kinds of pixels, and that more
     than 50 megapixels are read at half the width and height. Raises InputError, with the path, where the file is
-    missing, truncated, no image or too large (`formats.MOST_PIXELS`), and for pixels of another type or shape.
+    missing, truncated, no image or too large (`formats.MOST_PIXELS`), for pixels of another type or shape, and for a
+    part that lies outside of its image.
     """
     if isinstance(source, Region):
-        left, top, right, bottom = map(round, source.box)
-        return read_image(source.image).crop((left, top, right, bottom))
+        whole = read_image(source.image)
+        return whole.crop(box_of(source))
     if not isinstance(source, Path):
         return _of_pixels(source)
     with open_image(source) as image:
@@ -46,27 +46,14 @@ def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an image of PIL, opened or made, in any mode: upright, and 8-bit RGB as `colour.rgb` has it."""
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = _TURNS.get(orientation(image))
     upright = rgb(image)
     return upright if turn is None else upright.transpose(turn)
 
 
 def _of_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
-    if not isinstance(pixels, np.ndarray):
-        raise InputError(f"an image is a {type(pixels).__name__}; give a path, or pixels as a uint8 array")
-    grey, colour = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
-    if pixels.dtype != np.uint8 or not (grey or colour) or pixels.size == 0:
-        raise InputError(f"pixels are {pixels.dtype} of shape {pixels.shape}; give uint8 of shape (H, W) or (H, W, 3)")
+    check_pixels(pixels)
     return Image.fromarray(pixels).convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return how the camera was held; 1, upright, where the EXIF data is corrupt: the pixels may be whole."""
-    try:
-        orientation: int = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # struct.error, SyntaxError and others
-        return 1
-    return orientation if isinstance(orientation, int) else 1
 
 
 def check_image(path: Path) -> None:

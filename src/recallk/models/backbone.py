@@ -1,7 +1,8 @@
 """A network of timm by name, with weights or without."""
 
 import warnings
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import timm
 from torch import nn
@@ -21,11 +22,11 @@ def make_backbone(settings: EmbedderSettings, weights: str) -> nn.Module:
     if weights == "pretrained":
         overlay = where_weights_are(name)
         try:
-            return _create(name, settings.image_size, pretrained=True, pretrained_cfg_overlay=overlay or None)
+            return _create(name, settings, pretrained=True, pretrained_cfg_overlay=overlay or None)
         except Exception as error:
             raise not_fetched(settings.backbone, one_line(error)) from None
     try:
-        backbone = _create(name, settings.image_size)
+        backbone = _create(name, settings)
     except Exception as error:
         raise InputError(f"backbone={settings.backbone}: timm cannot build it ({one_line(error)})") from None
     if weights != "none":
@@ -45,13 +46,14 @@ def own_size(backbone: str) -> int | None:
     return None if config is None else int(config.input_size[1])
 
 
-def _create(name: str, size: int, **options: Any) -> nn.Module:
+def _create(name: str, settings: EmbedderSettings, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
+    sized: list[dict[str, Any]] = [{"img_size": settings.image_size}]  # fully convolutional ones take any size
+    if settings.image_shape == "keep":  # positions stay as many as the weights have, and are interpolated each time
+        sized = [{"dynamic_img_size": True}, {"strict_img_size": False}, *sized]
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        try:
-            model = timm.create_model(name, img_size=size, **options)
-        except TypeError:  # the fully convolutional ones take any size without being told
-            model = timm.create_model(name, **options)
-    module: nn.Module = model
-    return module
+        for given in sized:
+            with suppress(TypeError):  # the network has no such option
+                return cast(nn.Module, timm.create_model(name, **given, **options))
+        return cast(nn.Module, timm.create_model(name, **options))

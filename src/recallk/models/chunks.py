@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,9 @@ from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.models.readers import deaths_in_one_line, ignore_interrupts, lost_reader
 
+LOOKED_THROUGH = 4_096
+"""Items among which those of a kind are looked for, where all are embedded."""
+
 
 class Preparation(Protocol):
     """How the items of a list are made ready for a network, and put together; handed to the processes that read."""
@@ -23,7 +27,18 @@ class Preparation(Protocol):
         """Return item `number` as the network takes it, such as its pixels `(3, S, S)` uint8."""
 
     def collate(self, prepared: list[Any]) -> Any:
-        """Return a chunk made of what `prepare` gave for some items, such as `(n, 3, S, S)`."""
+        """Return a chunk made of what `prepare` gave for some items of one kind, such as `(n, 3, S, S)`."""
+
+    def kind(self, number: int) -> Hashable:  # noqa: ARG002
+        """Return what items must have in common to make a chunk, such as the shape; asked before they are prepared.
+
+        None of all, unless a preparation says otherwise.
+        """
+        return None
+
+    def bytes_of(self, number: int) -> int | None:  # noqa: ARG002
+        """Return what an item takes in memory once it is prepared, as others of its kind do; None: to be measured."""
+        return None
 
 
 class _Chunks(Dataset[Any]):
@@ -35,15 +50,22 @@ class _Chunks(Dataset[Any]):
     def __getitem__(self, numbers: Sequence[int]) -> Any:
         try:
             return self.preparation.collate([self.preparation.prepare(int(number)) for number in numbers])
-        except InputError as error:  # as a value: raised in a worker, it would come back as a traceback
-            return error
-        except Exception as error:
-            return InputError(f"items cannot be read ({type(error).__name__}: {one_line(error)})")
+        except Exception as error:  # as a value: raised in a worker, it would come back as a traceback
+            return _in_one_line(error)
 
 
-def read_chunks(preparation: Preparation, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Any]:
+def _in_one_line(error: Exception) -> InputError:
+    return (
+        error
+        if isinstance(error, InputError)
+        else InputError(f"items cannot be read ({type(error).__name__}: {one_line(error)})")
+    )
+
+
+def read_chunks(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers: int) -> Iterator[Any]:
     """Yield a chunk for each list of item numbers, in order, read ahead by `workers` processes (0: by this one).
 
+    Lists are asked for only as far as is read ahead.
     Raises InputError, one line, for an item that cannot be read, and where a process that reads is killed or fails.
     """
     loader: DataLoader[Any] = DataLoader(
@@ -80,14 +102,77 @@ def _whole(chunk: Any) -> Any:
     return chunk
 
 
+def read_all(
+    preparation: Preparation, count: int, chunk_size: int, workers: int
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Yield items 0 to `count` in chunks of `chunk_size` at most, each with the numbers of its items.
+
+    In their order where all are of one kind. Otherwise those of a kind are looked for among some thousands at a time.
+    """
+    asked: deque[NDArray[np.int64]] = deque()
+
+    def chunks() -> Iterator[NDArray[np.int64]]:
+        at_a_time = chunk_size * math.ceil(LOOKED_THROUGH / chunk_size)
+        for start in range(0, count, at_a_time):
+            for numbers in by_kind(preparation, np.arange(start, min(start + at_a_time, count))).values():
+                for chunk in np.array_split(numbers, range(chunk_size, len(numbers), chunk_size)):
+                    asked.append(chunk)
+                    yield chunk
+
+    for chunk in read_chunks(preparation, chunks(), workers):
+        yield asked.popleft(), chunk
+
+
+def by_kind(preparation: Preparation, numbers: NDArray[np.int64]) -> dict[Hashable, NDArray[np.int64]]:
+    """Return the item numbers of each kind, in the order given, and the kinds as they first come.
+
+    Raises InputError, one line, for an item whose kind cannot be told.
+    """
+    found: dict[Hashable, list[int]] = {}
+    try:
+        for number in numbers.tolist():
+            found.setdefault(preparation.kind(number), []).append(number)
+    except Exception as error:
+        raise _in_one_line(error) from None
+    return {kind: np.array(of_kind) for kind, of_kind in found.items()}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A batch cut into chunks, each of one kind; the numbers of their items."""
+
+    chunks: list[NDArray[np.int64]]
+    kinds: list[Hashable]
+    """Of each chunk."""
+
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """All numbers, in the order of the chunks."""
+        return np.concatenate(self.chunks)
+
+
+def cut(preparation: Preparation, batch: NDArray[np.int64], chunk_size: int) -> Cut:
+    """Cut a batch of item numbers into as few chunks of at most `chunk_size` as there can be of each kind.
+
+    All chunks of a kind are of one size or one less, so that no small rest is normalised by itself.
+    """
+    chunks, kinds = list[NDArray[np.int64]](), list[Hashable]()
+    for kind, numbers in by_kind(preparation, batch).items():
+        chunks += np.array_split(numbers, math.ceil(len(numbers) / chunk_size))
+        kinds += [kind] * (len(chunks) - len(kinds))
+    return Cut(chunks, kinds)
+
+
 class TwiceReadBatch:
     """A batch that gives the same chunks in two readings.
 
     The first `in_memory` chunks wait for the second reading; the others are read again.
+    `items` are the numbers of the batch's items, in the order of the chunks.
     """
 
-    def __init__(self, stream: Iterator[Any], chunks: int, in_memory: int) -> None:
-        self._stream, self._chunks, self._in_memory = stream, chunks, in_memory
+    def __init__(self, stream: Iterator[Any], made: Cut, in_memory: int) -> None:
+        self.items = made.items
+        self._stream, self._chunks, self._in_memory = stream, len(made.chunks), in_memory
         self._waiting: deque[Any] = deque()
         self._read = False
 
@@ -115,24 +200,58 @@ def read_batches(
 ) -> Iterator[TwiceReadBatch]:
     """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
 
-    A batch is cut into as few chunks of at most `chunk_size` as there can be, all of one size or one less, so that
-    no small rest is normalised by itself.
-    For the second reading at most `budget_bytes` wait in memory, if all items are as large as the first.
+    A batch is `cut` when its turn to be read comes. For the second reading at most `budget_bytes` wait in memory, if
+    all items of a kind are as large as the first.
     """
-    split = [np.array_split(batch, math.ceil(len(batch) / chunk_size)) for batch in batches]
-    several = any(len(chunks) > 1 for chunks in split) and budget_bytes > 0
-    fit = int(budget_bytes // (chunk_size * _item_bytes(preparation, batches[0]))) if several else 0
-    # a batch of one chunk may be read once only, and then nothing may wait for it in the stream
-    waiting = [1 if len(chunks) == 1 else min(fit, len(chunks)) for chunks in split]
-    order = [chunk for chunks, few in zip(split, waiting, strict=True) for chunk in (*chunks, *chunks[few:])]
-    stream = read_chunks(preparation, order, workers)
-    for chunks, few in zip(split, waiting, strict=True):
-        yield TwiceReadBatch(stream, len(chunks), few)
+    room = _Room(preparation, budget_bytes)
+    cuts: dict[int, tuple[Cut, int]] = {}  # of batches that are not done, and how many of their chunks wait
+
+    def cut_of(number: int) -> tuple[Cut, int]:
+        if number not in cuts:
+            made = cut(preparation, batches[number], chunk_size)
+            cuts[number] = made, room.for_chunks(made)
+        return cuts[number]
+
+    def order() -> Iterator[NDArray[np.int64]]:
+        for number in range(len(batches)):
+            made, waiting = cut_of(number)
+            yield from made.chunks
+            yield from made.chunks[waiting:]
+
+    stream = read_chunks(preparation, order(), workers)
+    for number in range(len(batches)):
+        yield TwiceReadBatch(stream, *cut_of(number))
+        del cuts[number]
 
 
-def _item_bytes(preparation: Preparation, batch: NDArray[np.int64]) -> int:
-    """Return how much memory the first item takes once it is prepared; without a loader, which would draw a number."""
-    return max(1, _bytes(_whole(_Chunks(preparation)[batch[:1].tolist()])))
+class _Room:
+    """The memory in which chunks wait for the second reading."""
+
+    def __init__(self, preparation: Preparation, budget_bytes: float) -> None:
+        self._preparation, self._budget = preparation, budget_bytes
+        self._bytes: dict[Hashable, int] = {}  # of an item of each kind
+
+    def for_chunks(self, made: Cut) -> int:
+        """Return how many of the first chunks of a batch it holds."""
+        if len(made.chunks) == 1:  # may be read once only, and then nothing may wait for it in the stream
+            return 1
+        fit, left = 0, self._budget
+        for chunk, kind in zip(made.chunks, made.kinds, strict=True):
+            if left <= 0:
+                break
+            left -= len(chunk) * self._item_bytes(kind, int(chunk[0]))
+            fit += left >= 0
+        return fit
+
+    def _item_bytes(self, kind: Hashable, number: int) -> int:
+        if kind not in self._bytes:
+            self._bytes[kind] = self._preparation.bytes_of(number) or _measured(self._preparation, number)
+        return self._bytes[kind]
+
+
+def _measured(preparation: Preparation, number: int) -> int:
+    """Return how much memory an item takes once it is prepared; without a loader, which would draw a number."""
+    return max(1, _bytes(_whole(_Chunks(preparation)[[number]])))
 
 
 def _bytes(value: Any) -> int:

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, ClassVar, SupportsIndex
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recallk.core.devices import to_device
 from recallk.core.errors import InputError
-from recallk.models.chunks import Preparation, read_chunks
+from recallk.models.chunks import Preparation, read_all
 from recallk.models.settings import Augmentation, EmbedderSettings
 
 
@@ -63,21 +62,25 @@ class Embedder(nn.Module, ABC):
     ) -> Tensor:
         """Return `(N, D)` float32 embeddings of unit length, on the CPU, of items in the order given.
 
-        `workers` processes read the items (0: this one), `chunk_size` at a time; `advance` is told how many are done
-        after each chunk. Dropout and batch norm are as at test, whatever mode the model is in, which stays as it is.
-        Raises InputError, with the path or position, for what is missing, broken, or of another kind.
+        `workers` processes read the items (0: this one), `chunk_size` at a time, or fewer where few are of one kind;
+        `advance` is told how many are done after each chunk. Dropout and batch norm are as at test, whatever mode the
+        model is in, which stays as it is. Raises InputError, with the path or position, for what is missing, broken,
+        or of another kind.
         """
         chunk_size = _whole_number("chunk_size", chunk_size, 1)
         workers = _whole_number("workers", workers, 0)
         listed = self.listed(items)
-        chunks = np.array_split(np.arange(len(listed)), range(chunk_size, len(listed), chunk_size))
-        parts = []
+        numbers, parts = list[Tensor](), list[Tensor]()
         device = next(self.parameters()).device
         with evaluating(self):
-            for chunk in read_chunks(self.preparation(listed), chunks if len(listed) else [], workers):
+            for of_chunk, chunk in read_all(self.preparation(listed), len(listed), chunk_size, workers):
+                numbers.append(torch.from_numpy(of_chunk))
                 parts.append(self(to_device(chunk, device)).cpu())
                 advance(len(parts[-1]))
-        return torch.cat(parts) if parts else torch.empty(0, self.settings.embedding_size)
+        if not parts:
+            return torch.empty(0, self.settings.embedding_size)
+        embeddings = torch.cat(parts)
+        return torch.empty_like(embeddings).index_copy_(0, torch.cat(numbers), embeddings)
 
 
 _lock = Lock()

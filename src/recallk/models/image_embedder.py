@@ -1,6 +1,7 @@
 """Backbone + pooling + head: from 8-bit images to embeddings of unit length."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +10,14 @@ from torch.nn import functional as F
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
+from recallk.data.headers import Size
 from recallk.models.backbone import make_backbone, own_size
 from recallk.models.embedder import Embedder, evaluating
 from recallk.models.pictures import Picture, Pictures, converted
 from recallk.models.pooling import Pool
 from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
+from recallk.models.shapes import Shapes, find_shapes
 from recallk.models.views import TestViews, TrainViews
 
 
@@ -39,6 +43,8 @@ class ImageEmbedder(Embedder):
     def __init__(self, settings: EmbedderSettings, backbone: nn.Module) -> None:
         super().__init__(settings)
         self.backbone = backbone
+        self.shapes = Shapes(settings.image_size)  # with image_shape=keep
+        self._known_in_training: dict[Path, Size] = {}
         channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.pool = Pool(settings.pooling, channels, int(getattr(backbone, "num_prefix_tokens", 0)))
         self.norm = nn.LayerNorm(channels)
@@ -51,23 +57,21 @@ class ImageEmbedder(Embedder):
     def forward(self, images: Tensor) -> Tensor:
         """Turn images `(B, 3, S, S)` uint8, as `transform` gives them, into embeddings `(B, D)` float32 of unit length.
 
-        Raises InputError for anything else, such as floats that were normalised elsewhere.
+        With `image_shape=keep` they are `(B, 3, H, W)`. Raises InputError for anything else, such as floats that were
+        normalised elsewhere.
         """
         self._check(images)
         try:
             features = self.backbone.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
-        except (AssertionError, RuntimeError) as error:
-            if images.shape[-1] == self.settings.image_size:
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if (mistake := self._mistake(images, error)) is None:
                 raise
-            raise InputError(
-                f"{self.settings.backbone} was built for images of {self.settings.image_size} pixels, these have "
-                f"{images.shape[-1]} ({one_line(error)}); use embedder.transform"
-            ) from None
+            raise mistake from None
         embeddings: Tensor = self.head(self.norm(self.pool(features)))
         return F.normalize(embeddings.float(), dim=1)
 
     def transform(self, image: Picture) -> Tensor:
-        """Return the test-time view of one image as the network takes it, `(3, S, S)` uint8.
+        """Return the test-time view of one image as the network takes it, `(3, S, S)` or `(3, H, W)` uint8.
 
         `image` is a path, a PIL image, or pixels, as for `embed`. Raises InputError for what is no image.
         """
@@ -77,29 +81,65 @@ class ImageEmbedder(Embedder):
         """Return the images as a list. Raises InputError, naming the position, for what is none."""
         return Pictures(items)
 
-    def preparation(self, items: Sequence[Any]) -> TestViews:
-        """Return the test-time views of images: resized, the centre cropped."""
+    def preparation(self, items: Sequence[Any]) -> TestViews | ShapedTestViews:
+        """Return the test-time views of images: resized, the centre cropped; or shrunk as a whole."""
         settings = self.settings
+        if settings.image_shape == "keep":
+            return ShapedTestViews(items, self.shapes, settings.interpolation)
         return TestViews(items, settings.resize, settings.image_size, settings.interpolation)
 
     def training_preparation(
         self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
-    ) -> TrainViews:
+    ) -> TrainViews | ShapedTrainViews:
         """Return the views of images in an epoch of training: cropped at random, perhaps mirrored."""
-        return TrainViews(items, self.settings.image_size, self.settings.interpolation, augmentation, seed, epoch)
+        settings = self.settings
+        if settings.image_shape == "keep":
+            return ShapedTrainViews(
+                items,
+                self.shapes,
+                settings.interpolation,
+                self._known_in_training,
+                augmentation=augmentation,
+                seed=seed,
+                epoch=epoch,
+            )
+        return TrainViews(items, settings.image_size, settings.interpolation, augmentation, seed, epoch)
 
     def example(self, count: int) -> Tensor:
-        """Return black images `(count, 3, S, S)` uint8."""
-        return torch.zeros(count, 3, self.settings.image_size, self.settings.image_size, dtype=torch.uint8)
+        """Return black images `(count, 3, S, S)` uint8, the largest that there are."""
+        side = self.shapes.largest if self.settings.image_shape == "keep" else self.settings.image_size
+        return torch.zeros(count, 3, side, side, dtype=torch.uint8)
 
     def _check(self, images: Tensor) -> None:
         use = "use embedder.transform, or embedder.embed for whole files"
+        keep = self.settings.image_shape == "keep"
+        needed = "(B, 3, H, W)" if keep else "(B, 3, S, S)"
         if not isinstance(images, Tensor):
-            raise InputError(f"images are {type(images).__name__}, a tensor (B, 3, S, S) uint8 is needed; {use}")
-        square = images.ndim == 4 and images.shape[1] == 3 and images.shape[2] == images.shape[3]
-        if images.dtype != torch.uint8 or not square:
+            raise InputError(f"images are {type(images).__name__}, a tensor {needed} uint8 is needed; {use}")
+        fit = images.ndim == 4 and images.shape[1] == 3 and (keep or images.shape[2] == images.shape[3])
+        if images.dtype != torch.uint8 or not fit:
             kind = str(images.dtype).removeprefix("torch.")
-            raise InputError(f"images are {kind} {tuple(images.shape)}, uint8 (B, 3, S, S) is needed; {use}")
+            raise InputError(f"images are {kind} {tuple(images.shape)}, uint8 {needed} is needed; {use}")
+
+    def _mistake(self, images: Tensor, error: Exception) -> InputError | None:
+        """Return what is wrong with images that the backbone has refused; None where nothing is."""
+        settings, (height, width) = self.settings, images.shape[-2:]
+        if settings.image_shape == "square" and width != settings.image_size:
+            return InputError(
+                f"{settings.backbone} was built for images of {settings.image_size} pixels, these have "
+                f"{width} ({one_line(error)}); use embedder.transform"
+            )
+        if settings.image_shape == "keep" and not self.shapes.takes((width, height)):
+            return InputError(
+                f"{settings.backbone} takes sides from {self.shapes.least} pixels that are multiples of "
+                f"{self.shapes.multiple}, these are {width} x {height} ({one_line(error)}); use embedder.transform"
+            )
+        if self.training and "more than 1 value per channel" in str(error):  # PyTorch's batch norm
+            return InputError(
+                f"{len(images)} image of {width} x {height} pixels is too little for batch norm to average over "
+                f"({one_line(error)}); choose batch_norm=frozen, or larger images"
+            )
+        return None
 
 
 def build_image_embedder(settings: EmbedderSettings, weights: str) -> ImageEmbedder:
@@ -117,23 +157,40 @@ def build_image_embedder(settings: EmbedderSettings, weights: str) -> ImageEmbed
 
 
 def _try_out(embedder: ImageEmbedder) -> None:
-    """Raise InputError where the network cannot embed images of the size that is set.
+    """Raise InputError where the network cannot embed images of the size, or in the shapes, that are set."""
+    settings = embedder.settings
+    if settings.image_shape == "keep":
+        try:
+            embedder.shapes = find_shapes(settings.image_size, lambda size: _try_size(embedder, size))
+        except Exception as error:
+            raise InputError(
+                f"backbone={settings.backbone} cannot embed images of different shapes, up to "
+                f"image_size={settings.image_size}, as image_shape=keep leaves them ({one_line(error)}); "
+                f"choose image_shape=square, or another network or size"
+            ) from None
+        return
+    try:
+        _try_size(embedder, (settings.image_size, settings.image_size))
+    except Exception as error:
+        own = own_size(settings.backbone)
+        hint = f"; its own size is {own}" if own and own != settings.image_size else ""
+        raise InputError(
+            f"backbone={settings.backbone} cannot embed images of image_size={settings.image_size} "
+            f"({one_line(error)}){hint}; choose another of the two"
+        ) from None
 
-    On the meta device, shapes alone, which costs next to nothing; networks that it cannot run are given one image.
+
+def _try_size(embedder: ImageEmbedder, size: Size) -> None:
+    """Embed an image of a width and height; raise whatever the network raises.
+
+    On the meta device, shapes alone, which costs next to nothing; networks that it cannot run are given the image.
     """
-    images = embedder.example(1)
+    width, height = size
+    image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     tensors = dict(embedder.named_parameters()) | dict(embedder.named_buffers())
     meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     with evaluating(embedder), torch.no_grad():
         try:
-            torch.func.functional_call(embedder, meta, (images.to("meta"),))
+            torch.func.functional_call(embedder, meta, (image.to("meta"),))
         except Exception:
-            try:
-                embedder(images)
-            except Exception as error:
-                own = own_size(embedder.settings.backbone)
-                hint = f"; its own size is {own}" if own and own != images.shape[-1] else ""
-                raise InputError(
-                    f"backbone={embedder.settings.backbone} cannot embed images of image_size={images.shape[-1]} "
-                    f"({one_line(error)}){hint}; choose another of the two"
-                ) from None
+            embedder(image)

@@ -8,6 +8,7 @@ from recallk.core.bounds import Positive
 from recallk.models.preprocessing import Interpolation, preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
+ImageShape = Literal["square", "keep"]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
 
@@ -20,6 +21,9 @@ IMAGENET: dict[str, Any] = {
     "interpolation": "bilinear",
 }
 """What every run was trained with before these were keys of its `config.yaml`."""
+
+_BEFORE: dict[str, Any] = {"image_shape": "square"}
+"""What other keys mean to a run that is from before them."""
 
 
 def _resize(given: dict[str, Any]) -> int:
@@ -42,13 +46,21 @@ class EmbedderSettings(BaseModel):
     )
     embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
     image_size: Annotated[
-        int, Field(ge=8, le=LARGEST_IMAGE, description="pixels of the square that the network sees")
+        int,
+        Field(
+            ge=8, le=LARGEST_IMAGE, description="side of the square, or longer side, that the network sees, in pixels"
+        ),
     ] = 224
+    image_shape: Annotated[
+        ImageShape,
+        Field(description="a square is cropped, or images are shrunk until their longer side is image_size"),
+    ] = "square"
     resize: int = Field(
         ge=8,
         le=LARGEST_IMAGE,
         default_factory=_resize,
-        description="shorter side before the centre crop at test; by default image_size / the backbone's crop_pct",
+        description="shorter side before the centre crop at test; by default image_size / the backbone's crop_pct; "
+        "without meaning for image_shape=keep",
     )
     interpolation: Interpolation = Field(
         default_factory=lambda given: preprocessing_of(given["backbone"]).interpolation,
@@ -65,7 +77,7 @@ class EmbedderSettings(BaseModel):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "EmbedderSettings":
-        if self.resize < self.image_size:
+        if self.image_shape == "square" and self.resize < self.image_size:
             raise ValueError(f"resize={self.resize} is smaller than image_size={self.image_size}")
         return self
 
@@ -86,5 +98,6 @@ class Augmentation(BaseModel):
 
 
 def with_earlier_meaning(written: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of a run's `config.yaml`, with `IMAGENET` where it is from before there were such keys."""
+    """Return the keys of a run's `config.yaml`, and what it was trained with where it is from before some of them."""
+    written = _BEFORE | written
     return written if any(key in written for key in IMAGENET) else IMAGENET | written

@@ -12,15 +12,18 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
 from recallk.core.seeds import mixed_seed
+from recallk.data.headers import Size
 from recallk.data.images import read_image
+from recallk.data.item import Region
+from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
 
 _LONG = 32  # times as long as wide: resized as a whole, 1 x 60,000 pixels would take gigabytes
 
 
-class Views:
-    """Pictures as the network sees them, put together to chunks `(n, 3, S, S)` uint8."""
+class Views(Preparation):
+    """Pictures as a network of squares sees them, put together to chunks `(n, 3, S, S)` uint8."""
 
     def collate(self, prepared: list[Tensor]) -> Tensor:
         """Return the chunk of some views."""
@@ -33,7 +36,7 @@ class TestViews(Views):
 
     __test__ = False
 
-    images: Sequence[Path | NDArray[np.uint8]]
+    images: Sequence[Path | NDArray[np.uint8] | Region]
     resize: int
     size: int
     interpolation: Interpolation
@@ -47,7 +50,7 @@ class TestViews(Views):
 class TrainViews(Views):
     """The view of each training image in one epoch."""
 
-    images: Sequence[Path | NDArray[np.uint8]]
+    images: Sequence[Path | NDArray[np.uint8] | Region]
     size: int
     interpolation: Interpolation
     augmentation: Augmentation
@@ -74,7 +77,7 @@ def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpo
         resized = _middle(image, resize, size, interpolation)
     else:
         resized = functional.resize(image, [resize], InterpolationMode(interpolation))
-    return _pixels(functional.center_crop(resized, [size, size]))
+    return pixels_of(functional.center_crop(resized, [size, size]))
 
 
 def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Image.Image:
@@ -90,7 +93,7 @@ def _middle(image: Image.Image, resize: int, size: int, interpolation: Interpola
     wide = image.width > image.height
     box = (start, 0, end, short) if wide else (0, start, short, end)
     shape = (size, resize) if wide else (resize, size)
-    return image.resize(shape, Image.Resampling[interpolation.upper()], box=box)
+    return image.resize(shape, resampling(interpolation), box=box)
 
 
 test_view.__test__ = False  # type: ignore[attr-defined]
@@ -108,16 +111,45 @@ def train_view(
     item: int,
 ) -> Tensor:
     """Return `(3, size, size)` uint8: a random crop, perhaps mirrored, the same for the same (seed, epoch, item)."""
+    ratios = 3 / 4, 4 / 3
+    square = size, size
+    return random_view(
+        image, square, ratios, crop_scale, horizontal_flip, interpolation, seed=seed, epoch=epoch, item=item
+    )
+
+
+def random_view(
+    image: Image.Image,
+    size: Size,
+    ratios: tuple[float, float],
+    crop_scale: tuple[float, float],
+    horizontal_flip: bool,
+    interpolation: Interpolation,
+    *,
+    seed: int,
+    epoch: int,
+    item: int,
+) -> Tensor:
+    """Return `(3, H, W)` uint8 of a width and height: a random crop, its width for its height between two `ratios`.
+
+    Perhaps mirrored; the same for the same (seed, epoch, item).
+    """
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
     # torchvision's choice of the crop; Pillow cuts and scales in one step
-    top, left, height, width = RandomResizedCrop.get_params(image, list(crop_scale), [3 / 4, 4 / 3])
+    top, left, height, width = RandomResizedCrop.get_params(image, list(crop_scale), list(ratios))
     mirrored = horizontal_flip and bool(torch.rand(()) < 0.5)
     torch.set_rng_state(state)
     box = (left, top, left + width, top + height)
-    view = image.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
-    return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+    view = image.resize(size, resampling(interpolation), box=box)
+    return pixels_of(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
 
 
-def _pixels(image: Image.Image) -> Tensor:
+def resampling(interpolation: Interpolation) -> Image.Resampling:
+    """Return Pillow's name of an interpolation."""
+    return Image.Resampling[interpolation.upper()]
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """Return the pixels of an RGB image, `(3, H, W)` uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

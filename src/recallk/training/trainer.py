@@ -19,7 +19,7 @@ from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
 from recallk.models.build import build
-from recallk.models.chunks import read_batches
+from recallk.models.chunks import Cut, Preparation, cut, read_batches
 from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights
 from recallk.runs.config import TrainConfig
@@ -140,6 +140,15 @@ class Trainer:
             self._forget_others()
         yield self._finish()
 
+    def first_cut(self) -> Cut:
+        """Return how the first batch of a run is cut into chunks. Raises InputError for an item without a kind."""
+        batch = next(iter(self.plan.sampler.epoch(1)))
+        return cut(self._preparation(1), batch, self.config.chunk_size)
+
+    def _preparation(self, epoch: int) -> Preparation:
+        config, items = self.config, self.plan.data.train.items
+        return self.embedder.training_preparation(items, config, seed=config.seed, epoch=epoch)
+
     def _keep_if_best(self, epoch: int, measured: Measurement) -> None:
         """Keep the model of the best epoch so far beside the checkpoint: the first of equals, by `selection`."""
         by = "map@r" if self.plan.selection == "validation" else f"recall@{self.config.evaluate_ks[0]}"
@@ -166,7 +175,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> Iterator[Row]:
         config, plan = self.config, self.plan
         torch.manual_seed(mixed_seed(config.seed, epoch))
-        preparation = self.embedder.training_preparation(plan.data.train.items, config, seed=config.seed, epoch=epoch)
+        preparation = self._preparation(epoch)
         batches = list(plan.sampler.epoch(epoch))
         stream = read_batches(
             preparation, batches, config.chunk_size, budget_bytes=config.host_memory_gb * 2**30, workers=config.readers
@@ -174,7 +183,7 @@ class Trainer:
         labels = torch.from_numpy(plan.data.train.labels)
         self.embedder.train()
         started = time.perf_counter()
-        for number, (items, chunks) in enumerate(zip(batches, stream, strict=True)):
+        for number, batch in enumerate(stream):
             step = plan.steps_until(epoch - 1) + number + 1
             rate = learning_rate(config, epoch, step, plan.steps)
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
@@ -184,8 +193,8 @@ class Trainer:
             loss_fn = StepLoss(self.loss, mixed_seed(config.seed, epoch, number), f"step {step}", too_high)
             loss = large_batch_backward(
                 self._network,
-                chunks,
-                labels[items],
+                batch,
+                labels[batch.items],
                 loss_fn,
                 batch_norm=config.batch_norm,
                 backward=self.fabric.backward,
@@ -197,7 +206,7 @@ class Trainer:
             seconds, reached = time.perf_counter() - started, None
             if number == 0 and isinstance(self.loss, RecallAtKLoss):
                 reached = loss_fn.reached_share(self.loss)
-            yield self._log(Step(epoch, step, float(loss), rate, len(items), seconds, reached))
+            yield self._log(Step(epoch, step, float(loss), rate, len(batch.items), seconds, reached))
             started = time.perf_counter()
 
     def _evaluate(self, epoch: int, kind: MeasurementKind = "evaluation") -> Measurement:
