@@ -35,6 +35,9 @@ WITH_AN_EXAMPLE = [
     "evaluation.metrics.retrieval_metrics",
     "evaluation.metrics.unit_embeddings",
     "evaluation.clustering.nmi",
+    "evaluation.revisited.revisited_metrics",
+    "evaluation.average_precision.average_precision_at_k",
+    "evaluation.gap.gap",
 ]
 
 

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from recallk.evaluation.average_precision import average_precision_at_k as average_precision_at_k
+from recallk.evaluation.gap import gap as gap
 from recallk.evaluation.metrics import retrieval_metrics as retrieval_metrics
+from recallk.evaluation.revisited import revisited_metrics as revisited_metrics
 from recallk.retrieval.exact import nearest as nearest
 
-__all__ = ["nearest", "nmi", "retrieval_metrics"]
+__all__ = ["average_precision_at_k", "gap", "nearest", "nmi", "retrieval_metrics", "revisited_metrics"]
 
 
 def __getattr__(name: str) -> Any:

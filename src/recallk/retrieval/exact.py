@@ -74,7 +74,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
             excluded = exclude[rows].to(scores.device)
             row = (excluded >= 0).nonzero()[:, 0]
             scores[row, excluded[row]] = -torch.inf
-        best = _best(scores, depth)
+        best = best_scores(scores, depth)
         similarities[rows], indexes[rows] = best.similarities.cpu(), best.indexes.cpu()
     return Neighbours(similarities, indexes)
 
@@ -104,7 +104,7 @@ def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
         return queries @ gallery.T
 
 
-def _best(scores: Tensor, depth: int) -> Neighbours:
+def best_scores(scores: Tensor, depth: int) -> Neighbours:
     """Return the `depth` largest scores `(B, G)` of each row, equal ones by index, on the scores' device."""
     # one place further shows whether the last one falls between equal scores
     similarities, indexes = scores.topk(min(depth + 1, scores.shape[1]), dim=1)
