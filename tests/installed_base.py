@@ -38,6 +38,7 @@ def the_library() -> None:
         recallk.large_batch_backward(model, torch.randn(8, 4), labels, loss_fn, chunk_size=3)
         metrics = recallk.evaluation.retrieval_metrics(torch.eye(8), labels, ks=(1,))
         assert metrics.keys() >= {"recall@1", "map@r"}
+        assert recallk.evaluation.gap([1], [0.5], [1]) == 1
         from recallk.retrieval.exact import nearest
 
         assert nearest(torch.eye(3), torch.eye(3), 1).indexes.flatten().tolist() == [0, 1, 2]

@@ -38,6 +38,7 @@ WITH_AN_EXAMPLE = [
     "evaluation.revisited.revisited_metrics",
     "evaluation.average_precision.average_precision_at_k",
     "evaluation.gap.gap",
+    "losses.listwise_ap.listwise_ap_loss",
 ]
 
 

@@ -43,7 +43,7 @@ def average_precision_at_k(similarities: ArrayLike, relevant: Sequence[ArrayLike
 
 
 def average_precisions(nearest: Tensor, relevant: Sequence[Numbers], k: int) -> Tensor:
-    """Return AP@k `(Q,)` float64 from the gallery numbers of each query's nearest `(Q, k)`; fewer where there are none."""
+    """Return AP@k `(Q,)` float64 from the nearest gallery numbers `(Q, min(k, G))` of each query, best first."""
     values = torch.full((len(relevant),), torch.nan, dtype=torch.float64)
     for query, (found, items) in enumerate(zip(nearest.numpy(), relevant, strict=True)):
         if len(items):

@@ -24,6 +24,12 @@ def _smooth_ap(context: BuildContext) -> "nn.Module":
     return LibraryLoss(context.name, EqualClasses(losses.SmoothAPLoss(**context.settings)))
 
 
+def _listwise_ap(context: BuildContext) -> "nn.Module":
+    from recallk.losses.listwise_ap import ListwiseAP
+
+    return ListwiseAP(int(context.settings["bins"]))
+
+
 RANKING = (
     Entry(
         name="histogram",
@@ -48,5 +54,14 @@ RANKING = (
         settings={"temperature": 0.01},
         growth=Growth(24, "triplets of items"),
         build=_smooth_ap,
+    ),
+    Entry(  # our own code; the bins are those of the paper's experiments, from 1 down to -1
+        name="listwise-ap",
+        paper="Revaud et al., ICCV 2019",
+        needs="pairs",
+        settings={"bins": 20},
+        growth=Growth(55, "pairs"),
+        build=_listwise_ap,
+        extra=None,
     ),
 )
