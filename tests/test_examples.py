@@ -38,6 +38,9 @@ WITH_AN_EXAMPLE = [
     "evaluation.revisited.revisited_metrics",
     "evaluation.average_precision.average_precision_at_k",
     "evaluation.gap.gap",
+    "evaluation.instances.measure_instances",
+    "retrieval.stored.nearest_stored",
+    "retrieval.stored.ranks_stored",
     "losses.listwise_ap.listwise_ap_loss",
 ]
 

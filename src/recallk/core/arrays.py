@@ -1,4 +1,4 @@
-"""Embeddings, labels and ks as callers give them: checked in one place, for the loss and for evaluation."""
+"""Embeddings, labels, gallery items and ks as callers give them: checked in one place, for all that takes them."""
 
 from collections.abc import Iterable, Sequence
 from numbers import Integral
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.errors import InputError
@@ -63,6 +64,27 @@ def class_labels(labels: ArrayLike, name: str = "labels") -> Tensor:
     if classes.dtype not in INTEGERS:
         raise InputError(f"{name} are {type_name(classes)}: {needed}")
     return classes.detach().to(torch.int64)  # the narrow unsigned ones can neither be sorted nor searched
+
+
+def gallery_numbers(numbers: ArrayLike, gallery: int, of: str) -> NDArray[np.int64]:
+    """Return numbers of different items `(N,)` of a gallery of so many; `of` is what messages call them.
+
+    Raises InputError for what is not a list of whole numbers, a number beyond the gallery, and one that comes twice.
+    """
+    needed = "whole numbers of gallery items are needed"
+    values = as_tensor(numbers, of, needed)
+    if values.numel() == 0:
+        return np.empty(0, dtype=np.int64)
+    if values.dtype not in INTEGERS or values.ndim != 1:
+        raise InputError(f"{of} are {type_name(values)} of shape {tuple(values.shape)}: a list of {needed}")
+    found: NDArray[np.int64] = values.detach().cpu().numpy().astype(np.int64)
+    beyond = found[(found < 0) | (found >= gallery)]
+    if len(beyond):
+        raise InputError(f"{of} name the gallery item {beyond[0]}, but the gallery's are 0 .. {gallery - 1}")
+    different, counts = np.unique(found, return_counts=True)
+    if len(different) < len(found):
+        raise InputError(f"{of} name the gallery item {different[counts > 1][0]} more than once")
+    return found
 
 
 def as_tensor(values: ArrayLike, name: str, needed: str) -> Tensor:

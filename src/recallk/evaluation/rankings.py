@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, type_name
+from recallk.core.arrays import ArrayLike, as_tensor, gallery_numbers, type_name
 from recallk.core.errors import InputError
 
 Numbers = NDArray[np.int64]
@@ -32,27 +32,6 @@ def similarity_matrix(similarities: ArrayLike) -> Tensor:
     if len(broken):
         raise InputError(f"similarities of query {int(broken[0])} hold NaN or infinity")
     return rows
-
-
-def gallery_numbers(numbers: ArrayLike, gallery: int, of: str) -> Numbers:
-    """Return numbers of different items `(N,)` of a gallery of so many; `of` is what messages call them.
-
-    Raises InputError for what is not a list of whole numbers, a number beyond the gallery, and one that comes twice.
-    """
-    needed = "whole numbers of gallery items are needed"
-    values = as_tensor(numbers, of, needed)
-    if values.numel() == 0:
-        return np.empty(0, dtype=np.int64)
-    if values.dtype not in INTEGERS or values.ndim != 1:
-        raise InputError(f"{of} are {type_name(values)} of shape {tuple(values.shape)}: a list of {needed}")
-    found: Numbers = values.detach().cpu().numpy().astype(np.int64)
-    beyond = found[(found < 0) | (found >= gallery)]
-    if len(beyond):
-        raise InputError(f"{of} name the gallery item {beyond[0]}, but the gallery's are 0 .. {gallery - 1}")
-    different, counts = np.unique(found, return_counts=True)
-    if len(different) < len(found):
-        raise InputError(f"{of} name the gallery item {different[counts > 1][0]} more than once")
-    return found
 
 
 def relevant_items(relevant: Iterable[ArrayLike], queries: int, gallery: int) -> list[Numbers]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from recallk.core.arrays import ArrayLike, checked_ks
+from recallk.core.arrays import ArrayLike, checked_ks, gallery_numbers
 from recallk.core.errors import InputError
-from recallk.evaluation.rankings import Numbers, gallery_numbers, listed, ranks_in_order, similarity_matrix
+from recallk.evaluation.rankings import Numbers, listed, ranks_in_order, similarity_matrix
 
 LISTS = ("easy", "hard", "junk")
 PROTOCOLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

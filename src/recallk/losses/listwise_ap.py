@@ -56,7 +56,10 @@ def listwise_ap_loss(similarities: Tensor, relevant: Tensor, bins: int = 20) -> 
 
 
 class ListwiseAP(nn.Module):
-    """`listwise_ap_loss` of a batch that ranks itself, by cosine similarity. Raises InputError for fewer than 2 bins."""
+    """`listwise_ap_loss` of a batch that ranks itself, by cosine similarity.
+
+    Raises InputError for fewer than 2 bins.
+    """
 
     def __init__(self, bins: int) -> None:
         super().__init__()

@@ -137,6 +137,14 @@ def _first_by_index(scores: Tensor, best: Tensor) -> Tensor:
     return by_index.gather(1, scores.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
 
 
+def check_k(k: object) -> None:
+    """Raise InputError where `k` is no whole number of at least 1."""
+    if isinstance(k, bool) or not isinstance(k, Integral):
+        raise InputError(f"k must be a whole number, got {brief(k)}")
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+
+
 def _check(queries: Tensor, gallery: Tensor, k: object, exclude: Tensor | None) -> None:
     for name, rows in (("queries", queries), ("gallery", gallery)):
         if rows.ndim != 2 or rows.dtype != torch.float32:
@@ -148,10 +156,7 @@ def _check(queries: Tensor, gallery: Tensor, k: object, exclude: Tensor | None) 
         )
     if len(gallery) == 0:
         raise InputError("the gallery is empty: give at least one item to search")
-    if isinstance(k, bool) or not isinstance(k, Integral):
-        raise InputError(f"k must be a whole number, got {brief(k)}")
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}")
+    check_k(k)
     if exclude is None:
         return
     if exclude.shape != queries.shape[:1] or exclude.dtype != torch.int64:

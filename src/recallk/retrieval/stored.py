@@ -1,0 +1,199 @@
+"""Exact search of a gallery too large for memory: its vectors lie in arrays on disk, one after another."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recallk.core.arrays import ArrayLike, gallery_numbers
+from recallk.core.errors import InputError
+from recallk.core.progress import Advance, counting, silent
+from recallk.retrieval.exact import Neighbours, best_scores, blocks, check_k, inner_products
+from recallk.retrieval.parts import Numbers, Parts
+
+_SCORES_AT_ONCE = 2**22  # with what sorting them takes about 150 MB
+
+
+@torch.no_grad()
+def nearest_stored(queries: Tensor, parts: Sequence[NDArray[Any]], k: int, *, advance: Advance = silent) -> Neighbours:
+    """Find each query's k gallery items of the largest inner product, exactly, as `nearest` does.
+
+    The gallery is read once, in blocks; beside the result, about 300 MB are held, however long it is.
+    Items of exactly equal (float32) similarity come in the order of their numbers, across blocks and parts.
+
+    Args:
+        queries: `(Q, D)` float32, L2-normalised if the similarity is to be the cosine; finite. The products are taken
+            on their device.
+        parts: the gallery: arrays or memory maps `(n_i, D)` of float16 or float32, numbered through; likewise.
+        k: at least 1; clipped to the size of the gallery.
+        advance: is told how many gallery items were read.
+
+    Returns:
+        The neighbours, `(Q, min(k, G))`, on the CPU.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit; for NaN or infinity the message names the row.
+
+    >>> parts = [np.array([[1.0, 0.0], [0.6, 0.8]], dtype=np.float16), np.array([[0.0, 1.0]], dtype=np.float32)]
+    >>> nearest_stored(torch.tensor([[0.0, 1.0]]), parts, k=2).indexes
+    tensor([[2, 1]])
+
+    """
+    check_k(k)
+    gallery = _gallery(queries, parts)
+    told = counting(advance, "searching the gallery", len(gallery))
+    chunks = _chunks(len(queries), gallery.height)
+    empty = queries.new_empty(0, dtype=torch.int64)
+    best = [Neighbours(queries[rows, :0], empty.expand(rows.stop - rows.start, 0)) for rows in chunks]
+    for numbers, block in gallery.blocks():
+        there = block.to(queries.device)
+        for i, rows in enumerate(chunks):
+            found = best_scores(_scores(queries[rows], there, gallery, numbers), min(k, len(numbers)))
+            best[i] = _merged(best[i], found, int(numbers[0]), min(k, len(gallery)))
+        told(len(numbers))
+    if not best:
+        return Neighbours(torch.empty(0, min(k, len(gallery))), torch.empty(0, min(k, len(gallery)), dtype=torch.int64))
+    return Neighbours(torch.cat([b.similarities for b in best]).cpu(), torch.cat([b.indexes for b in best]).cpu())
+
+
+@torch.no_grad()
+def ranks_stored(
+    queries: Tensor, parts: Sequence[NDArray[Any]], items: Sequence[ArrayLike], *, advance: Advance = silent
+) -> list[Numbers]:
+    """Return the ranks, from 0, that given gallery items have for each query, exact however far down they are.
+
+    The rank of an item is the number of gallery items of a larger inner product, or an equal one and a lower number.
+    The gallery is read once, and never sorted as a whole. Memory is that of `nearest_stored`, and in addition 24 bytes
+    for each of the given items, or as many as the longest list has for each query.
+
+    Args:
+        queries: as for `nearest_stored`.
+        parts: likewise.
+        items: for each query the numbers of different gallery items; may be none.
+        advance: is told how many gallery items were read.
+
+    Returns:
+        For each query the ranks of its items, in their order.
+
+    Raises:
+        InputError: for shapes, types or values that do not fit; for NaN or infinity the message names the row.
+
+    >>> parts = [np.array([[1.0, 0.0], [0.6, 0.8]], dtype=np.float16), np.array([[0.0, 1.0]], dtype=np.float32)]
+    >>> [ranks.tolist() for ranks in ranks_stored(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), parts, [[0, 2], []])]
+    [[2, 0], []]
+
+    """
+    gallery = _gallery(queries, parts)
+    if len(items) != len(queries):
+        raise InputError(f"items are given for {len(items)} queries, but there are {len(queries)}")
+    wanted = [gallery_numbers(some, len(gallery), f"items of query {query}") for query, some in enumerate(items)]
+    told = counting(advance, "searching the gallery", len(gallery))
+    counts = [_RanksByCounting(queries[rows], wanted[rows]) for rows in _chunks(len(queries), gallery.height)]
+    for numbers, block in gallery.rows(np.unique(np.concatenate([np.empty(0, np.int64), *wanted]))):
+        there = block.to(queries.device)
+        for count in counts:
+            count.remember(numbers, _scores(count.queries, there, gallery, numbers))
+    for numbers, block in gallery.blocks():
+        there = block.to(queries.device)
+        for count in counts:
+            count.add(int(numbers[0]), _scores(count.queries, there, gallery, numbers))
+        told(len(numbers))
+    return [ranks for count in counts for ranks in count.ranks()]
+
+
+class _RanksByCounting:
+    """Counts, block by block, how many gallery items come before those that are wanted."""
+
+    def __init__(self, queries: Tensor, wanted: Sequence[Numbers]) -> None:
+        self.queries = queries
+        self._lengths = [len(items) for items in wanted]
+        items = np.concatenate(wanted)
+        order = np.argsort(items, kind="stable")  # those of a block stand side by side
+        self._items = items[order]
+        row = np.repeat(np.arange(len(wanted)), self._lengths)
+        column = np.concatenate([np.arange(length) for length in self._lengths])
+        device = queries.device
+        self._row, self._column = (torch.from_numpy(values[order]).to(device) for values in (row, column))
+        self._scores = queries.new_empty(len(items))
+        widest = max(self._lengths)
+        self._keys = torch.zeros(len(wanted), widest, dtype=torch.int64, device=device)
+        self._before = torch.zeros_like(self._keys)
+
+    def remember(self, numbers: Numbers, scores: Tensor) -> None:
+        """Take over the scores of wanted items from those `(Q, n)` of items of rising numbers `(n,)`."""
+        here = self._between(numbers[0], numbers[-1])
+        columns = torch.from_numpy(np.searchsorted(numbers, self._items[here])).to(scores.device)
+        self._scores[here] = scores[self._row[here], columns]
+        own = torch.from_numpy(self._items[here]).to(scores.device)
+        self._keys[self._row[here], self._column[here]] = _keys(self._scores[here], own)
+
+    def add(self, first: int, scores: Tensor) -> None:
+        """Count the items `first` and following, of scores `(Q, n)`; those of wanted items are overwritten."""
+        here = self._between(first, first + scores.shape[1] - 1)
+        columns = torch.from_numpy(self._items[here] - first).to(scores.device)
+        # the very same number as is compared with, on any device: so no item comes before itself
+        scores[self._row[here], columns] = self._scores[here]
+        numbers = torch.arange(first, first + scores.shape[1], device=scores.device)
+        rising = _keys(scores, numbers).sort(dim=1).values
+        self._before += scores.shape[1] - torch.searchsorted(rising, self._keys, right=True)
+
+    def ranks(self) -> Iterator[Numbers]:
+        """Yield the ranks for each query, in the order in which its items were given."""
+        for row, length in zip(self._before.cpu().numpy(), self._lengths, strict=True):
+            yield row[:length].copy()
+
+    def _between(self, first: int, last: int) -> slice:
+        return slice(*np.searchsorted(self._items, [first, last + 1]).tolist())
+
+
+def _keys(scores: Tensor, numbers: Tensor) -> Tensor:
+    """Return int64 keys that rise with float32 scores, and among equal scores fall with the items' numbers.
+
+    A float's bits, taken for an integer, rise with it, where it is negative once they are turned over.
+    """
+    bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0, which equals it
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (rising.long() << 32) - numbers
+
+
+def _gallery(queries: Tensor, parts: Sequence[NDArray[Any]]) -> Parts:
+    gallery = Parts(parts)
+    if queries.ndim != 2 or queries.dtype != torch.float32:
+        raise InputError(f"queries must be 2-D float32, got {queries.dtype} of shape {tuple(queries.shape)}")
+    if queries.shape[1] != gallery.dimensions:
+        raise InputError(
+            f"queries have {queries.shape[1]} dimensions but the gallery has {gallery.dimensions}: "
+            "embed both with one model"
+        )
+    broken = (~queries.isfinite()).any(dim=1).nonzero()
+    if len(broken):
+        raise InputError(f"query {int(broken[0])} holds NaN or infinity: search needs finite embeddings")
+    return gallery
+
+
+def _chunks(queries: int, height: int) -> list[slice]:
+    """Cut the queries so that not too many scores are held at once for a block of so many rows."""
+    return list(blocks(queries, max(1, _SCORES_AT_ONCE // height)))
+
+
+def _scores(queries: Tensor, block: Tensor, gallery: Parts, numbers: Numbers) -> Tensor:
+    """Return the scores `(Q, n)` of a block's first n rows. Raises InputError where they are not finite."""
+    scores = inner_products(queries, block)[:, : len(numbers)]
+    if not bool(scores.isfinite().all()):
+        row = int((~scores.isfinite()).any(dim=0).nonzero()[0])
+        raise InputError(
+            f"{gallery.name_of(int(numbers[row]))} of the gallery holds NaN, infinity or far too large values: "
+            "search needs finite embeddings of unit length"
+        )
+    return scores
+
+
+def _merged(best: Neighbours, found: Neighbours, first: int, depth: int) -> Neighbours:
+    """Return the best `depth` of those so far and those of the block that begins with the item `first`."""
+    similarities = torch.cat([best.similarities, found.similarities], dim=1)
+    indexes = torch.cat([best.indexes, found.indexes + first], dim=1)
+    falling = similarities.sort(dim=1, descending=True, stable=True)  # equal ones: those so far have lower numbers
+    return Neighbours(falling.values[:, :depth], indexes.gather(1, falling.indices[:, :depth]))
