@@ -47,7 +47,7 @@ def backbone(mini: Miniature, **changes: Any) -> str:
 
 def pooled(mini: Miniature, **changes: Any) -> float:
     embedder = build(mini.config(**changes), "none")
-    features = torch.tensor([0.0, 0, 0, 1]).reshape(1, 1, 2, 2).expand(1, embedder.head.in_features, 2, 2)
+    features = torch.tensor([0.0, 0, 0, 1]).reshape(1, 1, 2, 2).expand(1, embedder.channels, 2, 2)
     return float(embedder.pool(features).detach().mean())
 
 

@@ -21,6 +21,7 @@ from tests.test_options import EFFECT
 
 ROOT = Path(__file__).parents[2]
 RECALLK: Any = typer.main.get_command(app)
+OF_SCALES = "tests/cli/test_command_options.py::test_the_scales_of_images_reach_the_embedder"
 OF_COMPARE = "tests/cli/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
 
 COVERED: dict[tuple[str, str], str] = {
@@ -33,6 +34,8 @@ COVERED: dict[tuple[str, str], str] = {
     ("evaluate", "--data"): "tests/cli/test_cli.py::test_evaluate_other_images",
     ("evaluate", "--ks"): "tests/cli/test_cli.py::test_evaluate",
     ("evaluate", "--protocol"): "tests/test_benchmark_runs.py::test_a_quick_look_at_a_few_classes",
+    ("evaluate", "--scales"): OF_SCALES,
+    ("search", "--scales"): OF_SCALES,
     ("compare", "--losses"): OF_COMPARE,
     ("compare", "--sweep"): OF_COMPARE,
     ("compare", "--ablation"): OF_COMPARE,
@@ -219,6 +222,32 @@ def test_as_many_results_as_asked_for(mini: Miniature, tmp_path: Path, capsys: p
         RECALLK([str(word) for word in words], standalone_mode=False)
         printed = capsys.readouterr().out
         assert sum(" 0." in line or " 1.000" in line for line in printed.splitlines()) == k
+
+
+@pytest.fixture(scope="module")
+def run(mini: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    path: Path = tmp_path_factory.mktemp("runs") / "run"
+    list(Trainer(mini.plan(batch_size=None), RunFolder(path)).rows())
+    return path
+
+
+@pytest.mark.parametrize("command", ["evaluate", "search"])
+def test_the_scales_of_images_reach_the_embedder(
+    mini: Miniature, run: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embedded(*_: Any, scales: Any, **__: Any) -> None:
+        raise Reached(scales)
+
+    monkeypatch.setattr("recallk.models.embedder.Embedder.embed", embedded)
+    gallery = mini.data()
+    searching: list[Any] = [next(gallery.rglob("*.png")), "--gallery", gallery]
+    words = [run, *(searching if command == "search" else [])]
+    assert reach(command, *words) == (1.0,)
+    assert reach(command, *words, "--scales", "1, 0.7071,0.5") == (1.0, 0.7071, 0.5)
+    for wrong in ("1,,2", "half", "0", "nan"):
+        with pytest.raises(InputError, match="scales"):
+            RECALLK([command, *map(str, words), "--scales", wrong], standalone_mode=False)
 
 
 def test_all_images_are_opened_when_told_to(

@@ -26,8 +26,8 @@ from recallk.runs.folder import RunFolder
 from tests.embedders import TextEmbedder
 
 SETTINGS: dict[str, Any] = {
-    **{"backbone": "test_resnet", "pooling": "average", "embedding_size": 8, "image_size": 32, "resize": 40},
-    **{"image_shape": "square"},
+    **{"backbone": "test_resnet", "pooling": "average", "head": "linear", "embedding_size": 8},
+    **{"image_size": 32, "image_shape": "square", "resize": 40},
     **{"interpolation": "bicubic", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)},
 }
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 50, 60, 3), dtype=np.uint8))
@@ -148,6 +148,13 @@ for name in ("recallk.runs", "recallk.training", "recallk.losses", "recallk.cli"
 
 
 # what embedder.json says
+
+
+def test_a_model_of_before_there_were_heads_is_loaded(run: Path, expected: Tensor) -> None:
+    values = written(run)
+    del values["settings"]["head"]
+    write(run, values)
+    assert torch.equal(load(run).embed(PICTURES), expected)
 
 
 @pytest.mark.parametrize("key", ["resize", "mean", "std", "interpolation"])
@@ -288,6 +295,13 @@ def test_a_run_of_before_there_was_a_mean_embeds_as_it_did(earlier: Path) -> Non
     as_then = made(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bilinear")
     assert torch.equal(load(earlier).embed(PICTURES), as_then.embed(PICTURES))
     assert not torch.equal(as_then.embed(PICTURES), made().embed(PICTURES))
+
+
+def test_a_run_of_before_there_were_heads_embeds_as_it_did(earlier: Path, expected: Tensor) -> None:
+    values = yaml.safe_load((earlier / "config.yaml").read_text())
+    del values["head"]
+    (earlier / "config.yaml").write_text(yaml.safe_dump(values))
+    assert torch.equal(load(earlier).embed(PICTURES), expected)
 
 
 def test_the_folder_of_a_model_goes_before_what_an_earlier_version_left(earlier: Path, expected: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recallk.cli.console import console, say
-from recallk.cli.options import Overrides, given, typed_options, with_config_options
+from recallk.cli.options import Overrides, given, numbers, typed_options, with_config_options
 from recallk.comparison.contenders import MIXUP, ablations
 from recallk.core.errors import InputError
 from recallk.losses.registry import OURS
@@ -60,10 +60,7 @@ def compare(
     from recallk.comparison.compare import compare as compare_contenders
     from recallk.comparison.compare import default_folder
 
-    try:
-        factors = [float(factor) for factor in rates.split(",")]
-    except ValueError:
-        raise InputError(f"--rates {rates}: numbers with commas between") from None
+    factors = list(numbers("--rates", rates))
     values = (find_recipe(recipe).values if recipe else {}) | given(overrides)
     names = None if losses is None else losses.split(",")
     run = run or default_folder(make_config(values), names, sweep, ablation, recipe)

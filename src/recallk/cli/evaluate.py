@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from recallk.cli.console import ProgressShown, console, say
-from recallk.cli.options import whole_numbers
+from recallk.cli.options import numbers, whole_numbers
 from recallk.core.text import shown
 
 
@@ -24,13 +24,17 @@ def evaluate(
             help="the benchmark's own, or re-identification: one random gallery image of each class, 10 times over"
         ),
     ] = "benchmark",
+    scales: Annotated[
+        str, typer.Option(help="of the images, with commas between; their embeddings are averaged")
+    ] = "1",
 ) -> None:
     """Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."""
     from recallk.runs.evaluate import evaluate as evaluated
 
     asked = None if ks is None else whole_numbers("--ks", ks)
+    at_scales = numbers("--scales", scales)
     with ProgressShown() as following:
-        found = evaluated(run, data, asked, protocol, advance=following.advance)
+        found = evaluated(run, data, asked, protocol, scales=at_scales, advance=following.advance)
     for note in found.notes:
         say(f"note      {note.message}")
     if found.spread:

@@ -50,6 +50,14 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Return the numbers that a person typed with commas between. Raises InputError for anything else."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}: numbers with commas between") from None
+
+
 def typed_options(context: typer.Context) -> list[str]:
     """Return the names of the options and arguments that a person typed, those left at their defaults not."""
     sources = {name: context.get_parameter_source(name) for name in context.params}

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from recallk.cli.console import ProgressShown, console, say
+from recallk.cli.options import numbers
 from recallk.core.errors import InputError
 from recallk.core.text import shown
 
@@ -16,6 +17,9 @@ def search(
     queries: Annotated[list[Path], typer.Argument(metavar="QUERY...", help="images to look for")],
     gallery: Annotated[Path, typer.Option(help="folder of images to search, with all its subfolders")],
     k: Annotated[int, typer.Option(min=1, help="results for each query")] = 8,
+    scales: Annotated[
+        str, typer.Option(help="of the images, with commas between; their embeddings are averaged")
+    ] = "1",
     picture: Annotated[Path, typer.Option(help="where to draw the results")] = Path("search.png"),
 ) -> None:
     """Find the images of a folder that are most like the queries; print a table and draw a picture."""
@@ -24,8 +28,9 @@ def search(
 
     if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
+    at_scales = numbers("--scales", scales)
     with ProgressShown() as following:
-        found = searched(run, queries, gallery, k, advance=following.advance)
+        found = searched(run, queries, gallery, k, scales=at_scales, advance=following.advance)
     for note in found.notes:
         say(f"note      {note.message}")
     table = Table("query", "rank", "similarity", "image")

@@ -46,6 +46,12 @@ def own_size(backbone: str) -> int | None:
     return None if config is None else int(config.input_size[1])
 
 
+def patch_size(backbone: nn.Module) -> int:
+    """Return the side of the patches that a network divides images into, 1 where it does not."""
+    size = getattr(getattr(backbone, "patch_embed", None), "patch_size", 1)
+    return int(size if isinstance(size, int) else max(size))
+
+
 def _create(name: str, settings: EmbedderSettings, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     sized: list[dict[str, Any]] = [{"img_size": settings.image_size}]  # fully convolutional ones take any size

@@ -9,11 +9,14 @@ from typing import Any, ClassVar, SupportsIndex
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recallk.core.devices import to_device
 from recallk.core.errors import InputError
 from recallk.models.chunks import Preparation, read_all
+from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.whitening import Whitening
 
 
 class Embedder(nn.Module, ABC):
@@ -28,6 +31,25 @@ class Embedder(nn.Module, ABC):
     def __init__(self, settings: EmbedderSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.whitening: Whitening | None = None
+        """Fitted after training; `embed` applies it last. Not part of the network, and of its weights."""
+
+    @property
+    def embedding_size(self) -> int:
+        """The dimensions of what `embed` returns."""
+        return self.settings.embedding_size if self.whitening is None else self.whitening.dimension
+
+    @property
+    def power_of_scales(self) -> float:
+        """Of the power mean that makes one embedding of those at several scales."""
+        return 1.0
+
+    def at_scale(self, chunk: Any, scale: float) -> Tensor:  # noqa: ARG002
+        """Return the embeddings `(n, D)` of a chunk whose items are scaled by a factor.
+
+        Raises InputError where the items cannot be scaled, or the network does not take them then.
+        """
+        raise InputError(f"scales: {self.noun} cannot be scaled; leave scales out")
 
     @abstractmethod
     def listed(self, items: Iterable[Any]) -> Sequence[Any]:
@@ -56,6 +78,7 @@ class Embedder(nn.Module, ABC):
         self,
         items: Iterable[Any],
         *,
+        scales: Sequence[float] = ONE_SCALE,
         chunk_size: int = 128,
         workers: int = 0,
         advance: Callable[[int], None] = lambda _: None,
@@ -64,9 +87,14 @@ class Embedder(nn.Module, ABC):
 
         `workers` processes read the items (0: this one), `chunk_size` at a time, or fewer where few are of one kind;
         `advance` is told how many are done after each chunk. Dropout and batch norm are as at test, whatever mode the
-        model is in, which stays as it is. Raises InputError, with the path or position, for what is missing, broken,
-        or of another kind.
+        model is in, which stays as it is. With several `scales`, images are embedded at each (bilinear), and the power
+        mean of these embeddings is taken: with GeM's power where nothing follows the pooling (head=none), else the
+        mean. Then `whitening`, where there is one. Raises InputError, with the path or position, for what is missing,
+        broken, or of another kind, and for scales that the network does not take.
+
+        Source of the mean over scales: cirtorch (F. Radenović), `extract_ms`.
         """
+        asked = checked_scales(scales)
         chunk_size = _whole_number("chunk_size", chunk_size, 1)
         workers = _whole_number("workers", workers, 0)
         listed = self.listed(items)
@@ -75,12 +103,22 @@ class Embedder(nn.Module, ABC):
         with evaluating(self):
             for of_chunk, chunk in read_all(self.preparation(listed), len(listed), chunk_size, workers):
                 numbers.append(torch.from_numpy(of_chunk))
-                parts.append(self(to_device(chunk, device)).cpu())
+                parts.append(self._embedded(to_device(chunk, device), asked))
                 advance(len(parts[-1]))
         if not parts:
-            return torch.empty(0, self.settings.embedding_size)
+            return torch.empty(0, self.embedding_size)
         embeddings = torch.cat(parts)
         return torch.empty_like(embeddings).index_copy_(0, torch.cat(numbers), embeddings)
+
+    def _embedded(self, chunk: Any, scales: Scales) -> Tensor:
+        """Return what `embed` says of a chunk, on the CPU."""
+        if scales == ONE_SCALE:
+            embeddings: Tensor = self(chunk)
+        else:
+            power = self.power_of_scales
+            powers = [self.at_scale(chunk, scale).pow(power) for scale in scales]
+            embeddings = F.normalize(torch.stack(powers).mean(0).pow(1 / power), dim=1)
+        return embeddings.cpu() if self.whitening is None else self.whitening(embeddings)
 
 
 _lock = Lock()

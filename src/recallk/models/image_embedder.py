@@ -1,5 +1,6 @@
 """Backbone + pooling + head: from 8-bit images to embeddings of unit length."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.data.headers import Size
-from recallk.models.backbone import make_backbone, own_size
+from recallk.models.backbone import make_backbone, own_size, patch_size
 from recallk.models.embedder import Embedder, evaluating
+from recallk.models.head import make_head
 from recallk.models.pictures import Picture, Pictures, converted
 from recallk.models.pooling import Pool
+from recallk.models.scales import scaled
 from recallk.models.settings import Augmentation, EmbedderSettings
 from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes, find_shapes
@@ -22,7 +25,9 @@ from recallk.models.views import TestViews, TrainViews
 
 
 class ImageEmbedder(Embedder):
-    """Embeds images: normalise -> timm backbone -> pooling -> LayerNorm -> Linear -> unit length.
+    """Embeds images: normalise -> timm backbone -> pooling -> head -> unit length.
+
+    The head is LayerNorm -> Linear, or, with `head=whitening`, unit length -> Linear, or nothing.
 
     `embed` takes images as they come. Called as a module, in a training loop for example, it takes what `transform`
     gives: the test-time view of an image.
@@ -45,10 +50,9 @@ class ImageEmbedder(Embedder):
         self.backbone = backbone
         self.shapes = Shapes(settings.image_size)  # with image_shape=keep
         self._known_in_training: dict[Path, Size] = {}
-        channels = int(backbone.num_features)  # type: ignore[arg-type]
+        self.channels = channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.pool = Pool(settings.pooling, channels, int(getattr(backbone, "num_prefix_tokens", 0)))
-        self.norm = nn.LayerNorm(channels)
-        self.head = nn.Linear(channels, settings.embedding_size)
+        self.norm, self.head = make_head(settings.head, channels, settings.embedding_size)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(settings.mean)[:, None, None] * 255, persistent=False)
@@ -62,11 +66,50 @@ class ImageEmbedder(Embedder):
         """
         self._check(images)
         try:
-            features = self.backbone.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+            return self._embed((images - self.mean) / self.std)
         except (AssertionError, RuntimeError, ValueError) as error:
             if (mistake := self._mistake(images, error)) is None:
                 raise
             raise mistake from None
+
+    @property
+    def power_of_scales(self) -> float:
+        """GeM's power where nothing follows the pooling, else 1."""
+        gem = self.pool.gem
+        return 1.0 if gem is None or self.settings.head != "none" else float(gem.p)
+
+    def at_scale(self, images: Tensor, scale: float) -> Tensor:
+        """Return the embeddings of images, as for `forward`, that are scaled, once they are normalised.
+
+        Raises InputError where the network does not take images of the size that they then have.
+        """
+        self._check(images)
+        keep, patch = self.settings.image_shape == "keep", patch_size(self.backbone)
+        multiple, least = (self.shapes.multiple, self.shapes.least) if keep else (patch, patch)
+        height, width = (scaled(side, scale, multiple, least) for side in images.shape[2:])
+        normalised = (images - self.mean) / self.std
+        try:
+            return self._embed(F.interpolate(normalised, (height, width), mode="bilinear", align_corners=False))
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if scale == 1:
+                raise
+            raise InputError(
+                f"scales: {self.settings.backbone} cannot embed images at scale {scale:g}, of {height} x {width} "
+                f"pixels ({one_line(error)}); leave this scale out"
+            ) from None
+
+    def without_head(self) -> "ImageEmbedder":
+        """Return an embedder of the same network, its parameters shared, that gives the pooled features' directions."""
+        bare = copy.copy(self)
+        bare._modules = self._modules.copy()
+        bare.norm, bare.head, bare.whitening = nn.Identity(), nn.Identity(), None
+        bare.settings = self.settings.model_copy(update={"head": "none", "embedding_size": self.channels})
+        return bare
+
+    def _embed(self, normalised: Tensor) -> Tensor:
+        features = self.backbone.forward_features(normalised)  # type: ignore[operator]
         embeddings: Tensor = self.head(self.norm(self.pool(features)))
         return F.normalize(embeddings.float(), dim=1)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recallk.core.bounds import Positive
+from recallk.models.head import Head
 from recallk.models.preprocessing import Interpolation, preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
@@ -22,7 +23,7 @@ IMAGENET: dict[str, Any] = {
 }
 """What every run was trained with before these were keys of its `config.yaml`."""
 
-_BEFORE: dict[str, Any] = {"image_shape": "square"}
+_BEFORE: dict[str, Any] = {"image_shape": "square", "head": "linear"}
 """What other keys mean to a run that is from before them."""
 
 
@@ -44,6 +45,9 @@ class EmbedderSettings(BaseModel):
     pooling: Annotated[Pooling, Field(description="over the last features: average, gem or token (class token)")] = (
         "gem"
     )
+    head: Annotated[
+        Head, Field(description="over the pooled features: layer norm and linear, whitening and linear, or none")
+    ] = "linear"
     embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
     image_size: Annotated[
         int,

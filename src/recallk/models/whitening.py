@@ -63,8 +63,9 @@ class Whitening:
         rows = _descriptors(X, finite=False)
         if rows.shape[1] != len(self.mean):
             raise InputError(f"descriptors of {rows.shape[1]} dimensions: the whitening was fitted to {len(self.mean)}")
-        whitened = (rows.to("cpu", torch.float64) - self.mean) @ self.projection.T
-        return (whitened / (whitened.norm(dim=1, keepdim=True) + _EPS)).to(rows.dtype)
+        whitened: Tensor = (rows.to("cpu", torch.float64) - self.mean) @ self.projection.T
+        lengths: Tensor = torch.linalg.vector_norm(whitened, dim=1, keepdim=True)
+        return (whitened / (lengths + _EPS)).to(rows.dtype)
 
 
 def pca_whitening(X: ArrayLike, dimension: int, power: float = POWER) -> Whitening:  # noqa: N803

@@ -17,6 +17,7 @@ from recallk.data.findings import Finding
 from recallk.data.source import check_files, read_gallery
 from recallk.models.embedder import Embedder
 from recallk.models.saved import load
+from recallk.models.scales import ONE_SCALE, checked_scales
 from recallk.retrieval.exact import nearest
 
 
@@ -41,14 +42,16 @@ def search(
     gallery: str | os.PathLike[str],
     k: int = 8,
     *,
+    scales: Sequence[float] = ONE_SCALE,
     workers: int | None = None,
     advance: Advance = silent,
 ) -> Results:
     """Find the `k` items below the folder `gallery` that are most like each of the files `queries`.
 
     `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result.
-    Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. `workers` processes
-    read the gallery (0: this one), by default one per core. Raises InputError, one line, for whatever cannot be read,
+    Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. Images are
+    embedded at each of the `scales`, as `Embedder.embed` does. `workers` processes read the gallery (0: this one), by
+    default one per core. Raises InputError, one line, for whatever cannot be read,
     and where the run has no model.
 
     >>> found = search("runs/letters", ["query.png"], "catalogue", k=2)
@@ -58,6 +61,7 @@ def search(
     torch.Size([1, 2])
 
     """
+    at_scales = checked_scales(scales)
     embedder = model if isinstance(model, Embedder) else load(model).to(available_device())
     if isinstance(queries, str | os.PathLike) or not isinstance(queries, Iterable):
         raise InputError("queries: a list of files is needed; write [file] for a single one")
@@ -68,10 +72,10 @@ def search(
     items, notes = read_gallery(gallery)
     told = counting(advance, "embedding the gallery", len(items))
     readers = available_cores() if workers is None else workers
-    embeddings = embedder.embed(items, workers=readers, advance=told)
+    embeddings = embedder.embed(items, scales=at_scales, workers=readers, advance=told)
     place = {path.resolve(): number for number, path in enumerate(items)}
     itself = torch.tensor([place.get(query.resolve(), -1) for query in asked])
     inside = bool((itself >= 0).any())  # else none of the gallery is left out
-    neighbours = nearest(embedder.embed(asked), embeddings, k, exclude=itself if inside else None)
+    neighbours = nearest(embedder.embed(asked, scales=at_scales), embeddings, k, exclude=itself if inside else None)
     ids = [[items[i] for i in row] for row in neighbours.indexes.tolist()]
     return Results(ids, neighbours.similarities, asked, user_path(gallery), notes)

@@ -15,6 +15,7 @@ from recallk.data.findings import Finding
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.saved import load
+from recallk.models.scales import ONE_SCALE, checked_scales
 from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 
@@ -41,13 +42,15 @@ def evaluate(
     ks: Sequence[int] | None = None,
     protocol: Protocol = "benchmark",
     *,
+    scales: Sequence[float] = ONE_SCALE,
     advance: Advance = silent,
 ) -> Evaluation:
     """Measure the model of a finished run: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
 
     On the run's test items, or, with `data`, on others (a folder with a folder per class, or a table), which then all
     search each other. `ks` are the run's by default. The protocol "re-identification" draws one gallery item of each
-    class at random, ten times over, and gives recall@k alone. Raises InputError, one line, for whatever does not fit.
+    class at random, ten times over, and gives recall@k alone. Images are embedded at each of the `scales`, as
+    `Embedder.embed` does. Raises InputError, one line, for whatever does not fit.
 
     >>> found = evaluate("runs/letters", ks=(1, 10))
     >>> list(found.metrics)
@@ -56,7 +59,7 @@ def evaluate(
     """
     if protocol not in get_args(Protocol):
         raise InputError(f"protocol={brief(protocol)}: one of {', '.join(get_args(Protocol))}")
-    asked = None if ks is None else checked_ks(ks)
+    asked, at_scales = None if ks is None else checked_ks(ks), checked_scales(scales)
     embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.read_config()
     depths = config.evaluate_ks if asked is None else asked
@@ -66,7 +69,7 @@ def evaluate(
         raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
     items = test.labelled
     told = counting(advance, "embedding", len(items))
-    embeddings = embed_as_configured(embedder, config, items.items, told)
+    embeddings = embed_as_configured(embedder, config, items.items, told, scales=at_scales)
     metrics: dict[str, float] = {}
     spread: dict[str, float] = {}
     if protocol == "re-identification":
