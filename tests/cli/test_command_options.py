@@ -256,7 +256,7 @@ def test_all_images_are_opened_when_told_to(
     from tests.data.miniatures import make
 
     root = make("cub", tmp_path)
-    monkeypatch.setattr("recallk.data.benchmarks.check.SAMPLE", 7)
+    monkeypatch.setattr("recallk.data.check.SAMPLE", 7)
     for words, opened in ([], "7 of 60 images opened (--all)"), (["--all"], "60 of 60 images opened"):
         RECALLK(["data", "check", "cub", "--data", str(root), *words], standalone_mode=False)
         assert opened in capsys.readouterr().out.replace("\n", " ")

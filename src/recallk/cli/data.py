@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from recallk.cli.console import console, progress, say
+from recallk.core.errors import InputError
 from recallk.core.files import user_path
 
 FINDINGS_SHOWN = 5
@@ -17,14 +18,19 @@ app = typer.Typer(help="The benchmarks of the field: what they are, and whether 
 def list_data() -> None:
     """List the benchmarks: what each is, its size and terms, and where its owners offer it."""
     from recallk.data.benchmarks.catalogue import BENCHMARKS
+    from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
 
-    table = Table("name", "what it is, size, terms, home", show_lines=True)
-    table.columns[1].overflow = "fold"
-    for benchmark in BENCHMARKS.values():
-        home = benchmark.home.replace(", ", "\n")
-        about = f"{benchmark.title}: {benchmark.what}\nsize: {benchmark.size}\nterms: {benchmark.terms}\n{home}"
-        table.add_row(benchmark.name, about)
-    console.print(table)
+    for title, benchmarks in (
+        ("labelled classes: to train on, and to measure recall@k", BENCHMARKS.values()),
+        ("the truth is given for each query: to evaluate with --benchmark", INSTANCE_BENCHMARKS.values()),
+    ):
+        table = Table("name", "what it is, size, terms, home", title=title, title_justify="left", show_lines=True)
+        table.columns[1].overflow = "fold"
+        for benchmark in benchmarks:
+            home = benchmark.home.replace(", ", "\n")
+            about = f"{benchmark.title}: {benchmark.what}\nsize: {benchmark.size}\nterms: {benchmark.terms}\n{home}"
+            table.add_row(benchmark.name, about)
+        console.print(table)
     console.print("is yours whole?   recallk data check NAME --data PATH")
 
 
@@ -35,18 +41,32 @@ def check_data(
     every: Annotated[bool, typer.Option("--all", help="open every image, not a sample of 1,000")] = False,
 ) -> None:
     """Check a benchmark on disk: what is missing or broken, and its counts beside the published ones."""
-    from recallk.data.benchmarks.catalogue import benchmark_named
-    from recallk.data.benchmarks.check import SAMPLE, check
+    from recallk.data.benchmarks.catalogue import BENCHMARKS
+    from recallk.data.benchmarks.check import check
+    from recallk.data.check import SAMPLE
+    from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
+    from recallk.data.instances.check import check_instances
 
-    benchmark = benchmark_named(name)
-    with progress("opening images", note="reading the lists") as advance:
-        found = check(benchmark, user_path(data), None if every else SAMPLE, lambda _, done, of: advance(done, of, ""))
-    table = Table("split", "images", "published", "classes", "published", "")
+    if name not in (names := [*BENCHMARKS, *INSTANCE_BENCHMARKS]):
+        raise InputError(f"no data set {name!r}: one of {', '.join(names)}")
+    root, sample = user_path(data), None if every else SAMPLE
+    with progress("opening images", note="reading the lists") as moves:
+
+        def advance(_: str, done: int, of: int) -> None:
+            moves(done, of, "")
+
+        if name in BENCHMARKS:
+            found = check(BENCHMARKS[name], root, sample, advance)
+        else:
+            found = check_instances(INSTANCE_BENCHMARKS[name], root, sample, advance)
+    table = Table("split")
+    classes = ("classes", "published") if name in BENCHMARKS else ()
+    for column in ("images", "published", *classes):
+        table.add_column(column, justify="right")
+    table.add_column()
     for row in found.counts:
         figures = (row.images, row.published.images, row.classes, row.published.classes)
-        table.add_row(row.split, *(f"{figure:,}" for figure in figures), row.verdict)
-    for column in table.columns[1:5]:
-        column.justify = "right"
+        table.add_row(row.split, *(f"{figure:,}" for figure in figures if figure is not None), row.verdict)
     console.print(table)
     listed = found.findings.listed
     for kind, count in found.findings.met.items():
@@ -55,6 +75,6 @@ def check_data(
             say(f"  {finding}")
         if count > FINDINGS_SHOWN:
             console.print(f"  and {count - FINDINGS_SHOWN:,} more")
-    say(f"{benchmark.title}: {found.verdict}")
+    say(f"{found.title}: {found.verdict}")
     if found.findings.errors:
         raise typer.Exit(2)

@@ -18,12 +18,31 @@ Kind = Literal[
     "missing image",
     "broken image",
     "broken name",
+    "broken ground truth",
+    "number out of range",
+    "number in two lists",
+    "broken box",
+    "name of another folder",
+    "unknown image",
     "class with one image",
     "Windows line ends",
     "other counts",
     "skipped files",
+    "clipped box",
+    "number listed twice",
+    "query without answer",
 ]
-NOTES: frozenset[Kind] = frozenset({"class with one image", "Windows line ends", "other counts", "skipped files"})
+NOTES: frozenset[Kind] = frozenset(
+    {
+        "class with one image",
+        "Windows line ends",
+        "other counts",
+        "skipped files",
+        "clipped box",
+        "number listed twice",
+        "query without answer",
+    }
+)
 """Kinds that are worth knowing, and no reason not to train."""
 
 MOST_LISTED = 20

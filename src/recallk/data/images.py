@@ -23,6 +23,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_SIDEWAYS = (5, 6, 7, 8)
+
 
 def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
     """Return the RGB image of a file, of uint8 pixels `(H, W)` grey or `(H, W, 3)`, or of a part of either.

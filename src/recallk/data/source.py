@@ -18,6 +18,9 @@ from recallk.data.folder import find_images, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
+from recallk.data.instances.catalogue import instance_benchmark_named
+from recallk.data.instances.check import other_counts
+from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Files, Item, Record
 
 SAMPLE = 2_000
@@ -61,13 +64,33 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     benchmark = benchmark_named(name)
     findings = Findings()
     records = benchmark.read(user_path(root), findings)
+    _raise_first(findings, name, root)
+    if not records:
+        raise InputError(f"{root}: the lists of {benchmark.title} name no images; get them again")
+    return records, findings.notes
+
+
+def read_instances(name: str, root: str | None = None) -> tuple[InstanceSet, list[Finding]]:
+    """Return an instance-level test set below `root`, and what is worth knowing about it, such as other counts.
+
+    Raises InputError for a name that there is not, without the root that it needs, and with the first error in it.
+    """
+    benchmark = instance_benchmark_named(name)
+    if root is None and benchmark.needs_data:
+        raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")
+    findings = Findings()
+    instances = benchmark.read(user_path(root or "."), findings)
+    _raise_first(findings, name, root)
+    if instances is None or not instances.queries or not instances.gallery:
+        raise InputError(f"{root}: {benchmark.title} has no queries there, or nothing to search; get it again")
+    return instances, [*findings.notes, *other_counts(benchmark, instances)]
+
+
+def _raise_first(findings: Findings, name: str, root: str | None) -> None:
     if findings.errors:
         others = findings.error_count - 1
         more = f" (and {others:,} more: recallk data check {name} --data {root} shows them)" if others else ""
         raise InputError(f"{findings.errors[0]}{more}")
-    if not records:
-        raise InputError(f"{root}: the lists of {benchmark.title} name no images; get them again")
-    return records, findings.notes
 
 
 def are_looked_for(data: str) -> bool:

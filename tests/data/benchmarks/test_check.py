@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from recallk.data.benchmarks.benchmark import Count
+from recallk.data.benchmarks.benchmark import Benchmark, Count
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import check
+from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
+from recallk.data.instances.instance import InstanceBenchmark
 from tests.cli.test_cli import recallk
 from tests.data.miniatures import CLASSES, IMAGES, make
 
@@ -75,7 +77,8 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert recallk("data", "list") == 0
     printed = capsys.readouterr().out
-    for benchmark in BENCHMARKS.values():
+    listed: list[Benchmark | InstanceBenchmark] = [*BENCHMARKS.values(), *INSTANCE_BENCHMARKS.values()]
+    for benchmark in listed:
         for text in (benchmark.name, benchmark.what, benchmark.size, benchmark.terms, *benchmark.home.split(", ")):
             assert text in printed
 
@@ -112,8 +115,7 @@ def test_check_shows_counts_problems_and_a_verdict(tmp_path: Path, capsys: pytes
 
 def test_mistakes_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert recallk("data", "check", "cup", "--data", tmp_path) == 2
-    assert capfd.readouterr().err == (
-        "recallk: no data set 'cup': one of cub, cars, sop, inaturalist, vehicleid, inshop\n"
-    )
+    names = ", ".join([*BENCHMARKS, *INSTANCE_BENCHMARKS])
+    assert capfd.readouterr().err == f"recallk: no data set 'cup': one of {names}\n"
     assert recallk("data", "check", "cub", "--data", tmp_path / "nowhere") == 2
     assert "wrong root folder: 1" in capfd.readouterr().out

@@ -488,6 +488,7 @@ def test_stanford_online_products_at_full_size(tmp_path: Path) -> None:
     image = 0
     for name, split in (("Ebay_train.txt", "train"), ("Ebay_test.txt", "test")):
         count = BENCHMARKS["sop"].counts[split]
+        assert count.classes
         lines = ["image_id class_id super_class_id path"]
         for number in range(count.images):
             image += 1

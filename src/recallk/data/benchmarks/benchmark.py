@@ -10,10 +10,13 @@ from recallk.data.item import Record
 
 @dataclass(frozen=True)
 class Count:
-    """Images and classes of a split as published; `confirmed` where the data set's own documentation says so."""
+    """Images and classes of a split as published; `confirmed` where the data set's own documentation says so.
+
+    Queries and galleries whose truth is given for each query have no classes.
+    """
 
     images: int
-    classes: int
+    classes: int | None
     confirmed: bool = True
 
 

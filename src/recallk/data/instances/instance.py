@@ -57,7 +57,10 @@ class InstanceBenchmark:
     """A test set of the field.
 
     `read(root, findings)` returns what lies below `root`, as the official archives unpack. It never raises for what is
-    wrong with the data: it reports that, and returns what could be read, None where nothing could be.
+    wrong with the data: it reports that, and returns what could be read, None where nothing could be. Beside errors,
+    that is good for counting and for opening the images, and not for measuring.
+
+    Without `needs_data` the test set is made here, and the root is of no account.
     """
 
     name: str
@@ -69,3 +72,4 @@ class InstanceBenchmark:
     queries: int  # as published
     gallery: int
     read: Callable[[Path, Findings], InstanceSet | None]
+    needs_data: bool = True
