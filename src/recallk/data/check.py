@@ -101,6 +101,8 @@ def open_sample(files: Sequence[Path], sample: int | None, findings: Findings, a
 
 
 def _what_is_wrong(path: Path) -> str | None:
+    if not path.exists():
+        return None  # which was told where it is listed
     try:
         check_image(path)
     except InputError as error:
