@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.data.miniatures import write
+
 COLOURS = ((200, 40, 40), (40, 180, 40), (40, 40, 200), (128, 128, 128))
 """Of the three things, and of what shows none of them."""
 
@@ -25,6 +27,9 @@ QUERIES = (0, 1, 2)
 VARIANTS: dict[str, tuple[str, ...]] = {
     "roxford5k": ("top", "above", "data", "beside"),
     "rparis6k": ("top", "above", "data", "beside"),
+    "gldv2": ("top", "above", "ground_truth", "no list"),
+    "gldv2-recognition": ("clean", "all"),
+    "ilias": ("lists", "above", "no lists", "core"),
 }
 """The layouts that are met, the usual one first."""
 
@@ -93,4 +98,78 @@ def _revisited(name: str, root: Path, variant: str) -> Path:
     return root
 
 
-_MAKERS: dict[str, Callable[[str, Path, str], Path]] = {"roxford5k": _revisited, "rparis6k": _revisited}
+def image_id(kind: str, number: int) -> str:
+    """Return the ID of an image of Google Landmarks, whose first characters differ."""
+    return f"{number:x}{kind:0>15}"
+
+
+def _gldv2_image(folder: Path, name: str, number: int, seed: int) -> None:
+    thing(folder / name[0] / name[1] / name[2] / f"{name}.jpg", number, seed)
+
+
+def _gldv2(_: str, root: Path, variant: str) -> Path:
+    """Queries 0 and 1 are public, 2 private; the test images 3 and 4 are ignored, and without answers."""
+    home = root / "gldv2" if variant == "above" else root
+    lists = home / "ground_truth" if variant == "ground_truth" else home
+    index = [image_id("1d", number) for number in range(len(GALLERY))]
+    for number, name in enumerate(index):
+        _gldv2_image(home / "index", name, GALLERY[number], number)
+    lines = ["id,images,Usage"]
+    for number, usage in enumerate(("Public", "Public", "Private", "Ignored", "Private")):
+        name = image_id("e5", number)
+        _gldv2_image(home / "test", name, min(number, 3), 50 + number)
+        shows = [image for image, what in zip(index, GALLERY, strict=True) if what == number and number < 3]
+        lines.append(f"{name},{' '.join(shows) or None},{usage}")
+    write(lists / "retrieval_solution_v2.1.csv", lines)
+    if variant != "no list":
+        write(home / "index.csv", ["id", *index])
+    return root
+
+
+def _gldv2_recognition(_: str, root: Path, variant: str) -> Path:
+    """Landmarks 7, 8 and 9, and 11 that no query shows; the query 3 shows none, and the test image 4 is ignored."""
+    landmarks = (7, 8, 9, 11)
+    train = [image_id("ab", number) for number in range(len(GALLERY))]
+    for number, name in enumerate(train):
+        _gldv2_image(root / "train", name, GALLERY[number], number)
+    if variant == "all":
+        rows = zip(train, GALLERY, strict=True)
+        lines = [f"{name},https://upload.example/{name},x.jpg,{landmarks[what]}" for name, what in rows]
+        write(root / "train.csv", ["id,url,landmark_id", *lines])
+    else:
+        shows = [" ".join(name for name, what in zip(train, GALLERY, strict=True) if what == k) for k in range(4)]
+        lines = [f"{landmark},{names}" for landmark, names in zip(landmarks, shows, strict=True)]
+        write(root / "train_clean.csv", ["landmark_id,images", *lines])
+    lines = ["id,landmarks,Usage"]
+    for number, (answer, usage) in enumerate((("7", 0), ("8 11", 0), ("9", 1), ("", 1), ("7", 2))):
+        name = image_id("e5", number)
+        _gldv2_image(root / "test", name, min(number, 3), 50 + number)
+        lines.append(f"{name},{answer},{('Public', 'Private', 'Ignored')[usage]}")
+    write(root / "recognition_solution_v2.1.csv", lines)
+    return root
+
+
+def _ilias(_: str, root: Path, variant: str) -> Path:
+    """Three things, of which the second has an accent; the gallery is in the order of `GALLERY`, without its last."""
+    home = root / "ilias" if variant == "above" else root
+    names = ("able_bell_000", "caf\N{LATIN SMALL LETTER E WITH ACUTE}_001", "zany_zebra_002")
+    lists: dict[str, list[str]] = {"query": [], "pos": []}
+    for part, shows in (("query", QUERIES), ("pos", GALLERY[:-1])):
+        for number, what in enumerate(shows):
+            path = f"{names[what]}/{part}/{part[0].upper()}{what:03}_{number:02}.jpg"
+            thing(home / "ilias_core" / path, what, number + 50 * (part == "query"))
+            (home / "ilias_core" / path).with_name(f"{Path(path).stem}_bbox.txt").write_text("4 3 50 40\n")
+            lists[part].append(f"{path},0.25,12".replace("\N{LATIN SMALL LETTER E WITH ACUTE}", "#U00e9"))
+    if variant != "no lists":
+        write(home / "image_ids/image_query_ids.txt", lists["query"])
+        write(home / "image_ids/positive_ids.txt", lists["pos"])
+    return home / "ilias_core" if variant == "core" else root
+
+
+_MAKERS: dict[str, Callable[[str, Path, str], Path]] = {
+    "roxford5k": _revisited,
+    "rparis6k": _revisited,
+    "gldv2": _gldv2,
+    "gldv2-recognition": _gldv2_recognition,
+    "ilias": _ilias,
+}

@@ -29,7 +29,7 @@ Kind = Literal[
     "other counts",
     "skipped files",
     "clipped box",
-    "number listed twice",
+    "answer listed twice",
     "query without answer",
 ]
 NOTES: frozenset[Kind] = frozenset(
@@ -39,7 +39,7 @@ NOTES: frozenset[Kind] = frozenset(
         "other counts",
         "skipped files",
         "clipped box",
-        "number listed twice",
+        "answer listed twice",
         "query without answer",
     }
 )

@@ -123,7 +123,7 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
         (entry(junk=[10**30]), "number out of range", f"junk has {10**30}, but"),
         (entry(junk=[8]), "number in two lists", "8 is in hard and in junk"),
         (entry(hard=[7]), "number in two lists", "7 is in easy and in hard"),
-        (entry(hard=[8, 8]), "number listed twice", "hard has a number twice"),
+        (entry(hard=[8, 8]), "answer listed twice", "hard has a number twice"),
         (entry(easy=[], hard=[]), "query without answer", "neither easy nor hard"),
         (entry(easy="78"), "broken ground truth", "easy is '78', no list of whole numbers"),
         (entry(easy=7), "broken ground truth", "easy is 7, no list"),

@@ -18,11 +18,16 @@ class Paths(Sequence[Path]):
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        self._folder = os.fspath(folder)
+        self.folder = folder
         self._text, self._ends = bytearray(), array("Q")
         for name in names:
             self._text += os.fsencode(name)
             self._ends.append(len(self._text))
+
+    def name(self, number: int) -> str:
+        """Return the name of a file, below the folder."""
+        start = self._ends[number - 1] if number else 0
+        return os.fsdecode(bytes(self._text[start : self._ends[number]]))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -33,31 +38,33 @@ class Paths(Sequence[Path]):
     def __getitem__(self, number: slice) -> Sequence[Path]: ...
     def __getitem__(self, number: int | slice) -> Path | Sequence[Path]:
         numbers = range(len(self))[number]  # raises IndexError, and counts from the end
-        return self._path(numbers) if isinstance(numbers, int) else [self._path(number) for number in numbers]
-
-    def _path(self, number: int) -> Path:
-        start = self._ends[number - 1] if number else 0
-        return Path(self._folder, os.fsdecode(bytes(self._text[start : self._ends[number]])))
+        if isinstance(numbers, int):
+            return self.folder / self.name(numbers)
+        return [self.folder / self.name(number) for number in numbers]
 
 
-def report_missing(findings: Findings, folder: Path, names: Sequence[str], place: Callable[[int], Place]) -> None:
-    """Report the files that are not there; `place` tells where the one of that number is listed.
-
-    Where none is there, one line says so: a reason to look at one place, not at thousands.
-    """
+def report_missing(findings: Findings, paths: Paths, place: Callable[[int], Place]) -> None:
+    """Report the files that are not there; `place` tells where the one of that number is listed."""
     there: dict[str, frozenset[str]] = {}
     missing = []
-    for number, name in enumerate(names):
-        parent, _, file = name.rpartition("/")
+    for number in range(len(paths)):
+        parent, _, file = paths.name(number).rpartition("/")
         if parent not in there:
-            there[parent] = names_in(str(folder / parent))
+            there[parent] = names_in(str(paths.folder / parent))
         if file not in there[parent]:
             missing.append(number)
-    if missing and len(missing) == len(names):
-        others = f", nor any other of the {len(names):,}" if len(names) > 1 else ""
-        message = f"{folder / names[0]}: no such image{others}; unpack the images, or give the folder that holds them"
+    report_these_missing(findings, paths, missing, place)
+
+
+def report_these_missing(
+    findings: Findings, paths: Sequence[Path], missing: Sequence[int], place: Callable[[int], Place]
+) -> None:
+    """Report those files; where none is there, in one line: a reason to look at one place, not at thousands."""
+    if missing and len(missing) == len(paths):
+        others = f", nor any other of the {len(paths):,}" if len(paths) > 1 else ""
+        message = f"{paths[0]}: no such image{others}; unpack the images, or give the folder that holds them"
         findings.add("missing image", str(place(0)), message)
         return
     for number in missing:
-        message = f"{folder / names[number]}: no such image; unpack the images again"
+        message = f"{paths[number]}: no such image; unpack the images again"
         findings.add("missing image", str(place(number)), message)

@@ -68,6 +68,8 @@ class _Reading:
         if len(names) != len(entries):
             told = f"gnd has {len(entries):,} entries for {len(names):,} queries; get it again"
             self._findings.add("broken ground truth", self._file, told)
+        self._paths("query", queries)
+        gallery_paths = self._paths("image", images)
         regions, answers = list[Region](), list[dict[str, list[int]]]()
         for number, (name, entry) in enumerate(zip(names, entries, strict=False)):
             if not isinstance(entry, Mapping) or (missing := [key for key in ("bbx", *_GRADES) if key not in entry]):
@@ -79,10 +81,10 @@ class _Reading:
             if box is not None and name in queries:
                 path = self._folder / f"{name}.jpg"
                 regions.append(Region(path, self._clipped(number, path, box)))
-        return InstanceSet(regions, Paths(self._folder, (f"{name}.jpg" for name in images)), Revisited(answers))
+        return InstanceSet(regions, gallery_paths, Revisited(answers))
 
     def _images(self, unit: str, listed: Sequence[object]) -> dict[str, int]:
-        """Return the images' names, with their numbers, and report the files that are missing."""
+        """Return the images' names, with their numbers."""
         numbers: dict[str, int] = {}
         for number, name in enumerate(listed):
             if not isinstance(name, str) or not _encodable(name):
@@ -95,9 +97,14 @@ class _Reading:
                 self._report("duplicate path", unit, number, told)
             else:
                 numbers[name] = number
-        places = [self._place(unit, number) for number in numbers.values()]
-        report_missing(self._findings, self._folder, [f"{name}.jpg" for name in numbers], places.__getitem__)
         return numbers
+
+    def _paths(self, unit: str, numbers: Mapping[str, int]) -> Paths:
+        """Return the images' files, and report the missing ones."""
+        paths = Paths(self._folder, (f"{name}.jpg" for name in numbers))
+        places = [self._place(unit, number) for number in numbers.values()]
+        report_missing(self._findings, paths, places.__getitem__)
+        return paths
 
     def _answers(self, number: int, entry: Mapping[Any, object], images: int) -> dict[str, list[int]]:
         answers = {grade: self._image_numbers(number, grade, entry[grade], images) for grade in _GRADES}
@@ -122,7 +129,7 @@ class _Reading:
                 told = f"{grade} has {image}, but the images are numbered from 0 to {images - 1}"
                 self._report("number out of range", "query", number, told)
         if len(once) < len(listed):
-            self._report("number listed twice", "query", number, f"{grade} has a number twice; it counts once")
+            self._report("answer listed twice", "query", number, f"{grade} has a number twice; it counts once")
         return once
 
     def _box(self, number: int, given: object) -> Box | None:
