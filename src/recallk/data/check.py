@@ -1,7 +1,7 @@
 """Is a data set on disk what its owners published? What a check found, and the sample of images that it opens."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from recallk.core.progress import Advance
 from recallk.data.benchmarks.benchmark import Count
 from recallk.data.findings import Finding, Findings
 from recallk.data.images import check_image
+from recallk.data.item import File
 
 SAMPLE = 1_000
 """Images that are opened, unless all are asked for."""
@@ -86,25 +87,32 @@ def other_counts_in(title: str, counts: Iterable[SplitCount]) -> list[Finding]:
     return [Finding("other counts", title, row.difference) for row in counts if not row.same]
 
 
-def open_sample(files: Sequence[Path], sample: int | None, findings: Findings, advance: Advance) -> int:
-    """Open a seeded sample of image files, or all (None), and report the broken ones; return how many were opened."""
-    chosen = files if sample is None or sample >= len(files) else random.Random(0).sample(files, sample)
+def open_sample(
+    count: int, file: Callable[[int], File | None], sample: int | None, findings: Findings, advance: Advance
+) -> int:
+    """Open a seeded sample of `count` images, or all (None), and report the broken ones; return how many it was.
+
+    `file` tells the file of a number; None for pixels in memory.
+    """
+    everything = sample is None or sample >= count
+    numbers = range(count) if everything else random.Random(0).sample(range(count), sample or 0)
     told = {finding.where for finding in findings.listed if finding.kind == "broken image"}
     with ThreadPoolExecutor(available_cores()) as pool:
-        for start in range(0, len(chosen), _BLOCK):
-            block = chosen[start : start + _BLOCK]
-            for path, wrong in zip(block, pool.map(_what_is_wrong, block), strict=True):
-                if wrong is not None and str(path) not in told:
-                    findings.add("broken image", path, wrong)
-            advance("opening images", start + len(block), len(chosen))
-    return len(chosen)
+        for start in range(0, len(numbers), _BLOCK):
+            block = [file(number) for number in numbers[start : start + _BLOCK]]
+            for opened, wrong in zip(block, pool.map(_what_is_wrong, block), strict=True):
+                if wrong is not None and str(opened) not in told:
+                    told.add(str(opened))
+                    findings.add("broken image", str(opened), wrong)
+            advance("opening images", start + len(block), len(numbers))
+    return len(numbers)
 
 
-def _what_is_wrong(path: Path) -> str | None:
-    if not path.exists():
-        return None  # which was told where it is listed
+def _what_is_wrong(file: File | None) -> str | None:
+    if file is None or (isinstance(file, Path) and not file.exists()):
+        return None  # that one is missing was told where it is listed
     try:
-        check_image(path)
+        check_image(file)
     except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{file}: ")
     return None

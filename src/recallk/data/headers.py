@@ -3,7 +3,6 @@
 import math
 import struct
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from PIL import Image
 from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.data import colour
-from recallk.data.formats import open_image
-from recallk.data.item import Region
+from recallk.data.formats import open_file, open_image
+from recallk.data.item import File, Region
 
 Size = tuple[int, int]
 """Width and height."""
@@ -26,7 +25,7 @@ _PNG_SIGNATURE = 8
 _PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
-def upright_size(source: Path | NDArray[np.uint8] | Region) -> Size:
+def upright_size(source: File | NDArray[np.uint8] | Region) -> Size:
     """Return the width and height of what `images.read_image` returns.
 
     Raises InputError as that does, but for what only decoding shows.
@@ -83,9 +82,9 @@ def _turned(exif: Image.Exif) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _as_stored(source: Path | NDArray[np.uint8]) -> Size:
+def _as_stored(source: File | NDArray[np.uint8]) -> Size:
     """Return the size of a whole image, turned upright."""
-    if not isinstance(source, Path):
+    if not isinstance(source, File):
         check_pixels(source)
         return source.shape[1], source.shape[0]
     with open_image(source) as image:
@@ -97,16 +96,16 @@ def _as_stored(source: Path | NDArray[np.uint8]) -> Size:
     return (height, width) if sideways else (width, height)
 
 
-def _as_read(stored: Size, source: Path | NDArray[np.uint8]) -> Size:
+def _as_read(stored: Size, source: File | NDArray[np.uint8]) -> Size:
     width, height = stored
-    if not isinstance(source, Path) or width * height <= colour.HALVED_FROM:
+    if not isinstance(source, File) or width * height <= colour.HALVED_FROM:
         return width, height
     return -(-width // 2), -(-height // 2)
 
 
-def _orientation_in_header(image: Image.Image, path: Path) -> int:
+def _orientation_in_header(image: Image.Image, source: File) -> int:
     """Return the orientation, without the pixels that Pillow would decode to learn what a PNG file says after them."""
-    if image.format != "PNG" or _png_goes_on(path):
+    if image.format != "PNG" or _png_goes_on(source):
         return orientation(image)
     try:
         return _turned(Image.Image.getexif(image))
@@ -114,10 +113,10 @@ def _orientation_in_header(image: Image.Image, path: Path) -> int:
         return 1
 
 
-def _png_goes_on(path: Path) -> bool:
+def _png_goes_on(source: File) -> bool:
     """Whether a PNG file has texts, EXIF data among them, after its pixels."""
     pixels = False
-    with path.open("rb") as file:
+    with open_file(source) as file:
         file.seek(_PNG_SIGNATURE)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
@@ -129,4 +128,4 @@ def _png_goes_on(path: Path) -> bool:
 
 
 def _name(region: Region) -> str:
-    return str(region.image) if isinstance(region.image, Path) else "a part of pixels"
+    return str(region.image) if isinstance(region.image, File) else "a part of pixels"

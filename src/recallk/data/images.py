@@ -1,15 +1,13 @@
 """Any image file, and pixels in memory, become 8-bit RGB."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.data.colour import HALVED_FROM, rgb
-from recallk.data.formats import open_image
+from recallk.data.formats import open_file, open_image
 from recallk.data.headers import box_of, check_pixels, orientation
-from recallk.data.item import Region
+from recallk.data.item import File, Region
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
@@ -26,7 +24,7 @@ _TURNS = {
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
+def read_image(source: File | NDArray[np.uint8] | Region) -> Image.Image:
     """Return the RGB image of a file, of uint8 pixels `(H, W)` grey or `(H, W, 3)`, or of a part of either.
 
     Files are turned upright and laid on white; `colour.rgb` says what becomes of other kinds of pixels, and that more
@@ -37,7 +35,7 @@ def read_image(source: Path | NDArray[np.uint8] | Region) -> Image.Image:
     if isinstance(source, Region):
         whole = read_image(source.image)
         return whole.crop(box_of(source))
-    if not isinstance(source, Path):
+    if not isinstance(source, File):
         return _of_pixels(source)
     with open_image(source) as image:
         if image.width * image.height > HALVED_FROM:
@@ -58,12 +56,12 @@ def _of_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
-def check_image(path: Path) -> None:
+def check_image(source: File) -> None:
     """Raise InputError where the file cannot be an image: by its header and its end, without decoding it."""
-    with open_image(path) as image:
+    with open_image(source) as image:
         trailer = _TRAILERS.get(image.format or "")
         if trailer is not None:
-            with path.open("rb") as file:
+            with open_file(source) as file:
                 size = file.seek(0, 2)
                 file.seek(max(0, size - _TRAILER_SPAN))
                 if trailer not in file.read():

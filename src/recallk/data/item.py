@@ -10,20 +10,43 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """A file inside of an uncompressed `.tar` archive: `size` bytes from `offset` on, read without unpacking."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}, {self.name}"
+
+
+File = Path | ArchiveMember
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A part of an image, such as the box that a benchmark draws around what a query asks for.
 
     `box` is left, top, right, bottom, in pixels of the upright image.
     """
 
-    image: Path | NDArray[np.uint8]
+    image: File | NDArray[np.uint8]
     box: tuple[float, float, float, float]
 
 
-Item = Path | NDArray[Any] | Region | str
-"""A file; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector `(D,)`; or a text.
+Item = File | NDArray[Any] | Region | str
+"""A file, alone or in an archive; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector `(D,)`; or
+a text.
 
 The embedder takes images, vectors or texts: one of the three."""
+
+
+def file_of(item: Item) -> File | None:
+    """Return the file that an item is read from; None where it is in memory."""
+    source = item.image if isinstance(item, Region) else item
+    return source if isinstance(source, File) else None
 
 
 class Record:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from recallk.data.images import check_image
 from recallk.data.instances.catalogue import instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import InstanceSet
-from recallk.data.item import Files, Item, Record
+from recallk.data.item import File, Files, Item, Record, file_of
 
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
@@ -104,14 +104,14 @@ def check_files(items: Iterable[Item], sample: int = SAMPLE, *, looked_for: bool
     Raises InputError for the first that is missing, truncated or no image; among those not opened, missing ones are
     found too, unless they have been `looked_for`.
     """
-    files = items if isinstance(items, Files) else Files([str(item) for item in items if isinstance(item, Path)])
-    names = files.names
+    files: Sequence[File]
+    files = items if isinstance(items, Files) else [file for item in items if (file := file_of(item)) is not None]
     if not looked_for:
-        for name in names:
-            require_image(name)
-    if len(names) > sample:
-        names = [names[i] for i in np.random.default_rng(0).choice(len(names), sample, replace=False)]
+        for named in files.names if isinstance(files, Files) else files:
+            require_image(named)
+    if len(files) > sample:
+        files = [files[i] for i in np.random.default_rng(0).choice(len(files), sample, replace=False).tolist()]
     with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(check_image, Files(names), chunksize=64):
+        for _ in pool.map(check_image, files, chunksize=64):
             pass
-    return len(names)
+    return len(files)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.data.headers import Size
+from recallk.data.item import File
 from recallk.models.backbone import make_backbone, own_size, patch_size
 from recallk.models.embedder import Embedder, evaluating
 from recallk.models.head import make_head
@@ -49,7 +49,7 @@ class ImageEmbedder(Embedder):
         super().__init__(settings)
         self.backbone = backbone
         self.shapes = Shapes(settings.image_size)  # with image_shape=keep
-        self._known_in_training: dict[Path, Size] = {}
+        self._known_in_training: dict[File, Size] = {}
         self.channels = channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.pool = Pool(settings.pooling, channels, int(getattr(backbone, "num_prefix_tokens", 0)))
         self.norm, self.head = make_head(settings.head, channels, settings.embedding_size)

@@ -14,19 +14,19 @@ from torch import Tensor
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.data.images import as_rgb
-from recallk.data.item import Region
+from recallk.data.item import ArchiveMember, File, Region
 
-Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Region
-"""A path; an image of PIL in any mode; a part of a file or of uint8 pixels; or pixels: `(H, W)`, or `(H, W, C)` with 1
-(grey), 3 (RGB) or 4 (RGB and alpha) channels. Pixels are uint8, bool, floats from 0 to 1, or uint16 from 0 to 65,535. A
-tensor may have its channels first, and has where its first dimension is 1, 3 or 4."""
+Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Region | ArchiveMember
+"""A path; a member of a .tar archive; an image of PIL in any mode; a part of a file or of uint8 pixels; or pixels:
+`(H, W)`, or `(H, W, C)` with 1 (grey), 3 (RGB) or 4 (RGB and alpha) channels. Pixels are uint8, bool, floats from 0 to
+1, or uint16 from 0 to 65,535. A tensor may have its channels first, and has where its first dimension is 1, 3 or 4."""
 
 _KINDS = frozenset({"bool", "uint8", "uint16", "float16", "bfloat16", "float32", "float64"})
 _CHANNELS = (1, 3, 4)
 _PATHS = "a path, a PIL image, or pixels as an array or a tensor"
 
 
-class Pictures(Sequence[Path | NDArray[np.uint8] | Region]):
+class Pictures(Sequence[File | NDArray[np.uint8] | Region]):
     """A list of images as the views take them: each is converted when it is read, by the process that reads it.
 
     Raises InputError, naming the position, for what is no image: by type and shape at once, by value when it is read.
@@ -42,7 +42,7 @@ class Pictures(Sequence[Path | NDArray[np.uint8] | Region]):
         return converted(self._images[position], f"image {position}")
 
 
-def converted(image: Picture, name: str = "the image") -> Path | NDArray[np.uint8] | Region:
+def converted(image: Picture, name: str = "the image") -> File | NDArray[np.uint8] | Region:
     """Return a path or a part of an image as it is, and anything else as pixels `(H, W, 3)` or `(H, W)` uint8.
 
     Alpha is laid on white. An image of PIL becomes what its file would (`data.images.as_rgb`).
@@ -51,7 +51,7 @@ def converted(image: Picture, name: str = "the image") -> Path | NDArray[np.uint
     """
     image = _checked(image, name)
     try:
-        if isinstance(image, Path | Region):
+        if isinstance(image, File | Region):
             return image
         return np.asarray(as_rgb(image)) if isinstance(image, Image.Image) else _of_pixels(_array(image), name)
     except InputError:
@@ -73,13 +73,15 @@ def _listed(images: Iterable[Picture]) -> list[Picture]:
     return list(images)
 
 
-def _checked(image: object, name: str) -> Path | Image.Image | NDArray[Any] | Tensor | Region:
+def _checked(image: object, name: str) -> File | Image.Image | NDArray[Any] | Tensor | Region:
     """Return an image whose type and shape are right, fit to be handed to another process."""
     if isinstance(image, str | os.PathLike):
         return Path(image)
+    if isinstance(image, ArchiveMember):
+        return image
     if isinstance(image, Region):
         whole = _checked(image.image, name)
-        if not isinstance(whole, Path | np.ndarray):
+        if not isinstance(whole, File | np.ndarray):
             raise InputError(f"{name}: a part of a {type(whole).__name__}; give one of a path, or of a uint8 array")
         return Region(whole, image.box)
     if isinstance(image, Image.Image):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from recallk.data.headers import Size, upright_size
 from recallk.data.images import read_image
-from recallk.data.item import Region
+from recallk.data.item import File, Region
 from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
 from recallk.models.shapes import Shapes
 from recallk.models.views import pixels_of, random_view, resampling
 
-Source = Path | NDArray[np.uint8] | Region
+Source = File | NDArray[np.uint8] | Region
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class ShapedViews(Preparation):
     images: Sequence[Source]
     shapes: Shapes
     interpolation: Interpolation
-    known: dict[Path, Size] = field(default_factory=dict, repr=False)
+    known: dict[File, Size] = field(default_factory=dict, repr=False)
     """The sizes of views, of files whose headers have been read."""
 
     def kind(self, number: int) -> Size:
         """Return the width and height of an image's view, known from its header."""
         image = self.images[number]
-        if not isinstance(image, Path):
+        if not isinstance(image, File):
             return self.shapes.of(upright_size(image), _whole(image))
         if image not in self.known:
             self.known[image] = self.shapes.of(upright_size(image))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop, functio
 from recallk.core.seeds import mixed_seed
 from recallk.data.headers import Size
 from recallk.data.images import read_image
-from recallk.data.item import Region
+from recallk.data.item import File, Region
 from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
@@ -36,7 +35,7 @@ class TestViews(Views):
 
     __test__ = False
 
-    images: Sequence[Path | NDArray[np.uint8] | Region]
+    images: Sequence[File | NDArray[np.uint8] | Region]
     resize: int
     size: int
     interpolation: Interpolation
@@ -50,7 +49,7 @@ class TestViews(Views):
 class TrainViews(Views):
     """The view of each training image in one epoch."""
 
-    images: Sequence[Path | NDArray[np.uint8] | Region]
+    images: Sequence[File | NDArray[np.uint8] | Region]
     size: int
     interpolation: Interpolation
     augmentation: Augmentation

@@ -27,8 +27,8 @@ def check(
         for note in other_counts(benchmark, records):
             findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
-    files: Sequence[Path] = Files(list(dict.fromkeys(record.file for record in records if record.file is not None)))
-    opened = open_sample(files, sample, findings, advance)
+    files = Files(list(dict.fromkeys(record.file for record in records if record.file is not None)))
+    opened = open_sample(len(files), files.__getitem__, sample, findings, advance)
     return Check(benchmark.title, findings, counts, len(files), opened, "training")
 
 

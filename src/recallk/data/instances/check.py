@@ -7,7 +7,7 @@ from recallk.data.benchmarks.benchmark import Count
 from recallk.data.check import SAMPLE, Check, SplitCount, open_sample, other_counts_in
 from recallk.data.findings import Finding, Findings
 from recallk.data.instances.instance import InstanceBenchmark, InstanceSet
-from recallk.data.item import Item, Region
+from recallk.data.item import File, file_of
 
 
 def check_instances(
@@ -22,15 +22,19 @@ def check_instances(
     """
     findings = Findings()
     instances = benchmark.read(root, findings)
-    items: list[Item] = []
-    if instances is not None:
+    if instances is None:
+        opened, images = 0, 0
+    else:
         for note in other_counts(benchmark, instances):
             findings.add(note.kind, note.where, note.message)
-        items = [*instances.queries, *instances.gallery]
-    images = (item.image if isinstance(item, Region) else item for item in items)
-    files = list(dict.fromkeys(image for image in images if isinstance(image, Path)))  # of several boxes, one file
-    opened = open_sample(files, sample, findings, advance)
-    return Check(benchmark.title, findings, _counts(benchmark, instances), len(files), opened, "evaluation")
+        queries, gallery = instances.queries, instances.gallery
+        images = len(queries) + len(gallery)
+
+        def file(number: int) -> File | None:
+            return file_of(queries[number] if number < len(queries) else gallery[number - len(queries)])
+
+        opened = open_sample(images, file, sample, findings, advance)
+    return Check(benchmark.title, findings, _counts(benchmark, instances), images, opened, "evaluation")
 
 
 def other_counts(benchmark: InstanceBenchmark, instances: InstanceSet) -> list[Finding]:

@@ -11,7 +11,7 @@ from recallk.data.instances.paths import Paths, report_these_missing
 K = 1_000
 
 _CORE = "ilias_core"
-_LISTS = {"query": "image_query_ids.txt", "pos": "positive_ids.txt"}
+_LISTS = {"query": "image_ids/image_query_ids.txt", "pos": "image_ids/positive_ids.txt"}
 
 
 def read(root: Path, findings: Findings) -> InstanceSet | None:
@@ -26,31 +26,31 @@ def read(root: Path, findings: Findings) -> InstanceSet | None:
     """
     if root.name == _CORE:
         root = root.parent
-    home = find_home(root, ("ilias", "download/ilias"), (_CORE,), f"the folder that holds {_CORE}/", findings)
+    unpacked = f"the folder that holds {_CORE}/ and image_ids/"
+    home = find_home(root, ("ilias", "download/ilias"), (_CORE, *_LISTS.values()), unpacked, findings)
     if home is None:
         return None
-    queries, positives = (_listed(home, part, findings) for part in _LISTS)
+    queries, positives = (_names(home, part, findings) for part in _LISTS)
     numbers = defaultdict[str, list[int]](list)
     for number, name in enumerate(positives):
         numbers[_thing(name)].append(number)
     answers = [numbers.get(_thing(name), []) for name in queries]
+    core = home / _CORE
     for name, answer in zip(queries, answers, strict=True):
         if not answer:
-            told = "no image beside it shows the same thing: left out of the mean"
-            findings.add("query without answer", home / _CORE / name, told)
-    core = home / _CORE
+            told = f"none of the images that are searched shows {_thing(name)}: left out of the mean"
+            findings.add("query without answer", core / name, told)
     return InstanceSet(Paths(core, queries), Paths(core, positives), Relevant(answers, K))
 
 
-def _listed(home: Path, part: str, findings: Findings) -> list[str]:
-    """Return the images of a part, by name: those of its list that are there, or, without one, all."""
-    core, path = home / _CORE, home / "image_ids" / _LISTS[part]
+def _names(home: Path, part: str, findings: Findings) -> list[str]:
+    """Return the images of a part, sorted: those of its list, or, without one, those that are there."""
+    core, path = home / _CORE, home / _LISTS[part]
     images = _images(core, part)
     if not path.exists():
         if not images:
             findings.add("missing image", core, f"no image as THING/{part}/NAME.jpg in it; unpack {_CORE}.tar again")
         return images
-    there = {listed: name for name in images for listed in (_as_listed(name), name)}
     reading, places = Reading(findings), dict[str, Place]()
     for place, line in reading.lines(path):
         name = line.partition(",")[0]
@@ -60,19 +60,21 @@ def _listed(home: Path, part: str, findings: Findings) -> list[str]:
             reading.report("duplicate path", place, f"{name} is listed already ({places[name]}); remove one of the two")
         else:
             places[name] = place
-    missing = [number for number, name in enumerate(places) if name not in there]
-    report_these_missing(findings, Paths(core, places), missing, list(places.values()).__getitem__)
-    return [there[name] for name in sorted(places) if name in there]
+    there = {listed: name for name in images for listed in (_as_listed(name), name)}
+    names = sorted(places)
+    missing = [number for number, name in enumerate(names) if name not in there]
+    report_these_missing(findings, Paths(core, names), missing, lambda number: places[names[number]])
+    return [there.get(name, name) for name in names]
 
 
 def _images(core: Path, part: str) -> list[str]:
-    """Return the images of a part, as names below the folder."""
-    return [
+    """Return the images of a part that are there, sorted, as names below the folder."""
+    return sorted(
         f"{folder.parent.name}/{part}/{file}"
-        for folder in sorted(core.glob(f"*/{part}"))
-        for file in sorted(names_in(str(folder)))
+        for folder in core.glob(f"*/{part}")
+        for file in names_in(str(folder))
         if file.endswith(".jpg")
-    ]
+    )
 
 
 def _as_listed(name: str) -> str:

@@ -1,13 +1,12 @@
 """Paths of very many files, in little more memory than their names have characters; and which files are not there."""
 
-import os
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import overload
 
 from recallk.data.benchmarks.annotations import Place, names_in
 from recallk.data.findings import Findings
+from recallk.data.names import Names
 
 
 class Paths(Sequence[Path]):
@@ -19,18 +18,16 @@ class Paths(Sequence[Path]):
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder = folder
-        self._text, self._ends = bytearray(), array("Q")
+        self._names = Names()
         for name in names:
-            self._text += os.fsencode(name)
-            self._ends.append(len(self._text))
+            self._names.append(name)
 
     def name(self, number: int) -> str:
         """Return the name of a file, below the folder."""
-        start = self._ends[number - 1] if number else 0
-        return os.fsdecode(bytes(self._text[start : self._ends[number]]))
+        return self._names[number]
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._names)
 
     @overload
     def __getitem__(self, number: int) -> Path: ...

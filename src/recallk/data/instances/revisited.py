@@ -12,7 +12,7 @@ from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.data.benchmarks.annotations import Place, find_home, first_folder
 from recallk.data.findings import Findings, Kind
-from recallk.data.images import upright_size
+from recallk.data.headers import upright_size
 from recallk.data.instances.instance import InstanceBenchmark, InstanceSet, Revisited
 from recallk.data.instances.paths import Paths, report_missing
 from recallk.data.item import Region
