@@ -11,30 +11,16 @@ import pytest
 from PIL import Image
 
 from recallk import InputError
-from recallk.data.findings import NOTES, Finding, Kind
+from recallk.data.findings import Kind
 from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
 from recallk.data.instances.check import check_instances
 from recallk.data.instances.instance import Revisited
 from recallk.data.item import Region
 from recallk.data.source import read_instances
 from tests.data.instance_miniatures import VARIANTS, make_instances, revisited_truth, thing, write_revisited
+from tests.data.instances.reported import reported
 
 NAMES = ("roxford5k", "rparis6k")
-
-
-def reported(root: Path, kind: Kind, name: str = "roxford5k") -> Finding:
-    """The one problem there is, as `check` reports it; `read_instances` must say the same, and in one line."""
-    found = check_instances(INSTANCE_BENCHMARKS[name], root, 0).findings.listed
-    problems = [problem for problem in found if problem.kind != "other counts"]
-    assert [problem.kind for problem in problems] == [kind]
-    if kind in NOTES:
-        assert problems[0] in read_instances(name, str(root))[1]
-    else:
-        with pytest.raises(InputError) as caught:
-            read_instances(name, str(root))
-        assert str(caught.value) == str(problems[0])
-    assert "\n" not in str(problems[0])
-    return problems[0]
 
 
 def spoiled(root: Path, spoil: Callable[[dict[str, Any]], object]) -> Path:
@@ -146,7 +132,7 @@ def test_a_defect_of_a_query_is_named_with_file_and_query(
     tmp_path: Path, spoil: Callable[[dict[str, Any]], object], kind: Kind, message: str
 ) -> None:
     file = spoiled(tmp_path, spoil)
-    problem = reported(tmp_path, kind)
+    problem = reported("roxford5k", tmp_path, kind)
     assert problem.where == f"{file}, query 3"
     assert message in problem.message
 
@@ -162,7 +148,7 @@ def test_a_defect_of_a_query_is_named_with_file_and_query(
 )
 def test_a_defect_of_an_image_is_named_with_file_and_image(tmp_path: Path, name: object, kind: Kind) -> None:
     file = spoiled(tmp_path, lambda truth: truth["imlist"].__setitem__(9, name))
-    assert reported(tmp_path, kind).where == f"{file}, image 10"
+    assert reported("roxford5k", tmp_path, kind).where == f"{file}, image 10"
 
 
 @pytest.mark.parametrize(
@@ -179,14 +165,14 @@ def test_a_defect_of_the_file_is_named_with_it(
     tmp_path: Path, spoil: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     file = spoiled(tmp_path, spoil)
-    problem = reported(tmp_path, "broken ground truth")
+    problem = reported("roxford5k", tmp_path, "broken ground truth")
     assert problem.where == str(file)
     assert message in problem.message
 
 
 def test_a_truth_that_is_no_table(tmp_path: Path) -> None:
     file = write_revisited("rparis6k", make_instances("rparis6k", tmp_path), ["building"])  # type: ignore[arg-type]
-    problem = reported(tmp_path, "broken ground truth", "rparis6k")
+    problem = reported("rparis6k", tmp_path, "broken ground truth")
     assert str(problem) == f"{file}: has no list imlist, qimlist, gnd, but is ['building']; get it again"
 
 
@@ -207,7 +193,7 @@ def test_a_hostile_truth_runs_nothing_and_is_refused_in_a_line(tmp_path: Path, w
     truth = revisited_truth()
     truth["gnd"][1]["bbx"] = hostile
     write_revisited("roxford5k", tmp_path, hostile if where == "alone" else truth)
-    problem = reported(tmp_path, "broken ground truth")
+    problem = reported("roxford5k", tmp_path, "broken ground truth")
     assert problem.where == str(tmp_path / "gnd_roxford5k.pkl")
     assert "mkdir; nothing was run" in problem.message
     assert not (tmp_path / "made").exists()
@@ -217,7 +203,7 @@ def test_a_hostile_truth_runs_nothing_and_is_refused_in_a_line(tmp_path: Path, w
 def test_a_damaged_truth(tmp_path: Path, content: bytes) -> None:
     make_instances("roxford5k", tmp_path)
     (tmp_path / "gnd_roxford5k.pkl").write_bytes(content)
-    assert "get it again" in reported(tmp_path, "broken ground truth").message
+    assert "get it again" in reported("roxford5k", tmp_path, "broken ground truth").message
 
 
 def test_a_clipped_box_is_the_part_inside(tmp_path: Path) -> None:
@@ -267,6 +253,6 @@ def test_missing_images_each_and_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_root_says_what_is_there_instead(tmp_path: Path, name: str) -> None:
     thing(tmp_path / "a.jpg", 0)
-    problem = reported(tmp_path, "wrong root folder", name)
+    problem = reported(name, tmp_path, "wrong root folder")
     assert problem.where == str(tmp_path)
     assert f"not here, but a.jpg; looked for gnd_{name}.pkl here and in {name}/" in problem.message

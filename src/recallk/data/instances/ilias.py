@@ -54,7 +54,8 @@ def _names(home: Path, part: str, findings: Findings) -> list[str]:
     reading, places = Reading(findings), dict[str, Place]()
     for place, line in reading.lines(path):
         name = line.partition(",")[0]
-        if name.count("/") != 2 or name.split("/")[1] != part or not name.endswith(".jpg"):
+        thing, *rest = name.split("/")
+        if thing in ("", ".", "..") or len(rest) != 2 or rest[0] != part or not name.endswith(".jpg"):
             reading.truncated(place, line, f"no image as THING/{part}/NAME.jpg")
         elif name in places:
             reading.report("duplicate path", place, f"{name} is listed already ({places[name]}); remove one of the two")
