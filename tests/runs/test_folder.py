@@ -22,6 +22,9 @@ def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
         file.touch()
     (path / "config.yaml.0123abcd.unfinished").touch()
     (folder.model / "weights.safetensors.0123abcd.unfinished").touch()
+    folder.descriptors("roxford5k").parent.mkdir()
+    folder.descriptors("roxford5k").touch()
+    (path / "descriptors" / "roxford5k.json").touch()
     return folder
 
 
@@ -32,7 +35,15 @@ def test_a_run_is_removed_with_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", ["thesis.txt", "checkpoint/thesis.txt", "model/thesis.txt", "model.safetensors/thesis.txt", ".hidden"]
+    "other",
+    [
+        "thesis.txt",
+        "checkpoint/thesis.txt",
+        "model/thesis.txt",
+        "model.safetensors/thesis.txt",
+        "descriptors/thesis.txt",
+        ".hidden",
+    ],
 )
 def test_a_folder_with_anything_else_is_left_whole(tmp_path: Path, other: str) -> None:
     folder = folder_of(tmp_path / "run")

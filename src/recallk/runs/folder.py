@@ -18,23 +18,25 @@ from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.history import Measurement, Row, append_row, read_rows, write_rows
 
 _ANOTHER = "choose another folder (--run)"
-_LOCK, _CHECKPOINTS = ".lock", "checkpoint"
+_LOCK, _CHECKPOINTS, _DESCRIPTORS = ".lock", "checkpoint", "descriptors"
 _FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
     model_files.EARLIER_WEIGHTS
 )
 _INSIDE = {
     _CHECKPOINTS: r"latest\.ckpt|best-\d+\.safetensors",
     model_files.FOLDER: "|".join(map(re.escape, (model_files.SETTINGS, model_files.WEIGHTS))),
+    _DESCRIPTORS: r"[\w-]+\.(npy|json)",
 }
 """The folders in a run's, and the files in them."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model/`, `report.html`.
+    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model/`, `report.html`, `descriptors/`.
 
     Every file is there as a whole or not at all, but for `metrics.jsonl`, whose reader passes over a line that was
-    cut. Whatever cannot be read or written is InputError, one line.
+    cut, and descriptors, which say how many of them there are. Whatever cannot be read or written is InputError, one
+    line.
     """
 
     path: Path
@@ -77,6 +79,10 @@ class RunFolder:
     def model(self) -> Path:
         """The trained embedder, a folder of its own: `models.saved`."""
         return self.path / model_files.FOLDER
+
+    def descriptors(self, name: str) -> Path:
+        """Return the file of the descriptors of a gallery, or of distractors: `runs.descriptors`."""
+        return self.path / _DESCRIPTORS / f"{name}.npy"
 
     @property
     def report(self) -> Path:

@@ -1,0 +1,190 @@
+"""Descriptors of many items in a file: written block by block, resumed after a kill, used again while they fit."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recallk.core.errors import InputError
+from recallk.core.files import make_folder, read_file, write_text, writing
+from recallk.data.item import Item, Region
+from recallk.models.embedder import Embedder
+
+BLOCK = 2_048
+"""Items between two writes: what a kill costs. Reading processes are started once for each block."""
+FORMAT = 1
+_LARGEST = float(np.finfo(np.float16).max)
+_DAMAGED = "remove it, and it is made anew"
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the file beside the descriptors says: what they are of, their shape, and how many rows are written."""
+
+    format: int
+    fingerprint: str
+    rows: int
+    dimension: int
+    done: int
+
+
+def stored_descriptors(
+    path: Path,
+    fingerprint: str,
+    items: Sequence[Item],
+    embed: Callable[[Sequence[Item]], Tensor],
+    advance: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float16]:
+    """Return `(N, D)` float16 descriptors of items, at least one, as a memory map of the file `path`, a `.npy`.
+
+    `embed` makes `(n, D)` of a block of items; `advance` is told how many rows there are already. A file beside it,
+    `.json`, says what the descriptors are of and how many are written: those that an earlier process has left are used,
+    and only the missing ones made, unless the `fingerprint` is another; then all are made anew. The caller keeps other
+    processes out of the folder. Raises InputError, one line, for a file that is damaged or cannot be written, and for
+    descriptors that float16 cannot hold.
+    """
+    make_folder(path.parent)
+    facts = _begun(path, fingerprint, len(items))
+    if facts is None:
+        with writing(path):
+            for earlier in (_facts_of(path), path):  # what it says first: without it, the rest is of nothing
+                earlier.unlink(missing_ok=True)
+    elif facts.done:
+        advance(facts.done)
+    for start in range(facts.done if facts else 0, len(items), BLOCK):
+        block = items[start : start + BLOCK]
+        rows = _as_float16(embed(block), path)
+        if facts is None:
+            facts = _Facts(FORMAT, fingerprint, len(items), rows.shape[1], 0)
+            _require_room(path, facts)
+        facts = _append(path, facts, rows)
+    return read_file(path, _mapped, "descriptors", _DAMAGED)
+
+
+def fingerprint(embedder: Embedder, items: Sequence[Item], scales: Sequence[float]) -> str:
+    """Return a text that is another where descriptors would be: for other weights, settings, scales or items.
+
+    Of files it takes place, size and time of change: a file that is replaced counts as another.
+    """
+    digest = hashlib.sha256(json.dumps([embedder.noun, embedder.settings.model_dump(), list(scales)]).encode())
+    for name, tensor in embedder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    whitening = getattr(embedder, "whitening", None)
+    if whitening is not None:
+        digest.update(_bytes_of(np.asarray(whitening.mean)) + _bytes_of(np.asarray(whitening.projection)))
+    for item in items:
+        digest.update(_identity(item))
+    return digest.hexdigest()
+
+
+def _identity(item: Item) -> bytes:
+    match item:
+        case Region():
+            return f"{item.box} of ".encode() + _identity(item.image)
+        case Path():
+            try:
+                status = item.stat()
+                told = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:  # whoever embeds it says what is wrong
+                told = "missing"
+            return os.fsencode(f"{item.absolute()} {told}\n")
+        case str():
+            return f"{item!r}\n".encode()
+        case _:
+            return _bytes_of(item)
+
+
+def _bytes_of(array: NDArray[Any]) -> bytes:
+    return f"{array.dtype} {array.shape}\n".encode() + array.tobytes()
+
+
+def _facts_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _begun(path: Path, fingerprint: str, rows: int) -> _Facts | None:
+    """Return what is there of these descriptors; None where nothing is, or where it is of others."""
+    about = _facts_of(path)
+    if not os.path.lexists(about):
+        return None
+    facts = read_file(about, _parse, "what descriptors are of", _DAMAGED)
+    if facts is None or (facts.fingerprint, facts.rows) != (fingerprint, rows):
+        return None
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(_header(facts)))
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); remove {about.name} beside it") from None
+    end = len(header) + 2 * facts.done * facts.dimension
+    if header != _header(facts) or size < end or (facts.done == rows and size > end):
+        raise InputError(f"{path}: not the descriptors that {about.name} speaks of; {_DAMAGED}")
+    return facts
+
+
+def _parse(path: Path) -> _Facts | None:
+    written = json.loads(path.read_bytes())
+    if not isinstance(written, dict):
+        raise ValueError("no table of keys and values")
+    if written.get("format") != FORMAT:  # of another version: made anew
+        return None
+    facts = _Facts(**written)
+    counts = (facts.rows, facts.dimension, facts.done)
+    if not all(type(count) is int for count in counts) or not 0 <= facts.done <= facts.rows or facts.dimension < 1:
+        raise ValueError("its counts are none")
+    return facts
+
+
+def _header(facts: _Facts) -> bytes:
+    """Return how the `.npy` file begins."""
+    header = io.BytesIO()
+    shape = (facts.rows, facts.dimension)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+def _require_room(path: Path, facts: _Facts) -> None:
+    """Raise InputError where the disk is too small: better now than after hours."""
+    needed, free = 2 * facts.rows * facts.dimension, shutil.disk_usage(path.parent).free
+    if needed > free:
+        sizes = f"{needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB free"
+        raise InputError(f"{path}: {facts.rows:,} descriptors do not fit on the disk ({sizes}); make room")
+
+
+def _append(path: Path, facts: _Facts, rows: NDArray[np.float16]) -> _Facts:
+    """Write a block after those that are there; only once it is on the disk is it counted."""
+    header = _header(facts)
+    # not through a memory map: on a full disk that kills the process
+    with writing(path), path.open("r+b" if facts.done else "wb") as file:
+        if not facts.done:
+            file.write(header)
+        file.seek(len(header) + 2 * facts.done * facts.dimension)
+        file.truncate()  # what a killed process may have left of its last block
+        file.write(rows.astype("<f2", copy=False).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    facts = _Facts(FORMAT, facts.fingerprint, facts.rows, facts.dimension, facts.done + len(rows))
+    write_text(_facts_of(path), json.dumps(asdict(facts)) + "\n")
+    return facts
+
+
+def _as_float16(embeddings: Tensor, path: Path) -> NDArray[np.float16]:
+    if not (embeddings.abs() <= _LARGEST).all():  # NaN is not
+        raise InputError(f"{path}: the model gives NaN, or numbers beyond float16: did its training diverge?")
+    return embeddings.numpy().astype(np.float16)
+
+
+def _mapped(path: Path) -> NDArray[np.float16]:
+    descriptors: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return descriptors
