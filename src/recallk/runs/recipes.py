@@ -24,12 +24,15 @@ WHEN_RESUMED = WITHOUT_EFFECT - {"recipe"} | {"epochs"}
 class Recipe:
     """A configuration by name.
 
-    `published` are percentages by the name of a metric, from `source`; empty where no number is known to us.
+    `published` are percentages by the name of a metric, from `source`; empty where no number is known to us. `rows` are
+    other methods' on instance-level test sets, by the method: percentages by test set and metric, such as "roxford5k
+    medium map", or with the test set's distractors "roxford5k+1m medium map".
     """
 
     name: str
     title: str
     published: dict[str, float]
+    rows: dict[str, dict[str, float]]
     source: str
     values: dict[str, Any]
     text: str
@@ -68,25 +71,37 @@ def origin(config: TrainConfig) -> Recipe | None:
 def _read(path: Path, follow: bool = True) -> Recipe:
     values = read_config(path)
     about = values.pop("about", None) or {}
-    published = about.get("published") or {} if isinstance(about, dict) else None
-    if not isinstance(published, dict) or not all(map(_is_percentage, published.values())):
+    published = _published(about)
+    if published is None:
         raise InputError(f"{path}: about: is a table with title, source and published, a number for each metric")
+    numbers, rows = published
     # the run keeps where it came from, so that its report finds the published numbers; a copy says it itself
     if path.parent == FOLDER:
         values["recipe"] = path.stem
     elif values.get("recipe") is not None:
         if follow:
             find_recipe(str(values["recipe"]), follow=False)
-    elif published:
+    elif numbers or rows:
         values["recipe"] = str(path.resolve())
     return Recipe(
         path.stem,
         str(about.get("title", path.stem)),
-        published,
+        numbers,
+        rows,
         str(about.get("source", "")),
         values,
         path.read_text(encoding="utf-8-sig"),
     )
+
+
+def _published(about: object) -> tuple[dict[str, float], dict[str, dict[str, float]]] | None:
+    """Return the numbers published for a recipe, and other methods' rows; None where they are none."""
+    published = about.get("published") or {} if isinstance(about, dict) else None
+    if not isinstance(published, dict):
+        return None
+    rows = {name: value for name, value in published.items() if isinstance(value, dict)}
+    numbers = {name: value for name, value in published.items() if name not in rows}
+    return (numbers, rows) if all(map(_are_percentages, (numbers, *rows.values()))) else None
 
 
 def differences(config: TrainConfig) -> list[str]:
@@ -128,5 +143,5 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _is_percentage(number: object) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 100
+def _are_percentages(table: dict[str, Any]) -> bool:
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n <= 100 for n in table.values())
