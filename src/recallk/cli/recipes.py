@@ -19,8 +19,8 @@ def recipes(context: typer.Context) -> None:
         return
     table = Table("recipe", "what it trains", "published")
     for recipe in shipped():
-        numbers = ", ".join(f"{name} {value:.1f}" for name, value in recipe.published.items())
-        table.add_row(recipe.name, recipe.title, numbers)
+        numbers = [f"{name} {value:.1f}" for name, value in recipe.published.items()]
+        table.add_row(recipe.name, recipe.title, ", ".join(numbers or (f"beside {name}" for name in recipe.rows)))
     console.print(table)
     console.print("run one with   recallk train NAME --data PATH      see all of it with   recallk recipes show NAME")
 

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.data import table
 from recallk.data.benchmarks.catalogue import benchmark_named
-from recallk.data.findings import Finding, Findings
+from recallk.data.findings import Finding, Findings, Kind
 from recallk.data.folder import find_images, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
@@ -70,8 +70,10 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     return records, findings.notes
 
 
-def read_instances(name: str, root: str | None = None) -> tuple[InstanceSet, list[Finding]]:
+def read_instances(name: str, root: str | None = None, *, images: bool = True) -> tuple[InstanceSet, list[Finding]]:
     """Return an instance-level test set below `root`, and what is worth knowing about it, such as other counts.
+
+    Without `images` the lists alone are needed.
 
     Raises InputError for a name that there is not, without the root that it needs, and with the first error in it.
     """
@@ -80,17 +82,18 @@ def read_instances(name: str, root: str | None = None) -> tuple[InstanceSet, lis
         raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")
     findings = Findings()
     instances = benchmark.read(user_path(root or "."), findings)
-    _raise_first(findings, name, root)
+    _raise_first(findings, name, root, but=() if images else ("missing image",))
     if instances is None or not instances.queries or not instances.gallery:
         raise InputError(f"{root}: {benchmark.title} has no queries there, or nothing to search; get it again")
     return instances, [*findings.notes, *other_counts(benchmark, instances)]
 
 
-def _raise_first(findings: Findings, name: str, root: str | None) -> None:
-    if findings.errors:
-        others = findings.error_count - 1
+def _raise_first(findings: Findings, name: str, root: str | None, but: Collection[Kind] = ()) -> None:
+    errors = [finding for finding in findings.errors if finding.kind not in but]
+    if errors:
+        others = findings.error_count - sum(findings.met[kind] for kind in but) - 1
         more = f" (and {others:,} more: recallk data check {name} --data {root} shows them)" if others else ""
-        raise InputError(f"{findings.errors[0]}{more}")
+        raise InputError(f"{errors[0]}{more}")
 
 
 def are_looked_for(data: str) -> bool:

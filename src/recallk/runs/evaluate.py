@@ -1,8 +1,7 @@
 """A trained model, measured anew: on its run's test items, or on others."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from recallk.core.arrays import checked_ks
@@ -11,38 +10,27 @@ from recallk.core.files import user_path
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief
 from recallk.data.dataset import read_all, read_for_test
-from recallk.data.findings import Finding
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
-from recallk.models.saved import load
-from recallk.models.scales import ONE_SCALE, checked_scales
+from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.runs.embedding import embed_as_configured
+from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
 
 Protocol = Literal["benchmark", "re-identification"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured: shares from 0 to 1 by their names, on `items` such as "1,200 images of 300 classes".
-
-    `spread` has the standard deviation of each over the draws of re-identification. `notes` say how the data is not
-    as it was.
-    """
-
-    items: str
-    metrics: Mapping[str, float]
-    spread: Mapping[str, float]
-    notes: Sequence[Finding]
-
-
 def evaluate(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | None = None,
     data: str | None = None,
     ks: Sequence[int] | None = None,
     protocol: Protocol = "benchmark",
     *,
+    benchmark: str | None = None,
+    distractors: str | os.PathLike[str] | None = None,
     scales: Sequence[float] = ONE_SCALE,
+    descriptors: str | os.PathLike[str] | None = None,
+    uncropped: bool = False,
     advance: Advance = silent,
 ) -> Evaluation:
     """Measure the model of a finished run: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
@@ -50,7 +38,12 @@ def evaluate(
     On the run's test items, or, with `data`, on others (a folder with a folder per class, or a table), which then all
     search each other. `ks` are the run's by default. The protocol "re-identification" draws one gallery item of each
     class at random, ten times over, and gives recall@k alone. Images are embedded at each of the `scales`, as
-    `Embedder.embed` does. Raises InputError, one line, for whatever does not fit.
+    `Embedder.embed` does.
+
+    With `benchmark`, an instance-level test set such as "roxford5k" is measured instead, as its authors define it:
+    `runs.instances.evaluate_instances`, whose are the further arguments.
+
+    Raises InputError, one line, for whatever does not fit.
 
     >>> found = evaluate("runs/letters", ks=(1, 10))
     >>> list(found.metrics)
@@ -60,6 +53,41 @@ def evaluate(
     if protocol not in get_args(Protocol):
         raise InputError(f"protocol={brief(protocol)}: one of {', '.join(get_args(Protocol))}")
     asked, at_scales = None if ks is None else checked_ks(ks), checked_scales(scales)
+    if benchmark is not None:
+        if ks is not None or protocol != "benchmark":
+            told = "says itself what is measured, and at which k: leave ks and protocol out"
+            raise InputError(f"{brief(benchmark)} {told}")
+        from recallk.runs.instances import evaluate_instances
+
+        return evaluate_instances(
+            run,
+            benchmark,
+            data,
+            distractors=distractors,
+            scales=at_scales,
+            descriptors=descriptors,
+            uncropped=uncropped,
+            advance=advance,
+        )
+    given = {"distractors": distractors is not None, "descriptors": descriptors is not None, "uncropped": uncropped}
+    if alone := [name for name, there in given.items() if there]:
+        raise InputError(f"{alone[0]} is for instance-level test sets: name one, such as --benchmark roxford5k")
+    if run is None:
+        raise InputError("no run: give the folder of a finished one, or a benchmark and a file of descriptors")
+    return _evaluate_classes(run, data, asked, protocol, at_scales, advance)
+
+
+def _evaluate_classes(
+    run: str | os.PathLike[str],
+    data: str | None,
+    asked: Sequence[int] | None,
+    protocol: Protocol,
+    scales: Scales,
+    advance: Advance,
+) -> Evaluation:
+    """Measure on labelled items: those of a class are to find each other."""
+    from recallk.models.saved import load  # brings the networks, which given descriptors need not
+
     embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.read_config()
     depths = config.evaluate_ks if asked is None else asked
@@ -69,7 +97,7 @@ def evaluate(
         raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
     items = test.labelled
     told = counting(advance, "embedding", len(items))
-    embeddings = embed_as_configured(embedder, config, items.items, told, scales=at_scales)
+    embeddings = embed_as_configured(embedder, config, items.items, told, scales=scales)
     metrics: dict[str, float] = {}
     spread: dict[str, float] = {}
     if protocol == "re-identification":

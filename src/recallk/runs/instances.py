@@ -1,0 +1,176 @@
+"""A model, or descriptors from anywhere, measured on an instance-level test set, with the conditions in words."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.lock import locked
+from recallk.core.progress import Advance, counting, silent
+from recallk.core.text import shown
+from recallk.data.instances.catalogue import instance_benchmark_named
+from recallk.data.instances.distractors import read_distractors
+from recallk.data.instances.instance import InstanceSet
+from recallk.data.item import Region
+from recallk.data.source import read_instances
+from recallk.evaluation.instances import measure_instances
+from recallk.runs.evaluation import Evaluation
+from recallk.runs.folder import RunFolder
+from recallk.runs.given_descriptors import Rows, read_descriptors
+from recallk.runs.published import published_rows
+
+if TYPE_CHECKING:
+    from recallk.models.embedder import Embedder
+
+Queries = Literal["whole", "cropped", "NOT cropped", "as given"]
+"""What of the images asks: all of it where there are no boxes, what is in the box, all in spite of the box, or what
+the maker of the descriptors took."""
+
+_IN_WORDS: dict[Queries, str] = {
+    "whole": "queries are whole images",
+    "cropped": "queries cropped to their boxes",
+    "NOT cropped": "queries NOT cropped to their boxes: too high, and not to be held against published rows",
+    "as given": "queries as given: only their maker knows whether they were cropped",
+}
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Descriptors of unit length: queries `(Q, D)`, and what they search, the gallery first, then distractors."""
+
+    queries: NDArray[np.float32]
+    parts: Sequence[Rows]
+    conditions: Sequence[str]
+
+
+def evaluate_instances(
+    run: str | os.PathLike[str] | None,
+    benchmark: str,
+    data: str | None = None,
+    *,
+    distractors: str | os.PathLike[str] | None = None,
+    scales: Sequence[float] = (1.0,),
+    descriptors: str | os.PathLike[str] | None = None,
+    uncropped: bool = False,
+    advance: Advance = silent,
+) -> Evaluation:
+    """Measure the model of a run, or the file `descriptors`, on an instance-level test set below the folder `data`.
+
+    `distractors` is a folder of images that answer no query, searched with the gallery. The run keeps the descriptors
+    of both in its folder, in float16: what a killed process has made is used by the next, and all of it while model,
+    scales and images are the same. With `uncropped` the queries are whole images, in spite of their boxes.
+
+    A file of descriptors is a `.safetensors` or `.npz` with `queries (Q, D)`, `gallery (G, D)` and perhaps
+    `distractors (N, D)`, in float16, float32 or float64 and in the order of the test set's lists, which alone have to
+    be in `data` then. No network is built.
+
+    Raises InputError, one line, for whatever does not fit.
+    """
+    if (run is None) == (descriptors is None):
+        raise InputError("give a run, whose model makes the descriptors, or a file of descriptors: one of the two")
+    if descriptors is not None:
+        _refuse_beside_descriptors(distractors, scales, uncropped)
+    named = instance_benchmark_named(benchmark)
+    advance("reading the test set", 0, 0)
+    found, notes = read_instances(benchmark, data, images=descriptors is None)
+    boxes = any(isinstance(query, Region) for query in found.queries)
+    if uncropped and not boxes:
+        raise InputError(f"{benchmark} has no boxes around its queries: leave uncropped out")
+    with ExitStack() as held:
+        if run is None:
+            queries: Queries = "as given" if boxes else "whole"
+            vectors = _given(user_path(descriptors or ""), found, advance)
+        else:
+            queries = "NOT cropped" if uncropped else "cropped" if boxes else "whole"
+            vectors = _made(run, benchmark, _asked(found, uncropped), distractors, scales, held, advance)
+        measured = measure_instances(vectors.queries, vectors.parts, found.truth, advance)
+    others = sum(map(len, vectors.parts[1:]))
+    label = f"{benchmark}, queries {queries}" if queries in ("NOT cropped", "as given") else benchmark
+    among = f"{others:,} distractors" if others else "no distractors"
+    conditions = [_IN_WORDS[queries], among, *vectors.conditions]
+    rows, source = dict[str, dict[str, float]](), ""
+    complete = (len(found.queries), len(found.gallery)) == (named.queries, named.gallery)
+    if run is not None and complete and not uncropped:
+        rows, source = published_rows(RunFolder(user_path(run)), benchmark, others)
+    return Evaluation(
+        f"{label}: {found.counted}" + (f", {among}" if others else ""),
+        measured,
+        notes=notes,
+        conditions=conditions,
+        published=rows,
+        source=source,
+    )
+
+
+def _refuse_beside_descriptors(distractors: object, scales: Sequence[float], uncropped: bool) -> None:
+    if distractors is not None:
+        raise InputError("distractors are images, and descriptors are given: put theirs into the file, as distractors")
+    if tuple(scales) != (1.0,):
+        raise InputError("scales are for a run's model, and descriptors are given: leave them out")
+    if uncropped:
+        raise InputError("uncropped is for a run's model: descriptors are measured as given, cropped or not")
+
+
+def _asked(found: InstanceSet, uncropped: bool) -> InstanceSet:
+    if not uncropped:
+        return found
+    whole = [query.image if isinstance(query, Region) else query for query in found.queries]
+    return replace(found, queries=whole)
+
+
+def _given(path: Path, found: InstanceSet, advance: Advance) -> _Vectors:
+    """Return the descriptors of a file."""
+    given = read_descriptors(path, len(found.queries), len(found.gallery), advance)
+    parts = [given.gallery] if given.distractors is None else [given.gallery, given.distractors]
+    made = f"descriptors of {shown(path.name)}, {given.gallery.shape[1]:,} dimensions"
+    return _Vectors(given.queries, parts, [made + (", scaled to unit length here" if given.scaled else "")])
+
+
+def _made(
+    run: str | os.PathLike[str],
+    benchmark: str,
+    found: InstanceSet,
+    distractors: str | os.PathLike[str] | None,
+    scales: Sequence[float],
+    held: ExitStack,
+    advance: Advance,
+) -> _Vectors:
+    """Return the descriptors that a run's model makes; as long as they are `held`, nobody else may be in its folder."""
+    from recallk.models.saved import load
+    from recallk.runs.descriptors import fingerprint, stored_descriptors
+    from recallk.runs.embedding import embed_as_configured
+
+    embedder, folder = load(run), RunFolder(user_path(run))
+    config = folder.read_config()
+    galleries = [("gallery", benchmark, found.gallery)]
+    if distractors is not None:
+        galleries.append(("distractors", "distractors", read_distractors(user_path(distractors))))
+    held.enter_context(locked(folder.path))
+    embed = partial(embed_as_configured, embedder, config, scales=scales)
+    queries = embed(found.queries, advance=counting(advance, "embedding the queries", len(found.queries))).numpy()
+    parts = list[Rows]()
+    for what, name, items in galleries:
+        told = counting(advance, f"embedding the {what}", len(items))
+        made = fingerprint(embedder, items, scales)
+        parts.append(stored_descriptors(folder.descriptors(name), made, items, partial(embed, advance=told), told))
+    return _Vectors(queries, parts, _conditions(embedder, scales))
+
+
+def _conditions(embedder: "Embedder", scales: Sequence[float]) -> list[str]:
+    settings, whitening = embedder.settings, embedder.whitening
+    size = f"{settings.image_size:,}"
+    seen = f"{size} x {size} pixels" if settings.image_shape == "square" else f"up to {size} pixels, in their own shape"
+    return [
+        f"{embedder.noun} of {seen}",
+        f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}",
+        "not whitened" if whitening is None else f"whitened to {whitening.dimension:,} dimensions",
+        "gallery in float16",
+    ]

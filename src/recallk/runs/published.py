@@ -1,0 +1,27 @@
+"""Other methods' results beside a run's on an instance-level test set: only where all were measured alike."""
+
+from recallk.runs.folder import RunFolder
+from recallk.runs.history import Start
+from recallk.runs.recipes import beside_published, differences, origin
+
+ALL_DISTRACTORS = 1_001_001
+"""Of revisited Oxford and Paris; what was measured among all of them is called "+1m"."""
+
+
+def published_rows(folder: RunFolder, benchmark: str, distractors: int) -> tuple[dict[str, dict[str, float]], str]:
+    """Return the rows of the recipe that a run began from: percentages by the method, by the metric.
+
+    And where they are from, and in what the run is not as the recipe; nothing and "" where there is no such row.
+    """
+    recipe = origin(folder.read_config())
+    if recipe is None or distractors not in (0, ALL_DISTRACTORS):
+        return {}, ""
+    place = f"{benchmark}+1m " if distractors else f"{benchmark} "
+    rows = {
+        method: {name.removeprefix(place): value for name, value in values.items() if name.startswith(place)}
+        for method, values in recipe.rows.items()
+    }
+    rows = {method: values for method, values in rows.items() if values}
+    starts = [row for row in folder.history() if isinstance(row, Start)]
+    told = [*differences(folder.read_config()), *(starts[-1].differences if starts else ())]
+    return rows, beside_published(recipe, told) if rows else ""
