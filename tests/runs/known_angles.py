@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recallk.data.item import Region
+from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, EmbedderSettings
 from tests.embedders import SETTINGS
@@ -57,7 +58,7 @@ def name_of(item: Path | Region) -> str:
 
 
 @dataclass(frozen=True)
-class Angles:
+class Angles(Preparation):
     """The angles of items."""
 
     items: Sequence[Path | Region]
@@ -68,10 +69,6 @@ class Angles:
         name = name_of(self.items[number])
         self.seen(name)
         return float(ANGLES[name])
-
-    def kind(self, number: int) -> int:
-        """Return that all are alike."""
-        return 0
 
     def collate(self, prepared: list[float]) -> Tensor:
         """Return angles `(n,)`."""

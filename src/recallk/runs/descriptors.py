@@ -20,7 +20,7 @@ from recallk.core.files import make_folder, read_file, write_text, writing
 from recallk.data.item import Item, Region
 from recallk.models.embedder import Embedder
 
-BLOCK = 2_048
+BLOCK = 4_096
 """Items between two writes: what a kill costs. Reading processes are started once for each block."""
 FORMAT = 1
 _LARGEST = float(np.finfo(np.float16).max)
