@@ -91,7 +91,7 @@ class KnownAngles(Embedder):
 
     def at_scale(self, chunk: Tensor, scale: float) -> Tensor:
         """Return the same directions: they do not depend on the scale."""
-        return self(chunk)
+        return self.forward(chunk)
 
     def listed(self, items: Iterable[Any]) -> Sequence[Any]:
         """Return the items."""

@@ -113,7 +113,7 @@ def test_what_changed_is_embedded_anew(run: Path, data: str, model: KnownAngles,
     scales = (1.0, 0.5) if change == "scales" else (1.0,)
     if change == "model":
         with torch.no_grad():
-            model.turn += 5
+            model.turn.fill_(5)
     if change == "image":
         image = next(Path(data).rglob("building_000004.jpg"))
         image.write_bytes(image.read_bytes() + b"x")
@@ -298,7 +298,8 @@ def test_given_descriptors_import_no_network(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_one_line(run: Path, data: str, arguments: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"run": run, "data": data}
     with pytest.raises(InputError, match=message) as caught:
-        evaluate(**{"run": run, "data": data} | arguments)
+        evaluate(**given | arguments)
     assert "\n" not in str(caught.value)
     assert not (run / "descriptors").exists()

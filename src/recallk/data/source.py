@@ -25,6 +25,8 @@ from recallk.data.item import File, Files, Item, Record, file_of
 
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
+_OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
+"""What is wrong with images, and not with the lists that name them."""
 
 
 def read_own(data: str) -> tuple[list[Record], list[Finding]]:
@@ -82,13 +84,13 @@ def read_instances(name: str, root: str | None = None, *, images: bool = True) -
         raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")
     findings = Findings()
     instances = benchmark.read(user_path(root or "."), findings)
-    _raise_first(findings, name, root, but=() if images else ("missing image",))
+    _raise_first(findings, name, root, but=frozenset() if images else _OF_IMAGES)
     if instances is None or not instances.queries or not instances.gallery:
         raise InputError(f"{root}: {benchmark.title} has no queries there, or nothing to search; get it again")
     return instances, [*findings.notes, *other_counts(benchmark, instances)]
 
 
-def _raise_first(findings: Findings, name: str, root: str | None, but: Collection[Kind] = ()) -> None:
+def _raise_first(findings: Findings, name: str, root: str | None, but: Collection[Kind] = frozenset()) -> None:
     errors = [finding for finding in findings.errors if finding.kind not in but]
     if errors:
         others = findings.error_count - sum(findings.met[kind] for kind in but) - 1

@@ -1,11 +1,9 @@
 """Instance-level test sets: each query against a gallery of any size, measured as the test set's own protocol says."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.errors import InputError
@@ -15,6 +13,7 @@ from recallk.evaluation.average_precision import average_precisions
 from recallk.evaluation.gap import gap
 from recallk.evaluation.rankings import relevant_items
 from recallk.evaluation.revisited import LISTS, checked_answers, metrics_of_ranks
+from recallk.retrieval.parts import Part
 from recallk.retrieval.stored import nearest_stored, ranks_stored
 
 REVISITED_KS = (1, 5, 10)
@@ -22,7 +21,7 @@ REVISITED_KS = (1, 5, 10)
 
 
 def measure_instances(
-    queries: Tensor, parts: Sequence[NDArray[Any]], truth: Truth, *, advance: Advance = silent
+    queries: Tensor, parts: Sequence[Part], truth: Truth, *, advance: Advance = silent
 ) -> dict[str, float]:
     """Search the gallery with each query and measure what was found, as the truth of the test set asks for.
 
@@ -60,7 +59,7 @@ def measure_instances(
     return _landmarks(queries, parts, truth, advance)
 
 
-def _revisited(queries: Tensor, parts: Sequence[NDArray[Any]], truth: Revisited, advance: Advance) -> dict[str, float]:
+def _revisited(queries: Tensor, parts: Sequence[Part], truth: Revisited, advance: Advance) -> dict[str, float]:
     answers = checked_answers(truth.answers, len(queries), sum(map(len, parts)))
     items = [np.concatenate([lists[name] for name in LISTS]) for lists in answers]
     ranks = []
@@ -71,7 +70,7 @@ def _revisited(queries: Tensor, parts: Sequence[NDArray[Any]], truth: Revisited,
     return {f"{protocol} {name}": value for protocol, row in measured.items() for name, value in row.items()}
 
 
-def _relevant(queries: Tensor, parts: Sequence[NDArray[Any]], truth: Relevant, advance: Advance) -> dict[str, float]:
+def _relevant(queries: Tensor, parts: Sequence[Part], truth: Relevant, advance: Advance) -> dict[str, float]:
     relevant = relevant_items(truth.items, len(queries), sum(map(len, parts)))
     subsets = np.array(truth.subsets or [""] * len(queries))
     if len(subsets) != len(queries):
@@ -88,7 +87,7 @@ def _relevant(queries: Tensor, parts: Sequence[NDArray[Any]], truth: Relevant, a
     return metrics
 
 
-def _landmarks(queries: Tensor, parts: Sequence[NDArray[Any]], truth: Landmarks, advance: Advance) -> dict[str, float]:
+def _landmarks(queries: Tensor, parts: Sequence[Part], truth: Landmarks, advance: Advance) -> dict[str, float]:
     total = sum(map(len, parts))
     for what, given, there in (("gallery items", truth.gallery, total), ("queries", truth.queries, len(queries))):
         if len(given) > there or (what == "queries" and len(given) < there):

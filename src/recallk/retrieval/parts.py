@@ -1,6 +1,7 @@
 """A gallery that is kept in parts, mostly on disk, read block by block as float32."""
 
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,24 @@ _TILE = 64  # rows: a product of a few queries with an odd number of rows sums u
 _STAGED_VALUES = 2**20  # what is converted at a time stays in the processor's cache
 
 
+class Rows(ABC):
+    """Rows of a gallery that are made as they are read, as those of a file whose vectors have to be scaled."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    """float16 or float32, as for arrays."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def __getitem__(self, rows: slice | Numbers) -> NDArray[Any]:
+        """Return the rows of a slice, or those of some rising numbers."""
+
+
+Part = NDArray[Any] | Rows
+
+
 class Parts:
     """The rows of several arrays, one array after another, numbered from 0.
 
@@ -26,7 +45,7 @@ class Parts:
     stand. A block is the same memory each time: it holds until the next is read.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         """Check the parts: `(n_i, D)` float16 or float32, at least one row in all. Raises InputError."""
         self._parts = _checked(parts)
         self._ends = np.cumsum([len(part) for part in self._parts])
@@ -70,19 +89,20 @@ class Parts:
         for part in range(first, last + 1):
             below = int(np.searchsorted(numbers, self._ends[part]))
             _convert(self._parts[part], numbers[done:below] - self._start(part), self._block[done:below])
-            _let_go(self._parts[part])
+            if isinstance(read := self._parts[part], np.ndarray):
+                let_go(read)
             done = below
 
 
-def _checked(parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+def _checked(parts: Sequence[Part]) -> list[Part]:
     given = list(parts)
     if not given:
         raise InputError("the gallery is empty: give at least one item to search")
     for number, part in enumerate(given):
         needed = "arrays or memory maps (rows, dimensions) of float16 or float32 are needed"
-        if not isinstance(part, np.ndarray):
+        if not isinstance(part, np.ndarray | Rows):
             raise InputError(f"part {number} of the gallery is of type {type(part).__name__}: {needed}")
-        if part.dtype.kind != "f" or part.dtype.itemsize not in (2, 4) or part.ndim != 2:
+        if part.dtype.kind != "f" or part.dtype.itemsize not in (2, 4) or len(part.shape) != 2:
             raise InputError(f"part {number} of the gallery is {part.dtype} of shape {part.shape}: {needed}")
         if part.shape[1] != given[0].shape[1]:
             raise InputError(
@@ -92,7 +112,7 @@ def _checked(parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     return given
 
 
-def _convert(part: NDArray[Any], rows: Numbers, out: Tensor) -> None:
+def _convert(part: Part, rows: Numbers, out: Tensor) -> None:
     """Write rows of a part into `out`, as float32.
 
     PyTorch converts float16 several times faster than NumPy, but takes no read-only memory as it is: so each piece is
@@ -108,7 +128,7 @@ def _convert(part: NDArray[Any], rows: Numbers, out: Tensor) -> None:
         out[piece].copy_(torch.from_numpy(staged[: len(wanted)]))
 
 
-def _let_go(part: NDArray[Any]) -> None:
+def let_go(part: NDArray[Any]) -> None:
     """Give back the pages of a memory map that have been read, which the system would count as ours.
 
     They stay in the system's cache. Only of a map that nobody can write to: else what was written could be lost.

@@ -1,24 +1,22 @@
 """Exact search of a gallery too large for memory: its vectors lie in arrays on disk, one after another."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.arrays import ArrayLike, gallery_numbers
 from recallk.core.errors import InputError
 from recallk.core.progress import Advance, counting, silent
 from recallk.retrieval.exact import Neighbours, best_scores, blocks, check_k, inner_products
-from recallk.retrieval.parts import Numbers, Parts
+from recallk.retrieval.parts import Numbers, Part, Parts
 
 _SCORES_AT_ONCE = 2**22  # with what sorting them takes about 150 MB
 
 
 @torch.no_grad()
-def nearest_stored(queries: Tensor, parts: Sequence[NDArray[Any]], k: int, *, advance: Advance = silent) -> Neighbours:
+def nearest_stored(queries: Tensor, parts: Sequence[Part], k: int, *, advance: Advance = silent) -> Neighbours:
     """Find each query's k gallery items of the largest inner product, exactly, as `nearest` does.
 
     The gallery is read once, in blocks; beside the result, about 300 MB are held, however long it is.
@@ -61,7 +59,7 @@ def nearest_stored(queries: Tensor, parts: Sequence[NDArray[Any]], k: int, *, ad
 
 @torch.no_grad()
 def ranks_stored(
-    queries: Tensor, parts: Sequence[NDArray[Any]], items: Sequence[ArrayLike], *, advance: Advance = silent
+    queries: Tensor, parts: Sequence[Part], items: Sequence[ArrayLike], *, advance: Advance = silent
 ) -> list[Numbers]:
     """Return the ranks, from 0, that given gallery items have for each query, exact however far down they are.
 
@@ -159,7 +157,7 @@ def _keys(scores: Tensor, numbers: Tensor) -> Tensor:
     return (rising.long() << 32) - numbers
 
 
-def _gallery(queries: Tensor, parts: Sequence[NDArray[Any]]) -> Parts:
+def _gallery(queries: Tensor, parts: Sequence[Part]) -> Parts:
     gallery = Parts(parts)
     if queries.ndim != 2 or queries.dtype != torch.float32:
         raise InputError(f"queries must be 2-D float32, got {queries.dtype} of shape {tuple(queries.shape)}")

@@ -1,5 +1,6 @@
 """Descriptors that somebody else made, from one file: looked through once, then read a block at a time."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,66 +9,58 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
 
 from recallk.core.arrays import normalised
 from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
+from recallk.retrieval.parts import Numbers, Parts, Rows, let_go
 
-Rows = NDArray[np.float16] | NDArray[np.float32]
-
-_BLOCK = 8_192  # rows
 _TOLERANCE = 1e-3  # of a row's length, which float16 keeps to 5e-4
-_TYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _NAMES = ("queries", "gallery", "distractors")
-_KINDS = "float16, float32 or float64"
 _REMEDY = "save queries (Q, D) and gallery (G, D), and distractors (N, D) if there are, as .safetensors or .npz"
 
 
-class GivenRows:
-    """Descriptors `(N, D)` of unit length in a file: a slice of it reads these rows, as float16 or float32."""
+class GivenRows(Rows):
+    """Descriptors `(N, D)` of an array or a memory map, of unit length once it is `scaled`."""
 
-    def __init__(self, source: Any, shape: tuple[int, int], dtype: str) -> None:
-        self._source, self.shape, self.scaled = source, shape, False
-        self.dtype = np.dtype(np.float16 if dtype == "float16" else np.float32)
+    def __init__(self, written: NDArray[Any]) -> None:
+        self._written, self.scaled = written, False
+        self.shape = (written.shape[0], written.shape[1])
+        self.dtype = np.dtype(np.float16 if written.dtype == np.float16 else np.float32)
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> Rows:
-        """Return some rows `(n, D)`."""
-        written = self._written(rows)
-        if not self.scaled:
-            return written.astype(self.dtype, copy=False)
-        wide = written.astype(np.float64 if written.dtype == np.float64 else np.float32)
-        unit: NDArray[np.float32] = normalised(torch.from_numpy(wide)).float().numpy()
-        return unit
+    def __getitem__(self, rows: slice | Numbers) -> NDArray[Any]:
+        """Return some rows `(n, D)`, float16 where they are written so and need no scaling, else float32."""
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite there, and refused
+            block = self._written[rows].astype(self.dtype)
+        let_go(self._written)
+        return normalised(torch.from_numpy(block)).numpy() if self.scaled else block
 
     def look_through(self, name: str, advance: Callable[[int], None]) -> None:
-        """Find out whether the rows have to be divided by their length. Raises InputError where one is not finite."""
-        for start in range(0, len(self), _BLOCK):
-            rows = self._written(slice(start, start + _BLOCK)).astype(np.float64)
-            finite = np.isfinite(rows).all(axis=1)
-            if not finite.all():
-                raise InputError(f"row {start + int(finite.argmin())} of {name} holds NaN or infinity")
-            with np.errstate(over="ignore"):
-                lengths = np.linalg.norm(rows, axis=1)
-            if (np.abs(lengths - 1) > _TOLERANCE).any():
-                self.scaled, self.dtype = True, np.dtype(np.float32)
-            advance(len(rows))
-
-    def _written(self, rows: slice) -> NDArray[Any]:
-        start, stop, _ = rows.indices(len(self))
-        return np.asarray(self._source[start:stop])
+        """Find out whether the rows have to be scaled. Raises InputError where one is not finite."""
+        scaled = False
+        for numbers, block in Parts([self]).blocks() if len(self) else ():
+            rows = block[: len(numbers)]
+            lengths = torch.linalg.vector_norm(rows, dim=1)
+            for row in lengths.isfinite().logical_not().nonzero()[:, 0].tolist():
+                if not rows[row].isfinite().all():  # and not only too long for its length to be told
+                    told = "holds NaN, infinity, or numbers beyond float32"
+                    raise InputError(f"row {int(numbers[row])} of {name} {told}")
+            scaled |= bool(((lengths - 1).abs() > _TOLERANCE).any())
+            advance(len(numbers))
+        if scaled:
+            self.scaled, self.dtype = True, np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class GivenDescriptors:
     """What a file holds; `scaled` where rows were not of unit length, and are divided by theirs as they are read."""
 
-    queries: NDArray[np.float32]
+    queries: Tensor
     gallery: GivenRows
     distractors: GivenRows | None
     scaled: bool
@@ -89,7 +82,7 @@ def read_descriptors(path: Path, queries: int, gallery: int, advance: Advance = 
             rows.look_through(name, told)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    asked = arrays["queries"][:].astype(np.float32)
+    asked = torch.from_numpy(arrays["queries"][:].astype(np.float32))
     scaled = any(rows.scaled for rows in arrays.values())
     return GivenDescriptors(asked, arrays["gallery"], arrays.get("distractors") or None, scaled)
 
@@ -109,29 +102,41 @@ def _check(arrays: dict[str, GivenRows], wanted: dict[str, int]) -> None:
 
 
 def _safetensors(path: Path) -> dict[str, GivenRows]:
-    from safetensors import safe_open
-
+    """Map the arrays of a file into memory, once safetensors has found it to be whole."""
     opened: Any = safe_open(path, framework="np")
-    parts = {name: opened.get_slice(name) for name in _known(opened.keys())}
-    return {name: _rows(name, part, part.get_shape(), part.get_dtype()) for name, part in parts.items()}
+    _require_known(opened.keys())
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    arrays = {}
+    for name in opened.keys():  # noqa: SIM118 (no mapping)
+        shape, dtype = tuple(header[name]["shape"]), _checked(name, header[name]["shape"], header[name]["dtype"])
+        start = 8 + length + header[name]["data_offsets"][0]
+        mapped = np.memmap(path, dtype, "r", start, shape) if 0 not in shape else np.empty(shape, dtype)
+        arrays[name] = GivenRows(mapped)
+    return arrays
 
 
 def _npz(path: Path) -> dict[str, GivenRows]:
     with np.load(path, allow_pickle=False) as opened:
-        arrays = {name: opened[name] for name in _known(opened.files)}
-    return {name: _rows(name, array, array.shape, array.dtype.name) for name, array in arrays.items()}
+        _require_known(opened.files)
+        arrays = {name: opened[name] for name in opened.files}
+    for name, array in arrays.items():
+        _checked(name, array.shape, array.dtype.newbyteorder("<").str)
+    return {name: GivenRows(array) for name, array in arrays.items()}
 
 
-def _known(names: Iterable[str]) -> list[str]:
-    """Return the names. Raises ValueError for others: a slip would leave the distractors out unseen."""
+def _require_known(names: Iterable[str]) -> None:
+    """Raise ValueError for other names: a slip would leave the distractors out unseen."""
     for name in names:
         if name not in _NAMES:
             raise ValueError(f"it has {brief(name)}, which is none of {', '.join(_NAMES)}")
-    return list(names)
 
 
-def _rows(name: str, source: Any, shape: Sequence[int], kind: str) -> GivenRows:
-    dtype = _TYPES.get(kind, kind.lower())
+def _checked(name: str, shape: Sequence[int], kind: str) -> str:
+    """Return NumPy's name for the type. Raises ValueError where the array is not of a kind that is read."""
+    dtype = _TYPES.get(kind, kind)
     if len(shape) != 2 or dtype not in _TYPES.values():
-        raise ValueError(f"its {name} are {dtype} {tuple(shape)}, {_KINDS} (items, dimensions) are needed")
-    return GivenRows(source, (shape[0], shape[1]), dtype)
+        needed = "float16, float32 or float64 (items, dimensions) are needed"
+        raise ValueError(f"its {name} are {kind} {tuple(shape)}, {needed}")
+    return dtype

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
@@ -22,9 +21,10 @@ from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Region
 from recallk.data.source import read_instances
 from recallk.evaluation.instances import measure_instances
+from recallk.retrieval.parts import Part
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
-from recallk.runs.given_descriptors import Rows, read_descriptors
+from recallk.runs.given_descriptors import read_descriptors
 from recallk.runs.published import published_rows
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ _IN_WORDS: dict[Queries, str] = {
 class _Vectors:
     """Descriptors of unit length: queries `(Q, D)`, and what they search, the gallery first, then distractors."""
 
-    queries: NDArray[np.float32]
-    parts: Sequence[Rows]
+    queries: Tensor
+    parts: Sequence[Part]
     conditions: Sequence[str]
 
 
@@ -91,7 +91,7 @@ def evaluate_instances(
         else:
             queries = "NOT cropped" if uncropped else "cropped" if boxes else "whole"
             vectors = _made(run, benchmark, _asked(found, uncropped), distractors, scales, held, advance)
-        measured = measure_instances(vectors.queries, vectors.parts, found.truth, advance)
+        measured = measure_instances(vectors.queries, vectors.parts, found.truth, advance=advance)
     others = sum(map(len, vectors.parts[1:]))
     label = f"{benchmark}, queries {queries}" if queries in ("NOT cropped", "as given") else benchmark
     among = f"{others:,} distractors" if others else "no distractors"
@@ -129,7 +129,7 @@ def _asked(found: InstanceSet, uncropped: bool) -> InstanceSet:
 def _given(path: Path, found: InstanceSet, advance: Advance) -> _Vectors:
     """Return the descriptors of a file."""
     given = read_descriptors(path, len(found.queries), len(found.gallery), advance)
-    parts = [given.gallery] if given.distractors is None else [given.gallery, given.distractors]
+    parts: list[Part] = [given.gallery] if given.distractors is None else [given.gallery, given.distractors]
     made = f"descriptors of {shown(path.name)}, {given.gallery.shape[1]:,} dimensions"
     return _Vectors(given.queries, parts, [made + (", scaled to unit length here" if given.scaled else "")])
 
@@ -155,8 +155,8 @@ def _made(
         galleries.append(("distractors", "distractors", read_distractors(user_path(distractors))))
     held.enter_context(locked(folder.path))
     embed = partial(embed_as_configured, embedder, config, scales=scales)
-    queries = embed(found.queries, advance=counting(advance, "embedding the queries", len(found.queries))).numpy()
-    parts = list[Rows]()
+    queries = embed(found.queries, advance=counting(advance, "embedding the queries", len(found.queries)))
+    parts = list[Part]()
     for what, name, items in galleries:
         told = counting(advance, f"embedding the {what}", len(items))
         made = fingerprint(embedder, items, scales)
