@@ -39,6 +39,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "pooling": ("average", "gem"),
     "embedding_size": (1, 3, 64),
     "image_size": (32, 64),
+    "image_shape": ("square", "keep"),
     "limit_classes": (2, 3),
     "test_fraction": (0.01, 0.5, 0.99),
     "crop_scale": ("0.1,1", "1,1"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recallk import InputError
-from recallk.models.chunks import Preparation, read_batches, read_chunks
+from recallk.models.chunks import Preparation, cut, read_all, read_batches, read_chunks
 
 
 class Counting(Preparation):
@@ -177,3 +177,129 @@ class CannotCollate(Words):
 def test_a_chunk_that_cannot_be_made_is_one_line(workers: int) -> None:
     with pytest.raises(InputError, match=r"^items cannot be read \(TypeError: several lines\)$"):
         list(read_chunks(CannotCollate(), [np.array([1])], workers))
+
+
+# items of several kinds: each chunk is of one
+
+
+class Kinds(Counting):
+    """An item of the kind `number % 3`, as many bytes long as 3 to the power of it; tells what is asked when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def kind(self, number: int) -> int:
+        self.asked.append(number)
+        return number % 3
+
+    def prepare(self, number: int) -> torch.Tensor:
+        self.prepared[number] += 1
+        return torch.full((3 ** (number % 3),), number, dtype=torch.uint8)
+
+
+class KnownBytes(Kinds):
+    def bytes_of(self, number: int) -> int:
+        return 3 ** (number % 3)
+
+
+def numbers_of(chunk: torch.Tensor) -> list[int]:
+    return [int(number) for number in chunk[:, 0]]
+
+
+def test_a_batch_is_cut_evenly_within_each_kind() -> None:
+    made = cut(Kinds(), np.array([5, 0, 3, 6, 1, 9, 12, 8, 15]), 4)
+    assert [chunk.tolist() for chunk in made.chunks] == [[5, 8], [0, 3, 6], [9, 12, 15], [1]]
+    assert made.kinds == [2, 0, 0, 1]
+    assert made.items.tolist() == [5, 8, 0, 3, 6, 9, 12, 15, 1]
+    of_one_kind = cut(Counting(), np.arange(10), 4)
+    assert [chunk.tolist() for chunk in of_one_kind.chunks] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert of_one_kind.kinds == [None] * 3
+    assert of_one_kind.items.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("budget", [0, 4, 5, 20, 1_000])
+@pytest.mark.parametrize("preparation", [Kinds, KnownBytes])
+def test_batches_of_several_kinds_are_read_twice_alike(
+    preparation: Callable[[], Kinds], budget: int, workers: int
+) -> None:
+    batches = [np.random.default_rng(seed).permutation(20) for seed in range(3)]
+    for items, batch in zip(batches, read_batches(preparation(), batches, 3, budget, workers), strict=True):
+        assert sorted(batch.items) == sorted(items)
+        for _ in range(2):
+            chunks = [numbers_of(chunk) for chunk in batch]
+            assert [number for chunk in chunks for number in chunk] == batch.items.tolist()
+            assert all(len({number % 3 for number in chunk}) == 1 for chunk in chunks)
+
+
+@pytest.mark.parametrize("preparation", [Kinds, KnownBytes])
+def test_what_waits_is_counted_kind_by_kind(preparation: Callable[[], Kinds]) -> None:
+    batch = np.array([0, 3, 6, 1, 4, 2, 5, 9])  # 2 chunks of 2 of one byte, one of 2 of 3 bytes, one of 2 of 9
+    for budget, waiting in ((0, 0), (1, 0), (2, 1), (4, 2), (9, 2), (10, 3), (27, 3), (28, 4), (99, 4)):
+        made = preparation()
+        (read,) = read_batches(made, [batch], 2, budget, 0)
+        assert [numbers_of(chunk) for chunk in read] == [[0, 3], [6, 9], [1, 4], [2, 5]]
+        assert len(read._waiting) == waiting
+        assert sum(chunk.nbytes for chunk in read._waiting) <= budget
+        measured = 0 if preparation is KnownBytes else 1  # of each kind that comes before memory is full, at most
+        assert max(made.prepared.values()) <= 1 + measured
+        list(read)
+        assert sum(made.prepared.values()) <= 8 + 2 * (4 - waiting) + 3 * measured
+
+
+def test_kinds_are_asked_for_when_a_batch_has_its_turn() -> None:
+    preparation = KnownBytes()
+    batches = [np.arange(6 * n, 6 * n + 6) for n in range(4)]
+    stream = read_batches(preparation, batches, 2, 1_000, 0)
+    for number, batch in enumerate(stream):
+        assert preparation.asked == list(range(6 * number + 6)), "of this batch, and once"
+        list(batch)
+        list(batch)
+
+
+def test_workers_read_ahead_across_batches() -> None:
+    preparation = KnownBytes()
+    stream = read_batches(preparation, [np.arange(6 * n, 6 * n + 6) for n in range(4)], 2, 1_000, 1)
+    first = next(stream)
+    assert [len(preparation.asked) for _ in first] == [6, 12, 12], "two chunks ahead"
+    for batch in stream:
+        list(batch)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_kind_that_cannot_be_told_is_one_line(workers: int) -> None:
+    class Untold(Counting):
+        def kind(self, number: int) -> int:
+            return [1, 2][number]
+
+    with pytest.raises(InputError, match=r"^items cannot be read \(IndexError: list index out of range\)$"):
+        list(read_all(Untold(), 3, 4, workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_that_is_met_ahead_waits_for_its_turn(workers: int) -> None:
+    class Untold(KnownBytes):
+        def kind(self, number: int) -> int:
+            if number == 13:
+                raise InputError("item 13 has no kind")
+            return super().kind(number)
+
+    stream = read_batches(Untold(), [np.arange(6 * n, 6 * n + 6) for n in range(4)], 2, 1_000, workers)
+    for _, batch in zip(range(2), stream, strict=False):
+        assert len([list(batch), list(batch)]) == 2
+    with pytest.raises(InputError, match="^item 13 has no kind$"):
+        next(stream)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_items_are_read_in_chunks_of_a_kind(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [(numbers.tolist(), numbers_of(chunk)) for numbers, chunk in read_all(Kinds(), 20, 3, workers)]
+    assert all(numbers == of_chunk for numbers, of_chunk in read)
+    assert sorted(number for numbers, _ in read for number in numbers) == list(range(20))
+    assert [len(numbers) for numbers, _ in read] == [3, 3, 1, 3, 3, 1, 3, 3]
+    monkeypatch.setattr("recallk.models.chunks.LOOKED_THROUGH", 4)  # two chunks of three
+    some = [numbers.tolist() for numbers, _ in read_all(Kinds(), 8, 3, workers)]
+    assert some == [[0, 3], [1, 4], [2, 5], [6], [7]]
+    assert [numbers.tolist() for numbers, _ in read_all(Counting(), 8, 3, workers)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert list(read_all(Counting(), 0, 3, workers)) == []

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -44,12 +45,13 @@ def box_of(region: Region) -> tuple[int, int, int, int]:
     """
     stored = _as_stored(region.image)
     width, height = _as_read(stored, region.image)
-    box: tuple[Any, ...] = region.box  # which a Python program may have filled with anything
+    given: Any = region.box  # by a Python program, which may have given anything
+    box = list(given) if isinstance(given, Iterable) else []
     if len(box) != 4 or not all(isinstance(place, Real) and math.isfinite(place) for place in box):
         raise InputError(f"{_name(region)}: the box {brief(region.box)}: give four numbers, left, top, right, bottom")
     across, down = width / stored[0], height / stored[1]
     left, top, right, bottom = (
-        round(place * scale) for place, scale in zip(region.box, (across, down, across, down), strict=True)
+        round(place * scale) for place, scale in zip(box, (across, down, across, down), strict=True)
     )
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if left >= right or top >= bottom:

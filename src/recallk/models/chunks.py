@@ -65,9 +65,24 @@ def _in_one_line(error: Exception) -> InputError:
 def read_chunks(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers: int) -> Iterator[Any]:
     """Yield a chunk for each list of item numbers, in order, read ahead by `workers` processes (0: by this one).
 
-    Lists are asked for only as far as is read ahead.
-    Raises InputError, one line, for an item that cannot be read, and where a process that reads is killed or fails.
+    Lists are asked for only as far as is read ahead. Raises InputError, one line, for an item that cannot be read, and
+    where a process that reads is killed or fails; and what `chunks` raises, after the chunks before.
     """
+    failed: list[InputError] = []
+    yield from _read(preparation, _ending_with_an_error(chunks, failed), workers)
+    if failed:
+        raise failed[0]
+
+
+def _ending_with_an_error(chunks: Iterable[NDArray[np.int64]], failed: list[InputError]) -> Iterator[NDArray[np.int64]]:
+    """Yield the chunks; keep an error back that would come up wherever the loader happens to read ahead."""
+    try:
+        yield from chunks
+    except InputError as error:
+        failed.append(error)
+
+
+def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers: int) -> Iterator[Any]:
     loader: DataLoader[Any] = DataLoader(
         _Chunks(preparation),
         batch_size=None,

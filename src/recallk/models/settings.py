@@ -57,14 +57,14 @@ class EmbedderSettings(BaseModel):
     ] = 224
     image_shape: Annotated[
         ImageShape,
-        Field(description="a square is cropped, or images are shrunk until their longer side is image_size"),
+        Field(description="a square is cropped; or images keep their own, shrunk to a longer side of image_size"),
     ] = "square"
     resize: int = Field(
         ge=8,
         le=LARGEST_IMAGE,
         default_factory=_resize,
         description="shorter side before the centre crop at test; by default image_size / the backbone's crop_pct; "
-        "without meaning for image_shape=keep",
+        "nothing with image_shape=keep",
     )
     interpolation: Interpolation = Field(
         default_factory=lambda given: preprocessing_of(given["backbone"]).interpolation,
