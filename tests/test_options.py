@@ -1,5 +1,6 @@
 """Every key of the configuration does what it promises: none is without a test that fails where it does nothing."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.views import train_view
 from recallk.runs import recipes
 from recallk.runs.config import TrainConfig
+from recallk.runs.folder import RunFolder
+from recallk.training.trainer import Trainer
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
 from tests.rows import kind_of, measured
@@ -49,6 +52,33 @@ def pooled(mini: Miniature, **changes: Any) -> float:
     embedder = build(mini.config(**changes), "none")
     features = torch.tensor([0.0, 0, 0, 1]).reshape(1, 1, 2, 2).expand(1, embedder.channels, 2, 2)
     return float(embedder.pool(features).detach().mean())
+
+
+def layers_after_pooling(mini: Miniature, **changes: Any) -> list[str]:
+    names = build(mini.config(**changes), "none").state_dict()
+    return [name for name in names if not name.startswith(("backbone.", "pool."))]
+
+
+def begins_with_directions_at_right_angles(mini: Miniature, **changes: Any) -> bool:
+    """Return whether the last layer's rows are, before training: those of PCA."""
+    trainer = Trainer(mini.plan(**changes), RunFolder(mini.root / f"begun-{changes['whitening']}"))
+    rows = trainer.rows()
+    next(rows)
+    weight = trainer.embedder.get_parameter("head.weight").detach().clone()
+    rows.close()  # type: ignore[attr-defined]
+    shutil.rmtree(trainer.folder.path, ignore_errors=True)
+    products = F.normalize(weight, dim=1) @ F.normalize(weight, dim=1).T
+    return bool((products - torch.eye(len(weight))).abs().max() < 1e-3)
+
+
+def stages_that_moved(mini: Miniature, **changes: Any) -> set[str]:
+    seen = mini.watch(steps=1, **changes)
+    return {name.split(".")[1] for name in seen.after if name.startswith("backbone.") and seen.moved(name).any()}
+
+
+def power_of_the_pooling(mini: Miniature, **changes: Any) -> float:
+    """Return GeM's power after a step; it begins as 3."""
+    return float(mini.watch(steps=1, **changes).after["pool.gem.p"])
 
 
 def first_weights_are_those_of_the_file(mini: Miniature, **changes: Any) -> bool:
@@ -200,8 +230,8 @@ def first_rates(mini: Miniature, **changes: Any) -> list[float]:
     return [rate[0] for rate in mini.watch(steps=3, **changes).rates]
 
 
-def rate_of_the_loss(mini: Miniature, **changes: Any) -> float:
-    """Return the learning rate of the loss's own parameters, in that of the network's."""
+def rate_of_the_others(mini: Miniature, **changes: Any) -> float:
+    """Return the learning rate of what is trained otherwise, the loss's or the pooling's own, in the network's."""
     (network, own), *_ = mini.watch(steps=1, **changes).rates
     return own / network
 
@@ -276,6 +306,11 @@ EFFECT: dict[str, Effect] = {
         ("test_resnet", "test_vit"), backbone, both("ResNet", "VisionTransformer"), {"image_size": 32, "resize": 32}
     ),
     "pooling": Effect(("average", "gem"), pooled, near(0.25, 0.25 ** (1 / 3), 0.01)),
+    "head": Effect(
+        ("linear", "whitening"),
+        layers_after_pooling,
+        both(["norm.weight", "norm.bias", "head.weight", "head.bias"], ["head.weight", "head.bias"]),
+    ),
     "embedding_size": Effect((8, 16), embedding, lambda a, b: bool(a.shape == (1, 8) and b.shape == (1, 16))),
     "image_size": Effect((16, 32), sides, both(({16}, 16), ({32}, 32)), {"resize": 32}),
     "image_shape": Effect(("square", "keep"), shapes, both(({(16, 16)}, (16, 16)), ({(8, 16)}, (8, 16)))),
@@ -312,10 +347,14 @@ EFFECT: dict[str, Effect] = {
     # model
     "weights": Effect(("none", "FILE"), first_weights_are_those_of_the_file, both(False, True)),
     "batch_norm": Effect(("frozen", "per-chunk"), running_mean_moved, both(False, True)),
+    "whitening": Effect(
+        ("pca", "learned"), begins_with_directions_at_right_angles, both(True, False), {"head": "whitening"}
+    ),
+    "trained_blocks": Effect((1, 2), stages_that_moved, both({"layer4"}, {"layer3", "layer4"})),
     # loss
     # all are found among so many, for recall@k
     "loss": Effect(("recall@k", "contrastive"), loss_of, lambda a, b: bool(a < 1e-6 and b > 0.01), {"ks": (100,)}),
-    "loss_rate_factor": Effect((2, 20), rate_of_the_loss, near(2, 20, 1e-6), {"loss": "proxy-nca"}),
+    "loss_rate_factor": Effect((2, 20), rate_of_the_others, near(2, 20, 1e-6), {"loss": "proxy-nca"}),
     "ks": Effect(((1,), (4,)), loss_of, more),
     "rank_temperature": Effect((0.01, 1), loss_of_a_perfect_ranking, less),
     "recall_temperature": Effect((0.1, 10), loss_of_a_perfect_ranking, less, {"ks": (16,)}),
@@ -333,6 +372,8 @@ EFFECT: dict[str, Effect] = {
     "optimizer": Effect(("adam", "adamw"), of_the_norm, near(0.99, 0.9, 0.02), {"weight_decay": 10}),
     "learning_rate": Effect((1e-3, 1e-2), length_of_a_step, near(1e-3, 1e-2, 1e-4), {"weight_decay": 0}),
     "weight_decay": Effect((0, 10), of_the_norm, near(1, 0.9, 0.02), {"optimizer": "adamw"}),
+    "pooling_rate_factor": Effect((2, 20), rate_of_the_others, near(2, 20, 1e-6)),
+    "pooling_weight_decay": Effect((0, 10), power_of_the_pooling, near(3, 2.7, 0.05), {"optimizer": "adamw"}),
     "schedule": Effect(
         ("milestones", "cosine"),
         rates,
@@ -342,6 +383,12 @@ EFFECT: dict[str, Effect] = {
     "milestones": Effect(((), (1,)), rates, lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE > b[1]), TWO),
     "milestone_factor": Effect(
         (0.5, 0.1), rates, lambda a, b: bool(a[1] == RATE * 0.5 and b[1] == RATE * 0.1), TWO | {"milestones": (1,)}
+    ),
+    "epoch_factor": Effect(
+        (0.5, 0.1),
+        rates,
+        lambda a, b: bool(a == [RATE, RATE * 0.5] and b == [RATE, RATE * 0.1]),
+        TWO | {"schedule": "exponential"},
     ),
     "warmup_steps": Effect((0, 4), first_rates, both([RATE] * 3, [RATE / 4, RATE / 2, RATE * 3 / 4])),
     # selection

@@ -63,12 +63,15 @@ def show_plan(trainer: Trainer) -> None:
     classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
     first = trainer.first_cut()
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
+    trained = sum(p.numel() for p in trainer.embedder.parameters() if p.requires_grad)
+    head = "" if config.head == "linear" else f"head {config.head}, "
     say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, config.chunk_size)}")
     say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(
-        f"model     {config.backbone}, {config.pooling} pooling, {config.embedding_size} dimensions, "
+        f"model     {config.backbone}, {config.pooling} pooling, {head}{config.embedding_size} dimensions, "
         f"{parameters / 1e6:.1f} million parameters"
+        + ("" if config.trained_blocks is None else f", {trained / 1e6:.1f} million of them trained")
     )
 
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,15 @@ class Embedder(nn.Module, ABC):
         self.settings = settings
         self.whitening: Whitening | None = None
         """Fitted after training; `embed` applies it last. Not part of the network, and of its weights."""
+        self.frozen: list[nn.Module] = []
+        """Parts that are as at test even while the embedder trains."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Have every part as in training, or as at test, but for those that are frozen."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     @property
     def embedding_size(self) -> int:

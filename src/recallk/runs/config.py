@@ -18,6 +18,7 @@ from recallk.data.settings import DataSettings
 from recallk.losses.registry import MOST_BYTES, entry_of, settings_of
 from recallk.losses.settings import LossSettings
 from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.whitening import Method
 
 
 class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
@@ -36,6 +37,13 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
             description="running statistics, or each chunk's; by default frozen, and per-chunk with weights=none",
         ),
     ]
+    whitening: Annotated[
+        Method, Field(description="what head=whitening begins as, fitted to the features of untrained weights")
+    ] = "learned"
+    trained_blocks: Annotated[
+        int | None,
+        Field(ge=0, le=10_000, description="the last ones of the backbone, the rest stays as it is; by default all"),
+    ] = None
 
     # batches
     batch_size: Annotated[
@@ -56,9 +64,25 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 4e-4
-    schedule: Annotated[Literal["milestones", "cosine"], Field(description="of the learning rate")] = "milestones"
+    pooling_rate_factor: Annotated[
+        Positive, Field(description="times learning_rate: that of the power of GeM pooling")
+    ] = 1.0
+    pooling_weight_decay: Annotated[
+        float | None,
+        Field(ge=0, le=1e6, allow_inf_nan=False, description="of that power; by default weight_decay"),
+    ] = None
+    schedule: Annotated[Literal["milestones", "cosine", "exponential"], Field(description="of the learning rate")] = (
+        "milestones"
+    )
     milestones: Annotated[tuple[Epoch, ...], Field(description="epochs after which the rate is multiplied")] = ()
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
+    epoch_factor: Annotated[
+        Positive | None,
+        Field(
+            default_factory=lambda given: 0.99 if given["schedule"] == "exponential" else None,
+            description="what the rate is multiplied by after each epoch; by default 0.99 with schedule=exponential",
+        ),
+    ]
     warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="steps in which the rate rises from zero")] = 0
 
     # run
@@ -76,8 +100,17 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
             raise ValueError(f"loss={name}: its memory takes {gigabytes}: lower memory_size")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones={self.milestones}: rising epoch numbers, each 1 or more")
-        if self.schedule == "cosine" and self.milestones:
-            raise ValueError("milestones are given, and schedule=cosine: choose one")
+        if self.schedule != "milestones" and self.milestones:
+            raise ValueError(f"milestones are given, and schedule={self.schedule}: choose one")
+        if self.schedule == "exponential" and self.epoch_factor is None:
+            raise ValueError("schedule=exponential needs an epoch_factor, such as 0.99")
+        if self.schedule != "exponential" and self.epoch_factor is not None:
+            raise ValueError(f"epoch_factor is for schedule=exponential, and schedule={self.schedule}: choose one")
+        if self.pooling != "gem" and (self.pooling_rate_factor != 1 or self.pooling_weight_decay is not None):
+            key = "pooling_weight_decay" if self.pooling_rate_factor == 1 else "pooling_rate_factor"
+            raise ValueError(f"{key} is for the power of pooling=gem, and pooling={self.pooling} has none")
+        if self.head == "none" and self.trained_blocks == 0:
+            raise ValueError("trained_blocks=0 and head=none leave nothing to train: train some blocks, or a head")
         if self.batch_size is not None and self.batch_size % self.items_per_class:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
         if self.chunk_size == 1 and self.batch_norm == "per-chunk":

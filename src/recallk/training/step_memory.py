@@ -12,6 +12,7 @@ from recallk.models.embedder import evaluating
 from recallk.training.trainer import Trainer
 
 PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
+PER_FROZEN_PARAMETER = 4  # the weight alone
 EMBEDDING_COPIES = 4  # of a batch: embeddings, their unit rows, the gradients of both
 
 
@@ -42,10 +43,14 @@ def step_memory(trainer: Trainer) -> StepMemory:
     """
     config, plan = trainer.config, trainer.plan
     per_item = _left_behind(trainer, 2) - _left_behind(trainer, 1)
-    parameters = sum(p.numel() for module in (trainer.embedder, trainer.loss) for p in module.parameters())
+    parameters = sum(
+        (PER_PARAMETER if p.requires_grad else PER_FROZEN_PARAMETER) * p.numel()
+        for module in (trainer.embedder, trainer.loss)
+        for p in module.parameters()
+    )
     chunk = min(config.chunk_size, plan.items_per_step)
     return StepMemory(
-        parameters=PER_PARAMETER * parameters,
+        parameters=parameters,
         chunk=per_item * chunk,
         embeddings=EMBEDDING_COPIES * 4 * config.embedding_size * plan.items_per_step,
         available=_memory_of(trainer.fabric.device),

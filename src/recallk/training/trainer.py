@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,17 @@ from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
 from recallk.models.build import build
 from recallk.models.chunks import Cut, Preparation, cut, read_batches
+from recallk.models.freezing import freeze_all_but
 from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights
+from recallk.models.whitening_head import begin_as_whitening
 from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.machine import machine, versions
+from recallk.training.parameters import parameter_groups
 from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, check_gradients, fabric_of
 from recallk.training.state import (
@@ -54,6 +57,9 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
     if config.schedule == "cosine":
         passed_share = min(1.0, (step - 1) / steps)  # in a very long run, `steps` is what was to be expected
         return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * passed_share))
+    if config.schedule == "exponential":
+        assert config.epoch_factor is not None
+        return config.learning_rate * warmup * float(config.epoch_factor ** (epoch - 1))
     passed = sum(epoch > milestone for milestone in config.milestones)
     return config.learning_rate * warmup * float(config.milestone_factor**passed)
 
@@ -77,12 +83,11 @@ class Trainer:
         self.loss = build_loss(config, len(plan.data.train.classes), config.embedding_size, config.seed).to(
             self.fabric.device
         )
-        groups: list[dict[str, Any]] = [{"params": list(self.embedder.parameters())}]
-        self.rate_factors = [1.0]
-        if own := list(self.loss.parameters()):
-            groups.append({"params": own, "weight_decay": 0.0})  # it would draw a margin's boundary to zero
-            self.rate_factors.append(config.loss_rate_factor)
-        optimizer = kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        if config.trained_blocks is not None:
+            freeze_all_but(self.embedder, config.trained_blocks)
+        groups = parameter_groups(self.embedder, self.loss, config)
+        self.rate_factors = [group.rate_factor for group in groups]
+        optimizer = kind([group.options for group in groups], lr=config.learning_rate)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
         self._network = InPrecision(self.embedder, self.fabric)
         self._latest: Measurement | None = None
@@ -127,6 +132,9 @@ class Trainer:
         differences = tuple(plan.differences)
         self.folder.append(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
         if done == 0:
+            if self.config.head == "whitening":
+                sizes = {"chunk_size": self.config.chunk_size, "workers": self.config.readers}
+                begin_as_whitening(self.embedder, plan.data.train, self.config.whitening, **sizes)
             yield self._evaluate(0)
             if plan.data.validation is not None:
                 yield self._validate(0)

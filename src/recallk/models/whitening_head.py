@@ -1,0 +1,54 @@
+"""The whitening that a head begins as: fitted to the features of the network before it is trained."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from recallk.core.errors import InputError
+from recallk.data.item import LabelledItems
+from recallk.models.embedder import Embedder
+from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.whitening import Method, fit_whitening
+
+MOST_ITEMS = 20_000
+"""To which it is fitted: more would change little, and take long."""
+
+
+def begin_as_whitening(
+    embedder: Embedder, train: LabelledItems, method: Method, *, chunk_size: int, workers: int
+) -> None:
+    """Make a whitening of the head of an embedder with `head=whitening`, fitted to the features of training items.
+
+    To those of the first classes, at most `MOST_ITEMS` in all, as at test. Raises InputError where an item cannot be
+    read, or a whitening cannot be fitted to the features.
+    """
+    assert isinstance(embedder, ImageEmbedder)
+    assert isinstance(embedder.head, nn.Linear)
+    chosen = first_classes(train.labels, MOST_ITEMS)
+    items = [train.records[number].item for number in chosen]
+    features = embedder.without_head().embed(items, chunk_size=chunk_size, workers=workers)
+    try:
+        whitening = fit_whitening(method, features, train.labels[chosen], embedder.settings.embedding_size)
+    except InputError as error:
+        raise InputError(f"head=whitening: {error}") from None
+    with torch.no_grad():
+        embedder.head.weight.copy_(whitening.projection)
+        embedder.head.bias.copy_(whitening.bias)
+
+
+def first_classes(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return the numbers of the items of the classes that come first, whole ones, at most so many items in all.
+
+    Of a first class that is larger, as many of its items.
+
+    >>> first_classes(np.array([5, 5, 2, 5, 2, 9]), most=5)
+    array([0, 1, 2, 3, 4])
+
+    """
+    classes, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    order = first.argsort()
+    whole = classes[order][counts[order].cumsum() <= most]
+    chosen = whole if len(whole) else classes[order][:1]
+    numbers: NDArray[np.int64] = np.flatnonzero(np.isin(labels, chosen))[:most]
+    return numbers

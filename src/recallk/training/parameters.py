@@ -1,0 +1,40 @@
+"""What is trained, and how fast: the groups of parameters that the optimiser steps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from recallk.models.embedder import Embedder
+from recallk.models.pooling import GeM
+from recallk.runs.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are trained alike: at `rate_factor` times the learning rate."""
+
+    parameters: list[nn.Parameter]
+    rate_factor: float
+    weight_decay: float
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As an optimiser takes it."""
+        return {"params": self.parameters, "weight_decay": self.weight_decay}
+
+
+def parameter_groups(embedder: Embedder, loss: nn.Module, config: TrainConfig) -> list[Group]:
+    """Return the network's parameters, the power of its pooling where that is trained otherwise, and the loss's."""
+    network = list(embedder.parameters())
+    if config.trained_blocks is not None:  # else all, frozen ones too: a checkpoint numbers them
+        network = [parameter for parameter in network if parameter.requires_grad]
+    groups = [Group(network, 1.0, config.weight_decay)]
+    if config.pooling_rate_factor != 1 or config.pooling_weight_decay is not None:
+        power = [part.p for part in embedder.modules() if isinstance(part, GeM)]
+        others = [parameter for parameter in network if all(parameter is not p for p in power)]
+        decay = config.weight_decay if config.pooling_weight_decay is None else config.pooling_weight_decay
+        groups = [Group(others, 1.0, config.weight_decay), Group(power, config.pooling_rate_factor, decay)]
+    if own := list(loss.parameters()):
+        groups.append(Group(own, config.loss_rate_factor, 0.0))  # decay would draw a margin's boundary to zero
+    return groups
