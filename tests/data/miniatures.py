@@ -4,6 +4,7 @@ Hard to tell apart, so that no search finds everything: classes share colours, a
 """
 
 import colorsys
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "inaturalist": ("splits", "beside", "images below", "top"),
     "vehicleid": ("above", "top"),
     "inshop": ("Eval, Img/img", "Eval, img", "Eval, Img", "beside", "top"),
+    "gldv2-clean": ("train", "beside", "inside", "metadata", "top"),
+    "sfm120k": ("home", "top", "train"),
 }
 """The layouts that are met, the usual one first."""
 
@@ -45,7 +48,7 @@ def jpeg(path: Path, number: int = 0) -> None:
     light = random.normal(0, 50, 3)  # of the whole image: noise of the pixels alone would average out
     grain = random.normal(0, 30, (10, 10, 3)).repeat(4, 0).repeat(5, 1)
     pixels = (colour + light + grain).clip(0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(path, quality=90)
+    Image.fromarray(pixels).save(path, "JPEG", quality=90)
 
 
 def write(path: Path, lines: Sequence[str]) -> None:
@@ -164,6 +167,45 @@ def _inshop(root: Path, variant: str) -> Path:
     return root
 
 
+def _gldv2_clean(root: Path, variant: str) -> Path:
+    home = root / "gldv2" if variant == "top" else root
+    images = home if variant == "beside" else home / "train"
+    lines = ["landmark_id,images"]
+    for number in range(1, 1 + 2 * CLASSES):  # without test classes: a run splits them
+        names = [f"{image:x}{number:02x}{number * image:013x}" for image in range(IMAGES)]
+        for name in names:
+            jpeg(images / name[0] / name[1] / name[2] / f"{name}.jpg", number)
+        lines.append(f"{number},{' '.join(names)}")
+    folder = {"inside": "train", "metadata": "metadata"}.get(variant, "")
+    write(home / folder / "train_clean.csv", lines)
+    return root
+
+
+def sfm_tables() -> dict[str, dict[str, list[object]]]:
+    """What the pickle of Retrieval-SfM-120k holds: the same numbers of clusters in both parts, of other sights."""
+    tables: dict[str, dict[str, list[object]]] = {}
+    for part, first in (("train", 1), ("val", 101)):
+        clusters = [number for number in range(CLASSES) for _ in range(IMAGES)]
+        cids = [f"{10 * (first + cluster) + place % IMAGES:032x}" for place, cluster in enumerate(clusters)]
+        pairs = [place for place in range(len(cids)) if place % IMAGES]
+        positives = [place - 1 for place in pairs]
+        tables[part] = {"cids": [*cids], "cluster": [*clusters], "qidxs": [*pairs], "pidxs": [*positives]}
+    return tables
+
+
+def _sfm120k(root: Path, variant: str) -> Path:
+    home = root / {"top": "retrieval-SfM-120k", "train": "train/retrieval-SfM-120k"}.get(variant, "")
+    home.mkdir(parents=True, exist_ok=True)
+    tables = sfm_tables()
+    for number, table in enumerate(tables.values()):
+        for cid, cluster in zip(table["cids"], table["cluster"], strict=True):
+            assert isinstance(cid, str)
+            assert isinstance(cluster, int)
+            jpeg(home / "ims" / cid[-2:] / cid[-4:-2] / cid[-6:-4] / cid, 7 * number + cluster)
+    (home / "retrieval-SfM-120k.pkl").write_bytes(pickle.dumps(tables, 2))
+    return root
+
+
 _MAKERS: dict[str, Callable[[Path, str], Path]] = {
     "cub": _cub,
     "cars": _cars,
@@ -171,4 +213,6 @@ _MAKERS: dict[str, Callable[[Path, str], Path]] = {
     "inaturalist": _inaturalist,
     "vehicleid": _vehicleid,
     "inshop": _inshop,
+    "gldv2-clean": _gldv2_clean,
+    "sfm120k": _sfm120k,
 }

@@ -247,7 +247,7 @@ def test_a_limit_to_few_classes_is_no_news(tmp_path: Path) -> None:
     assert not again.notes
 
 
-@pytest.mark.parametrize("name", ["vehicleid", "inshop", "sop"])
+@pytest.mark.parametrize("name", ["vehicleid", "inshop", "sop", "sfm120k"])
 def test_the_lists_of_a_benchmark(name: str, tmp_path: Path) -> None:
     root = miniatures.make(name, tmp_path / "data")
     first, again = read_twice(settings(root, dataset=name, select="test"), tmp_path)
@@ -259,6 +259,47 @@ def test_the_lists_of_a_benchmark(name: str, tmp_path: Path) -> None:
     assert not first.split_by_us
 
 
+def test_a_benchmark_without_test_classes_is_split_as_own_data(tmp_path: Path) -> None:
+    root = miniatures.make("gldv2-clean", tmp_path / "data")
+    given = settings(root, dataset="gldv2-clean", test_fraction=0.3)
+    first, again = read_twice(given, tmp_path)
+    assert items_of(again) == items_of(first)
+    assert first.split_by_us
+    assert again.split_by_us
+    (search,) = first.test.searches
+    assert (search.name, search.gallery, len(search.queries)) == ("", None, len(first.test.labelled))
+    names = [str(number) for number in range(1, 13)]
+    own = read_for_training(settings(save_classes(tmp_path / "own", names), test_fraction=0.3))
+    assert (first.train.classes, first.test.labelled.classes) == (own.train.classes, own.test.labelled.classes)
+    counts = "train has 60 images of 12 classes; published are 1,580,470 of 81,313"
+    assert [note.message for note in first.notes] == [counts]
+    few = read_for_training(given.model_copy(update={"limit_classes": 2}))
+    assert (len(few.train.classes), len(few.test.labelled.classes)) == (2, 2)
+
+
+def test_a_benchmark_without_test_classes_that_has_changed(tmp_path: Path) -> None:
+    """A class that comes later is on neither side of the run, whatever its name; one that has gone is told."""
+    root = miniatures.make("gldv2-clean", tmp_path / "data")
+    given = settings(root, dataset="gldv2-clean")
+    first = read_for_training(given)
+    path = root / "train_clean.csv"
+    lines = path.read_text().splitlines()
+    for number in range(20):
+        miniatures.jpeg(root / f"train/f/f/f/fff{number:013}.jpg")
+    new = [f"{900 + number},fff{2 * number:013} fff{2 * number + 1:013}" for number in range(10)]
+    miniatures.write(path, [*lines, *new])
+    again = read_for_training(given, first.split)
+    assert items_of(again) == items_of(first)
+    assert "new since the run: 20 items of 10 classes; left out" in str(again.notes[-1])
+    tested = first.test.labelled.classes[0]
+    miniatures.write(path, [line for line in lines if not line.startswith(f"{tested},")])
+    test, notes = read_for_test(given, first.split)
+    assert test.labelled.classes == first.test.labelled.classes[1:]
+    assert "gone since the run: 5 items of 1 class (train/" in str(notes[-1])
+    with pytest.raises(InputError, match="5 of the run's items cannot be found"):
+        read_for_training(given, first.split)
+
+
 def test_without_the_split_of_the_run_a_doubt_is_told(tmp_path: Path) -> None:
     """Unless the data brings its own."""
     data = save_classes(tmp_path / "data", [f"c{number}" for number in range(6)])
@@ -266,9 +307,10 @@ def test_without_the_split_of_the_run_a_doubt_is_told(tmp_path: Path) -> None:
     _, notes = read_for_test(settings(data))
     assert "no split.json in the run, so split anew: it may have been trained on classes tested here" in str(notes[-1])
     assert not read_for_test(settings(data), first.split)[1]
-    root = miniatures.make("sop", tmp_path / "sop")
-    _, notes = read_for_test(settings(root, dataset="sop"))
-    assert not any("split anew" in str(note) for note in notes)
+    for name, told in (("sop", False), ("gldv2-clean", True)):
+        root = miniatures.make(name, tmp_path / name)
+        _, notes = read_for_test(settings(root, dataset=name))
+        assert any("split anew" in str(note) for note in notes) is told
 
 
 def test_classes_set_aside_before_are_set_aside_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

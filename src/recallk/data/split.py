@@ -129,10 +129,12 @@ def find_records(
 
 def _namer(root: Path) -> Callable[[str], str]:
     """Return a function from a file to its name; a million are named in a second."""
-    top, length = f"{root}{os.sep}", len(str(root)) + 1
+    here = str(root) == "."
+    top = "" if here else f"{root}{os.sep}"
 
     def name(file: str) -> str:
-        below = file[length:] if file.startswith(top) else os.path.relpath(file, root)
+        inside = not file.startswith(os.sep) if here else file.startswith(top)
+        below = file[len(top) :] if inside else os.path.relpath(file, root)
         return below.replace(os.sep, "/")
 
     return name

@@ -1,6 +1,7 @@
 """Every benchmark is read as its lists say, in every layout, and what is wrong is named with file and line."""
 
 import os
+import pickle
 import re
 import time
 from collections import Counter
@@ -92,6 +93,22 @@ def hand_inshop(root: Path) -> None:
     touch(root / "Img/img", "WOMEN/Dresses/id_00000003/01_2_side.jpg", "MEN/Denim/id_00000080/01_1_front.jpg")
 
 
+def hand_gldv2_clean(root: Path) -> None:
+    (root / "train_clean.csv").write_text(
+        "landmark_id,images\n1,17660ef415d37059 92b6290d571448f6\n203093,0123456789abcdef\n"
+    )
+    touch(root / "train", "1/7/6/17660ef415d37059.jpg", "9/2/b/92b6290d571448f6.jpg", "0/1/2/0123456789abcdef.jpg")
+
+
+def hand_sfm120k(root: Path) -> None:
+    tables = {
+        "train": {"cids": ["00aabbcc", "00ddeeff"], "cluster": [5, 5], "qidxs": [0], "pidxs": [1]},
+        "val": {"cids": ["aabbccdd"], "cluster": np.array([5]), "qidxs": np.array([], int), "pidxs": []},
+    }
+    (root / "retrieval-SfM-120k.pkl").write_bytes(pickle.dumps(tables))
+    touch(root / "ims", "cc/bb/aa/00aabbcc", "ff/ee/dd/00ddeeff", "dd/cc/bb/aabbccdd")
+
+
 @pytest.mark.parametrize(
     ("name", "write_by_hand", "expected"),
     [
@@ -153,13 +170,31 @@ def hand_inshop(root: Path) -> None:
                 ("Img/img/MEN/Denim/id_00000080/01_1_front.jpg", "id_00000080", "gallery"),
             ],
         ),
+        (
+            "gldv2-clean",
+            hand_gldv2_clean,
+            [
+                ("train/1/7/6/17660ef415d37059.jpg", "1", None),
+                ("train/9/2/b/92b6290d571448f6.jpg", "1", None),
+                ("train/0/1/2/0123456789abcdef.jpg", "203093", None),
+            ],
+        ),
+        (
+            "sfm120k",
+            hand_sfm120k,
+            [
+                ("ims/cc/bb/aa/00aabbcc", "train/5", "train"),
+                ("ims/ff/ee/dd/00ddeeff", "train/5", "train"),
+                ("ims/dd/cc/bb/aabbccdd", "val/5", "test"),
+            ],
+        ),
     ],
 )
 def test_records_against_a_listing_by_hand(
     tmp_path: Path,
     name: str,
     write_by_hand: Callable[[Path], None],
-    expected: list[tuple[str, str, str]],
+    expected: list[tuple[str, str, str | None]],
 ) -> None:
     write_by_hand(tmp_path)
     records, findings = read(name, tmp_path)
@@ -168,13 +203,15 @@ def test_records_against_a_listing_by_hand(
 
 
 SIDE = CLASSES * IMAGES
-COUNTS = {
+COUNTS: dict[str, dict[str | None, int]] = {
     "cub": {"train": SIDE, "test": SIDE},
     "cars": {"train": SIDE, "test": SIDE},
     "sop": {"train": SIDE, "test": SIDE},
     "inaturalist": {"train": SIDE, "test": SIDE},
     "vehicleid": {"train": SIDE, "test-800": SIDE, "test-1600": SIDE + 2 * IMAGES, "test-2400": SIDE + 4 * IMAGES},
     "inshop": {"train": SIDE, "query": 2 * CLASSES, "gallery": 3 * CLASSES},
+    "gldv2-clean": {None: 2 * SIDE},
+    "sfm120k": {"train": SIDE, "test": SIDE},
 }
 
 
@@ -202,6 +239,7 @@ LISTS = {
     "inaturalist": "Inat_dataset_splits/Inaturalist_test_set1.txt",
     "vehicleid": "VehicleID_V1.0/train_test_split/test_list_800.txt",
     "inshop": "Eval/list_eval_partition.txt",
+    "gldv2-clean": "train_clean.csv",
 }
 FOLDERS = {
     "cub": "CUB_200_2011/images",
@@ -209,7 +247,9 @@ FOLDERS = {
     "inaturalist": "",
     "vehicleid": "VehicleID_V1.0/image",
     "inshop": "Img/img",
+    "gldv2-clean": "train",
 }
+NEW, NEW_IMAGE = "0123456789abcdef", "0/1/2/0123456789abcdef.jpg"
 SOP_TRAIN = "bicycle_final/110000000002_0.JPG"
 INAT_TRAIN = f"train_val2018/Plantae/7470/{7470:08x}{0:024x}.jpg"
 INSHOP_TRAIN = "WOMEN/Dresses/id_00000001/02_0_front.jpg"
@@ -274,6 +314,15 @@ DEFECTS = [
     Defect("inshop", "truncated line", "img/n.jpg id_00000001", "2 of 3 fields", "n.jpg"),
     Defect("inshop", "truncated line", "img/n.jpg id_00000001 trai", "neither of train, query, gallery", "n.jpg"),
     Defect("inshop", "label is no number", "img/n.jpg id_0000000x train", "item is '0000000x', no number", "n.jpg"),
+    Defect("gldv2-clean", "missing image", f"7,{NEW}", f"{NEW}.jpg: no such image"),
+    Defect("gldv2-clean", "class with one image", f"99,{NEW}", "class 99 has one image: training never", NEW_IMAGE),
+    Defect("gldv2-clean", "duplicate path", f"7,{1:03x}{0:013x}", "is listed already"),
+    Defect("gldv2-clean", "duplicate path", f"7,{NEW} {NEW}", "is listed already", NEW_IMAGE),
+    Defect("gldv2-clean", "truncated line", "7", "1 of 2 fields (landmark_id, images)"),
+    Defect("gldv2-clean", "truncated line", "7, ", "1 of 2 fields (landmark_id, images)"),
+    Defect("gldv2-clean", "truncated line", f"7,{NEW} 01", "no ID of 16 letters and digits in '01'", NEW_IMAGE),
+    Defect("gldv2-clean", "truncated line", f"7,{NEW} ../{NEW:.13}", "no ID of 16 letters and digits", NEW_IMAGE),
+    Defect("gldv2-clean", "label is no number", f"7x,{NEW}", "landmark_id is '7x', no number", NEW_IMAGE),
 ]
 
 
@@ -377,7 +426,7 @@ def test_windows_line_ends_are_a_note_and_change_nothing(tmp_path: Path, name: s
     assert read_benchmark(name, str(root))[0] == before
 
 
-@pytest.mark.parametrize("name", [name for name in LISTS if name not in ("cub", "inshop")])
+@pytest.mark.parametrize("name", [name for name in LISTS if name not in ("cub", "inshop", "gldv2-clean")])
 def test_a_missing_or_empty_list(tmp_path: Path, name: str) -> None:
     root = make(name, tmp_path)
     path = root / LISTS[name]
@@ -404,8 +453,9 @@ def test_a_wrong_root_says_what_is_there_instead(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_images_that_are_not_unpacked_are_one_line(tmp_path: Path, name: str) -> None:
     root = make(name, tmp_path)
-    for path in [*root.rglob("*.jpg"), *root.rglob("*.JPG")]:
-        path.unlink()
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        if path.suffix.lower() == ".jpg" or "ims" in path.parts:
+            path.unlink()
     problem = reported(name, root, "missing image")
     assert re.search(r"no such image, nor any other of the \d+; unpack", problem.message)
 
@@ -475,12 +525,38 @@ def test_many_problems_of_a_kind_end_with_their_number(tmp_path: Path) -> None:
         read_benchmark("sop", str(root))
 
 
+def test_google_landmarks_with_an_empty_list(tmp_path: Path) -> None:
+    root = make("gldv2-clean", tmp_path)
+    (root / "train_clean.csv").write_text("")
+    assert "is empty" in reported("gldv2-clean", root, "missing file").message
+    (root / "train_clean.csv").write_text("landmark_id,images\n")
+    with pytest.raises(InputError, match="name no images"):
+        read_benchmark("gldv2-clean", str(root))
+
+
+@pytest.mark.parametrize("name", ["sop", "inaturalist", "gldv2-clean", "sfm120k"])
+def test_the_folder_that_one_stands_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(name, tmp_path)
+    expected = listing(read(name, tmp_path)[0], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert listing(read(name, Path())[0], Path()) == expected
+
+
+def test_a_path_in_another_spelling_is_the_same_image(tmp_path: Path) -> None:
+    root = make("sop", tmp_path)
+    path = root / LISTS["sop"]
+    write(path, [*path.read_text().splitlines(), "9 11319 1 ./chair_final//110000011319_0.JPG"])
+    assert "is listed already" in reported("sop", root, "duplicate path").message
+    write(path, [*path.read_text().splitlines()[:-1], "9 11319 1 /etc/new.JPG"])
+    assert f"{path.parent}/etc/new.JPG: no such image" in reported("sop", root, "missing image").message
+
+
 def test_lists_without_images_and_unknown_names(tmp_path: Path) -> None:
     for name in ("Ebay_train.txt", "Ebay_test.txt"):
         write(tmp_path / name, ["image_id class_id super_class_id path"])
     with pytest.raises(InputError, match="name no images"):
         read_benchmark("sop", str(tmp_path))
-    with pytest.raises(InputError, match="no data set 'sopp': one of cub, cars, sop, inaturalist, vehicleid, inshop"):
+    with pytest.raises(InputError, match="no data set 'sopp': one of cub, cars, sop, inaturalist, vehicleid, inshop, "):
         read_benchmark("sopp", str(tmp_path))
 
 
