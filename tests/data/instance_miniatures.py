@@ -6,7 +6,8 @@ the others of its thing first. `GALLERY` says which images show what.
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ def distractors(folder: Path, count: int = 6) -> Path:
     for number in range(count):
         thing(folder / f"jpg/{number // 3}/{number:04}.jpg", 3, 100 + number)
     return folder
+
+
+def shard(path: Path, names: Sequence[str]) -> Path:
+    """Write an archive of images that show nothing of the test sets, as the shards of ILIAS' distractors are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for number, name in enumerate(names):
+            content = encoded(3, number)
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
 
 
 def revisited_truth() -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recallk.data import item
-from recallk.data.item import Record, labelled
+from recallk.data.item import ArchiveMember, Record, Region, file_of, labelled
 
 
 def test_the_example_of_the_docstring() -> None:
@@ -54,3 +54,13 @@ def test_no_items() -> None:
     assert (len(nothing), nothing.items, nothing.classes, nothing.labels.shape) == (0, [], [], (0,))
     assert nothing.labels.dtype == np.int64
     assert nothing.counted == "0 items of 0 classes"
+
+
+def test_the_file_of_an_item() -> None:
+    path, pixels = Path("a.jpg"), np.zeros((4, 4), np.uint8)
+    member = ArchiveMember(Path("0.tar"), "a.jpg", 512, 100)
+    for file in (path, member):
+        assert file_of(file) == file_of(Region(file, (0, 0, 2, 2))) == file
+    for item_in_memory in (pixels, Region(pixels, (0, 0, 2, 2)), "a.jpg", np.zeros(4)):
+        assert file_of(item_in_memory) is None
+    assert str(member) == "0.tar, a.jpg"

@@ -12,9 +12,12 @@ from PIL import Image
 from torch import nn
 
 from recallk import InputError
+from recallk.data.archive import ArchiveImages
+from recallk.data.item import Region
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.settings import EmbedderSettings
+from tests.data.instance_miniatures import encoded, shard
 
 RNG = np.random.default_rng(0)
 COLOUR: NDArray[np.uint8] = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -373,3 +376,17 @@ def test_another_size_than_a_network_was_built_for() -> None:
     settings = EmbedderSettings(backbone="deit_tiny_patch16_224", image_size=32, resize=32, embedding_size=8)
     with pytest.raises(InputError, match=r"built for images of 32 pixels, these have 48.*embedder\.transform"):
         build(settings, "none")(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("shape", ["square", "keep"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_inside_of_archives_are_embedded_as_if_unpacked(tmp_path: Path, shape: Any, workers: int) -> None:
+    members = ArchiveImages([shard(tmp_path / "0.tar", ["a.jpg", "b.jpg", "c.jpg"])])
+    for number, member in enumerate(members):
+        (tmp_path / member.name).write_bytes(encoded(3, number))
+    files = [tmp_path / member.name for member in members]
+    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8, image_shape=shape)
+    embedder = build(settings, "none")
+    assert torch.equal(embedder.embed(members, workers=workers), embedder.embed(files, workers=workers))
+    in_archive, on_disk = ([Region(image, (4, 3, 40, 30)) for image in images] for images in (members, files))
+    assert torch.equal(embedder.embed(in_archive, workers=workers), embedder.embed(on_disk, workers=workers))

@@ -8,7 +8,7 @@ from typing import overload
 
 from recallk.core.errors import InputError
 from recallk.core.files import require_file, why
-from recallk.data.formats import SUFFIXES
+from recallk.data.formats import named_as_image
 from recallk.data.item import ArchiveMember
 from recallk.data.names import Names
 
@@ -33,7 +33,7 @@ class ArchiveImages(Sequence[ArchiveMember]):
         self._offsets, self._sizes = array("Q"), array("Q")
         for number, archive in enumerate(archives):
             for name, offset, size in files_in(archive):
-                if is_image(name):
+                if named_as_image(name):
                     self._names.append(name)
                     self._of.append(number)
                     self._offsets.append(offset)
@@ -53,12 +53,6 @@ class ArchiveImages(Sequence[ArchiveMember]):
     def _member(self, number: int) -> ArchiveMember:
         archive = self._archives[self._of[number]]
         return ArchiveMember(archive, self._names[number], self._offsets[number], self._sizes[number])
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is named as an image, and not hidden."""
-    file = name.rpartition("/")[2]
-    return not file.startswith(".") and f".{file.rpartition('.')[2].lower()}" in SUFFIXES
 
 
 def files_in(archive: Path) -> Iterator[tuple[str, int, int]]:
@@ -84,13 +78,12 @@ def _files_in(file: int, end: int) -> Iterator[tuple[str, int, int]]:
     while at < end:
         header = os.pread(file, _BLOCK, at)
         if len(header) < _BLOCK:
-            raise ValueError("truncated" if at else "it begins with no header of one")
+            raise ValueError("truncated")
         if header[0] == 0 and not any(header):
             return
         if sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" ") != _number(header[_CHECKSUM]):
-            raise ValueError("a damaged header" if at else "it begins with no header of one")
-        at += _BLOCK
-        kind, size = header[156:157], _number(header[124:136])
+            raise ValueError("a damaged header")
+        kind, size, at = header[156:157], _number(header[124:136]), at + _BLOCK
         if kind in b"Lx" and size <= _LONGEST:
             table = os.pread(file, size, at)
             facts |= {"path": table.rstrip(b"\0")} if kind == b"L" else _extended(table)
@@ -111,9 +104,10 @@ def _files_in(file: int, end: int) -> Iterator[tuple[str, int, int]]:
 def _number(field: bytes) -> int:
     if field[0] & _BASE_256:
         return int.from_bytes(field[1:], "big")
-    if (number := int(field.strip(b" \0") or b"0", 8)) < 0:
+    digits = field.strip(b" \0") or b"0"
+    if digits.strip(b"01234567"):
         raise ValueError("a damaged header")
-    return number
+    return int(digits, 8)
 
 
 def _name(header: bytes) -> bytes:

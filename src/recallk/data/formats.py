@@ -43,6 +43,13 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, appen
 warnings.filterwarnings("ignore", "(possibly )?corrupt EXIF", UserWarning, append=True)
 
 
+def named_as_image(name: str) -> bool:
+    """Whether a file is named as an image that is read, and is not hidden; `name` may have folders in it."""
+    file = name.rpartition("/")[2]
+    _, dot, ending = file.rpartition(".")
+    return f"{dot}{ending.lower()}" in SUFFIXES and not file.startswith(".")
+
+
 @contextmanager
 def open_image(source: File) -> Iterator[Image.Image]:
     """Open an image file whose pixels are not decoded yet.

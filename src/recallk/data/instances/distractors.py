@@ -6,7 +6,8 @@ from pathlib import Path
 
 from recallk.core.errors import InputError
 from recallk.core.files import why
-from recallk.data.archive import ArchiveImages, is_image
+from recallk.data.archive import ArchiveImages
+from recallk.data.formats import named_as_image
 from recallk.data.instances.paths import Paths
 from recallk.data.item import Item
 
@@ -53,6 +54,6 @@ def _images_below(root: Path, archives: list[Path]) -> Iterator[str]:
                 continue
             if name.endswith(".tar"):
                 archives.append(folder / name)
-            elif is_image(name):
+            elif named_as_image(name):
                 yield f"{below}{name}"
         folders += [f"{below}{name}/" for name, is_folder in reversed(listed) if is_folder]
