@@ -19,10 +19,9 @@ from torch import Tensor
 
 from recallk import InputError
 from recallk.core.files import write_text
-from recallk.data.item import Item, Region
+from recallk.data.item import Item
 from recallk.runs import descriptors
-from recallk.runs.descriptors import fingerprint, stored_descriptors
-from tests.embedders import TextEmbedder
+from recallk.runs.descriptors import stored_descriptors
 
 ITEMS = [f"item {number}" for number in range(100)]
 DIMENSION = 8
@@ -230,32 +229,3 @@ def test_a_place_that_cannot_be_written_is_one_line(path: Path) -> None:
     with pytest.raises(InputError, match=r"descriptors: cannot be written") as caught:
         stored_descriptors(path, "a", ITEMS, directions)
     assert "\n" not in str(caught.value)
-
-
-def test_the_fingerprint_is_of_all_that_descriptors_depend_on(tmp_path: Path) -> None:
-    embedder, file = TextEmbedder(), tmp_path / "a.png"
-    file.write_text("1")
-    os.utime(file, ns=(1, 1))
-    items: list[Item] = [file, Region(file, (0, 0, 5, 5)), np.zeros((2, 2), np.uint8), "text"]
-    first = fingerprint(embedder, items, (1.0,))
-    assert fingerprint(embedder, list(items), (1.0,)) == first
-    others = [
-        fingerprint(embedder, items, (1.0, 0.5)),
-        fingerprint(embedder, items[::-1], (1.0,)),
-        fingerprint(embedder, items[:3], (1.0,)),
-        fingerprint(embedder, [file, Region(file, (0, 0, 5, 6)), *items[2:]], (1.0,)),
-        fingerprint(embedder, [*items[:2], np.ones((2, 2), np.uint8), "text"], (1.0,)),
-        fingerprint(embedder, [*items[:2], np.zeros((4, 1), np.uint8), "text"], (1.0,)),
-    ]
-    os.utime(file, ns=(2, 2))
-    others.append(fingerprint(embedder, items, (1.0,)))
-    file.write_text("12")
-    os.utime(file, ns=(1, 1))
-    others.append(fingerprint(embedder, items, (1.0,)))
-    file.unlink()
-    others.append(fingerprint(embedder, items, (1.0,)))
-    before = fingerprint(embedder, ["text"], (1.0,))
-    with torch.no_grad():
-        embedder.head.bias[3] += 1e-6
-    others += [before, fingerprint(embedder, ["text"], (1.0,))]
-    assert len({first, *others}) == 1 + len(others)

@@ -64,7 +64,7 @@ def test_the_numbers_are_those_by_hand(run: Path, data: str) -> None:
         "no distractors",
         "images of 32 x 32 pixels",
         "scale 1",
-        "not whitened",
+        "no whitening after training",
         "gallery in float16",
     ]
     assert [note.kind for note in found.notes] == ["other counts", "other counts"]  # not 70 and 4,993
@@ -125,7 +125,7 @@ def test_what_changed_is_embedded_anew(run: Path, data: str, model: KnownAngles,
     if change == "scales":
         assert "scales 1, 0.5" in found.conditions
     if change == "whitening":
-        assert "whitened to 2 dimensions" in found.conditions
+        assert "then whitened, to 2 dimensions" in found.conditions
 
 
 def test_two_at_once_in_a_folder_are_one_line(run: Path, data: str) -> None:
@@ -283,7 +283,8 @@ def test_given_descriptors_import_no_network(tmp_path: Path) -> None:
         ({"benchmark": "roxford5k", "data": "nowhere"}, "nowhere: no such folder"),
         ({"benchmark": "roxford5k", "descriptors": "d.npz"}, "one of the two"),
         ({"benchmark": "roxford5k", "run": None}, "give a run.*or a file of descriptors: one of the two"),
-        ({"benchmark": "roxford5k", "distractors": "nowhere"}, "nowhere: no such folder"),
+        ({"benchmark": "roxford5k", "distractors": "nowhere"}, "nowhere: cannot be read as a folder"),
+        ({"benchmark": "roxford5k", "scales": (1, -1)}, "scales"),
         ({"benchmark": "roxford5k", "run": None, "descriptors": "nowhere.npz"}, r"nowhere\.npz: no such file"),
         (
             {"benchmark": "roxford5k", "run": None, "descriptors": "d.npz", "distractors": "d"},

@@ -20,8 +20,8 @@ _TILE = 64  # rows: a product of a few queries with an odd number of rows sums u
 _STAGED_VALUES = 2**20  # what is converted at a time stays in the processor's cache
 
 
-class Rows(ABC):
-    """Rows of a gallery that are made as they are read, as those of a file whose vectors have to be scaled."""
+class RowsOnDemand(ABC):
+    """RowsOnDemand of a gallery that are made as they are read, as those of a file whose vectors have to be scaled."""
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
@@ -35,7 +35,7 @@ class Rows(ABC):
         """Return the rows of a slice, or those of some rising numbers."""
 
 
-Part = NDArray[Any] | Rows
+Part = NDArray[Any] | RowsOnDemand
 
 
 class Parts:
@@ -100,7 +100,7 @@ def _checked(parts: Sequence[Part]) -> list[Part]:
         raise InputError("the gallery is empty: give at least one item to search")
     for number, part in enumerate(given):
         needed = "arrays or memory maps (rows, dimensions) of float16 or float32 are needed"
-        if not isinstance(part, np.ndarray | Rows):
+        if not isinstance(part, np.ndarray | RowsOnDemand):
             raise InputError(f"part {number} of the gallery is of type {type(part).__name__}: {needed}")
         if part.dtype.kind != "f" or part.dtype.itemsize not in (2, 4) or len(part.shape) != 2:
             raise InputError(f"part {number} of the gallery is {part.dtype} of shape {part.shape}: {needed}")

@@ -1,6 +1,5 @@
 """Descriptors of many items in a file: written block by block, resumed after a kill, used again while they fit."""
 
-import hashlib
 import io
 import json
 import os
@@ -8,17 +7,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.files import make_folder, read_file, write_text, writing
-from recallk.data.item import Item, Region
-from recallk.models.embedder import Embedder
+from recallk.data.item import Item
 
 BLOCK = 4_096
 """Items between two writes: what a kill costs. Reading processes are started once for each block."""
@@ -49,9 +45,9 @@ def stored_descriptors(
 
     `embed` makes `(n, D)` of a block of items; `advance` is told how many rows there are already. A file beside it,
     `.json`, says what the descriptors are of and how many are written: those that an earlier process has left are used,
-    and only the missing ones made, unless the `fingerprint` is another; then all are made anew. The caller keeps other
-    processes out of the folder. Raises InputError, one line, for a file that is damaged or cannot be written, and for
-    descriptors that float16 cannot hold.
+    and only the missing ones made, unless the `fingerprint` is another (`runs.fingerprint`); then all are made anew.
+    The caller keeps other processes out of the folder. Raises InputError, one line, for a file that is damaged or
+    cannot be written, and for descriptors that float16 cannot hold.
     """
     make_folder(path.parent)
     facts = _begun(path, fingerprint, len(items))
@@ -69,44 +65,6 @@ def stored_descriptors(
             _require_room(path, facts)
         facts = _append(path, facts, rows)
     return read_file(path, _mapped, "descriptors", _DAMAGED)
-
-
-def fingerprint(embedder: Embedder, items: Sequence[Item], scales: Sequence[float]) -> str:
-    """Return a text that is another where descriptors would be: for other weights, settings, scales or items.
-
-    Of files it takes place, size and time of change: a file that is replaced counts as another.
-    """
-    digest = hashlib.sha256(json.dumps([embedder.noun, embedder.settings.model_dump(), list(scales)]).encode())
-    for name, tensor in embedder.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    whitening = getattr(embedder, "whitening", None)
-    if whitening is not None:
-        digest.update(_bytes_of(np.asarray(whitening.mean)) + _bytes_of(np.asarray(whitening.projection)))
-    for item in items:
-        digest.update(_identity(item))
-    return digest.hexdigest()
-
-
-def _identity(item: Item) -> bytes:
-    match item:
-        case Region():
-            return f"{item.box} of ".encode() + _identity(item.image)
-        case Path():
-            try:
-                status = item.stat()
-                told = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:  # whoever embeds it says what is wrong
-                told = "missing"
-            return os.fsencode(f"{item.absolute()} {told}\n")
-        case str():
-            return f"{item!r}\n".encode()
-        case _:
-            return _bytes_of(item)
-
-
-def _bytes_of(array: NDArray[Any]) -> bytes:
-    return f"{array.dtype} {array.shape}\n".encode() + array.tobytes()
 
 
 def _facts_of(path: Path) -> Path:

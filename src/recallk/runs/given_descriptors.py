@@ -17,7 +17,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
-from recallk.retrieval.parts import Numbers, Parts, Rows, let_go
+from recallk.retrieval.parts import Numbers, Parts, RowsOnDemand, let_go
 
 _TOLERANCE = 1e-3  # of a row's length, which float16 keeps to 5e-4
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
@@ -25,7 +25,7 @@ _NAMES = ("queries", "gallery", "distractors")
 _REMEDY = "save queries (Q, D) and gallery (G, D), and distractors (N, D) if there are, as .safetensors or .npz"
 
 
-class GivenRows(Rows):
+class GivenRows(RowsOnDemand):
     """Descriptors `(N, D)` of an array or a memory map, of unit length once it is `scaled`."""
 
     def __init__(self, written: NDArray[Any]) -> None:

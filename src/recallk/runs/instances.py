@@ -21,6 +21,7 @@ from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Region
 from recallk.data.source import read_instances
 from recallk.evaluation.instances import measure_instances
+from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.retrieval.parts import Part
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
@@ -57,7 +58,7 @@ def evaluate_instances(
     data: str | None = None,
     *,
     distractors: str | os.PathLike[str] | None = None,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] = ONE_SCALE,
     descriptors: str | os.PathLike[str] | None = None,
     uncropped: bool = False,
     advance: Advance = silent,
@@ -76,8 +77,9 @@ def evaluate_instances(
     """
     if (run is None) == (descriptors is None):
         raise InputError("give a run, whose model makes the descriptors, or a file of descriptors: one of the two")
+    at_scales = checked_scales(scales)
     if descriptors is not None:
-        _refuse_beside_descriptors(distractors, scales, uncropped)
+        _refuse_beside_descriptors(distractors, at_scales, uncropped)
     named = instance_benchmark_named(benchmark)
     advance("reading the test set", 0, 0)
     found, notes = read_instances(benchmark, data, images=descriptors is None)
@@ -90,7 +92,7 @@ def evaluate_instances(
             vectors = _given(user_path(descriptors or ""), found, advance)
         else:
             queries = "NOT cropped" if uncropped else "cropped" if boxes else "whole"
-            vectors = _made(run, benchmark, _asked(found, uncropped), distractors, scales, held, advance)
+            vectors = _made(run, benchmark, _asked(found, uncropped), distractors, at_scales, held, advance)
         measured = measure_instances(vectors.queries, vectors.parts, found.truth, advance=advance)
     others = sum(map(len, vectors.parts[1:]))
     label = f"{benchmark}, queries {queries}" if queries in ("NOT cropped", "as given") else benchmark
@@ -110,10 +112,10 @@ def evaluate_instances(
     )
 
 
-def _refuse_beside_descriptors(distractors: object, scales: Sequence[float], uncropped: bool) -> None:
+def _refuse_beside_descriptors(distractors: object, scales: Scales, uncropped: bool) -> None:
     if distractors is not None:
         raise InputError("distractors are images, and descriptors are given: put theirs into the file, as distractors")
-    if tuple(scales) != (1.0,):
+    if scales != ONE_SCALE:
         raise InputError("scales are for a run's model, and descriptors are given: leave them out")
     if uncropped:
         raise InputError("uncropped is for a run's model: descriptors are measured as given, cropped or not")
@@ -139,14 +141,15 @@ def _made(
     benchmark: str,
     found: InstanceSet,
     distractors: str | os.PathLike[str] | None,
-    scales: Sequence[float],
+    scales: Scales,
     held: ExitStack,
     advance: Advance,
 ) -> _Vectors:
     """Return the descriptors that a run's model makes; as long as they are `held`, nobody else may be in its folder."""
     from recallk.models.saved import load
-    from recallk.runs.descriptors import fingerprint, stored_descriptors
+    from recallk.runs.descriptors import stored_descriptors
     from recallk.runs.embedding import embed_as_configured
+    from recallk.runs.fingerprint import fingerprint
 
     embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.read_config()
@@ -164,13 +167,13 @@ def _made(
     return _Vectors(queries, parts, _conditions(embedder, scales))
 
 
-def _conditions(embedder: "Embedder", scales: Sequence[float]) -> list[str]:
+def _conditions(embedder: "Embedder", scales: Scales) -> list[str]:
     settings, whitening = embedder.settings, embedder.whitening
     size = f"{settings.image_size:,}"
     seen = f"{size} x {size} pixels" if settings.image_shape == "square" else f"up to {size} pixels, in their own shape"
     return [
         f"{embedder.noun} of {seen}",
         f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}",
-        "not whitened" if whitening is None else f"whitened to {whitening.dimension:,} dimensions",
+        "no whitening after training" if whitening is None else f"then whitened, to {whitening.dimension:,} dimensions",
         "gallery in float16",
     ]

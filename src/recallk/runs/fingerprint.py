@@ -1,0 +1,61 @@
+"""What tells whether descriptors that are there are still those of a model and of items."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from recallk.data.item import ArchiveMember, Item, Region
+from recallk.models.embedder import Embedder
+
+
+def fingerprint(embedder: Embedder, items: Sequence[Item], scales: Sequence[float]) -> str:
+    """Return a text that is another where descriptors would be: for other weights, settings, scales or items.
+
+    Of files it takes place, size and time of change: a file that is replaced counts as another.
+    """
+    digest = hashlib.sha256(json.dumps([embedder.noun, embedder.settings.model_dump(), list(scales)]).encode())
+    for name, tensor in embedder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    if embedder.whitening is not None:
+        for part in (embedder.whitening.mean, embedder.whitening.projection):
+            digest.update(_bytes_of(part.numpy()))
+    archives = dict[Path, bytes]()
+    for item in items:
+        digest.update(_identity(item, archives))
+    return digest.hexdigest()
+
+
+def _identity(item: Item, archives: dict[Path, bytes]) -> bytes:
+    match item:
+        case Region():
+            return f"{item.box} of ".encode() + _identity(item.image, archives)
+        case ArchiveMember():
+            if item.archive not in archives:  # of many members, each archive is looked at once
+                archives[item.archive] = _of_file(item.archive)
+            return f"{item.offset} {item.size} in ".encode() + archives[item.archive]
+        case Path():
+            return _of_file(item)
+        case str():
+            return f"{item!r}\n".encode()
+        case _:
+            return _bytes_of(item)
+
+
+def _of_file(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        told = f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:  # whoever embeds it says what is wrong
+        told = "missing"
+    return os.fsencode(f"{path.absolute()} {told}\n")
+
+
+def _bytes_of(array: NDArray[Any]) -> bytes:
+    return f"{array.dtype} {array.shape}\n".encode() + array.tobytes()
