@@ -18,6 +18,7 @@ _TRAIN = {
     "safetensors": "safetensors",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
     "faiss": "faiss-cpu",
     "matplotlib": "matplotlib",
     "fontTools": "fonttools",

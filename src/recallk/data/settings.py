@@ -13,7 +13,8 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Annotated[
-        str, Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, or 'glyphs'")
+        str,
+        Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, 'glyphs' or 'places'"),
     ]
     dataset: Annotated[
         Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k"],

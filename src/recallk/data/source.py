@@ -22,6 +22,7 @@ from recallk.data.instances.catalogue import instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import File, Files, Item, Record, file_of
+from recallk.data.places.places import places
 
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
@@ -30,13 +31,15 @@ _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 
 
 def read_own(data: str) -> tuple[list[Record], list[Finding]]:
-    """Return the records of "glyphs", of a folder with a folder per class, or of a CSV or Parquet table.
+    """Return the records of "glyphs" or "places", of a folder with a folder per class, or of a CSV or Parquet table.
 
     And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
     whatever cannot be read, and for a file that is there twice.
     """
     if data == "glyphs":
         return glyphs(), []
+    if data == "places":
+        return places(), []
     path = user_path(data)
     if path.suffix.lower() in table.SUFFIXES:
         return table.table(path), []

@@ -1,0 +1,106 @@
+"""The places data set: landmarks to train on, and others, in other photographs, to test on; nothing to download.
+
+- A class is a place: a rectangle of a photograph that ships inside scikit-image, scikit-learn or matplotlib.
+- Its images are views of it, 96 pixels long in five shapes: from other sides and distances, in other light, partly
+  hidden, with parts of training photographs around it. A view is easy, hard or junk, by what it was drawn with.
+- No photograph has both training and test classes. One in five places of the test photographs, and those of
+  two further photographs, are distractors: they are no class, and belong to the gallery of the benchmark alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.data.item import Record, Region
+from recallk.data.places.photographs import OTHERS, TEST, TRAIN, Place, places_of
+from recallk.data.places.views import Grade, Size, View, draw_views
+
+_TRAIN_VIEWS: Mapping[Grade, int] = {"easy": 4, "hard": 6}
+_TEST_VIEWS: Mapping[Grade, int] = {"easy": 3, "hard": 4, "junk": 2}
+_DISTRACTOR_VIEWS: Mapping[Grade, int] = {"easy": 1, "hard": 3}
+_EVERY = 5  # of so many test places, about one is a distractor
+_QUERY_SIZE: Size = (128, 96)
+_QUERY_VISIBLE = 0.9
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A place of the test side: an uncropped query, and the views that answer it."""
+
+    name: str
+    query: Region
+    views: Sequence[View]
+
+    @property
+    def cropped(self) -> NDArray[np.uint8]:
+        """What of the query is in its box: `(H, W, 3)`."""
+        assert isinstance(self.query.image, np.ndarray)
+        left, top, right, bottom = self.query.box
+        return self.query.image[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)]
+
+
+def places(seed: int = 0) -> list[Record]:
+    """Draw the data set, in seconds and the same for the same seed.
+
+    Args:
+        seed: of the views. The places, and which are for testing, are always the same.
+
+    Returns:
+        Records of training and of test classes: images `(H, W, 3)` uint8 of five shapes; labels such as
+        "china 0,72", a photograph and where in it the place is; 10 images of each training class, and 8 of
+        each test class, one of them the landmark of the benchmark's query alone.
+
+    Raises:
+        InputError: a package came without its photographs.
+
+    """
+    train = [
+        Record(view.pixels, place.name, "train")
+        for file in TRAIN
+        for place in places_of(file)
+        for view in _views(place, _TRAIN_VIEWS, seed)
+    ]
+    test = [
+        Record(pixels, landmark.name, "test")
+        for landmark in landmarks(seed)
+        for pixels in (landmark.cropped, *(view.pixels for view in landmark.views if view.grade != "junk"))
+    ]
+    return train + test
+
+
+@lru_cache(maxsize=1)  # training and test in one process draw once
+def landmarks(seed: int = 0) -> Sequence[Landmark]:
+    """Draw the landmarks of the test side, in seconds. Raises InputError as `places` does."""
+    drawn = []
+    for place in _test_places()[0]:
+        generator = _generator(place, seed, "query")
+        (query,) = draw_views(place, {"easy": 1}, generator, [_QUERY_SIZE], _QUERY_VISIBLE)
+        drawn.append(Landmark(place.name, Region(query.pixels, query.box), _views(place, _TEST_VIEWS, seed)))
+    return drawn
+
+
+def distractors(seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Draw views `(H, W, 3)` of places of the test side that are no landmarks. Raises InputError as `places` does."""
+    return [view.pixels for place in _test_places()[1] for view in _views(place, _DISTRACTOR_VIEWS, seed)]
+
+
+def _test_places() -> tuple[list[Place], list[Place]]:
+    """Return the landmarks of the test photographs, and what is none."""
+    found = [place for file in TEST for place in places_of(file)]
+    left_out = {place for place in found if crc32(place.name.encode()) % _EVERY == 0}  # whatever else is found
+    others = [place for file in OTHERS for place in places_of(file)]
+    return [place for place in found if place not in left_out], [place for place in found if place in left_out] + others
+
+
+def _views(place: Place, counts: Mapping[Grade, int], seed: int) -> list[View]:
+    return list(draw_views(place, counts, _generator(place, seed, "views")))
+
+
+def _generator(place: Place, seed: int, what: str) -> np.random.Generator:
+    """Return random numbers of this place alone: others that come or go change none of its views."""
+    return np.random.default_rng([seed, *f"{what} of {place.name}".encode()])
