@@ -200,7 +200,7 @@ class Kinds(Counting):
 
 class KnownBytes(Kinds):
     def bytes_of(self, number: int) -> int:
-        return 3 ** (number % 3)
+        return int(3 ** (number % 3))
 
 
 def numbers_of(chunk: torch.Tensor) -> list[int]:
@@ -288,7 +288,7 @@ def test_an_error_that_is_met_ahead_waits_for_its_turn(workers: int) -> None:
     stream = read_batches(Untold(), [np.arange(6 * n, 6 * n + 6) for n in range(4)], 2, 1_000, workers)
     for _, batch in zip(range(2), stream, strict=False):
         assert len([list(batch), list(batch)]) == 2
-    with pytest.raises(InputError, match="^item 13 has no kind$"):
+    with pytest.raises(InputError, match=r"^item 13 has no kind$"):
         next(stream)
 
 

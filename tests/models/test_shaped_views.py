@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recallk.data.item import Region
+from recallk.data.item import File, Region
 from recallk.models.settings import Augmentation
 from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews, Source
 from recallk.models.shapes import Shapes
@@ -152,7 +152,7 @@ def test_a_view_is_a_function_of_seed_epoch_and_item() -> None:
 
 def test_headers_are_remembered(tmp_path: Path) -> None:
     picture().save(tmp_path / "image.png")
-    known: dict[Path, tuple[int, int]] = {}
+    known: dict[File, tuple[int, int]] = {}
     views = ShapedTestViews([tmp_path / "image.png", np.asarray(picture())], SHAPES, "bilinear", known)
     assert [views.kind(number) for number in (0, 1, 0)] == [(64, 48)] * 3
     (tmp_path / "image.png").unlink()

@@ -117,7 +117,7 @@ def test_positions_are_those_of_the_weights_and_interpolated_for_each_shape() ->
         found = keep(wide)
         positions = square.backbone.pos_embed
         assert isinstance(positions, Tensor)
-        own = positions[:, 1:].transpose(1, 2).unflatten(2, (10, 10))
+        own = positions[:, 1:].transpose(1, 2).reshape(1, -1, 10, 10)
         scaled = F.interpolate(own, (10, 6), mode="bicubic", antialias=True, align_corners=False)
         narrow = timm.create_model("test_vit", img_size=(160, 96), num_classes=0, global_pool="").eval()
         narrow.load_state_dict(

@@ -27,8 +27,7 @@ def read_places(root: Path, findings: Findings) -> InstanceSet:
 
 def _answers(landmark: Landmark, start: int) -> dict[str, list[int]]:
     return {
-        grade: [number for number, view in enumerate(landmark.views, start) if view.grade == grade]
-        for grade in _GRADES
+        grade: [number for number, view in enumerate(landmark.views, start) if view.grade == grade] for grade in _GRADES
     }
 
 

@@ -115,9 +115,7 @@ def _draw(
 
 def _box_around(corners: list[tuple[float, float]], size: Size) -> Box:
     """Return the part of a picture that holds these corners; what is outside of the picture is left out."""
-    across, down = (
-        [min(max(corner[side], 0.0), float(size[side])) for corner in corners] for side in range(2)
-    )
+    across, down = ([min(max(corner[side], 0.0), float(size[side])) for corner in corners] for side in range(2))
     return min(across), min(down), max(across), max(down)
 
 
