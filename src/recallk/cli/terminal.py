@@ -11,7 +11,7 @@ from recallk.core.text import shown
 from recallk.data.searches import Search
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
-from recallk.models.chunks import Cut
+from recallk.models.batches import Cut
 from recallk.runs.summary import Summary, percent
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer

@@ -18,8 +18,9 @@ from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
+from recallk.models.batches import Cut, cut, read_batches
 from recallk.models.build import build
-from recallk.models.chunks import Cut, Preparation, cut, read_batches
+from recallk.models.chunks import Preparation
 from recallk.models.freezing import freeze_all_but
 from recallk.models.saved import save, write_weights
 from recallk.models.weights import fill, read_weights

@@ -1,0 +1,140 @@
+"""A batch as chunks, read twice without being held whole, if it is too large."""
+
+import math
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recallk.models.chunks import Preparation, by_kind, prepared_chunk, read_chunks
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A batch cut into chunks, each of one kind; the numbers of their items."""
+
+    chunks: list[NDArray[np.int64]]
+    kinds: list[Hashable]
+    """Of each chunk."""
+
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """All numbers, in the order of the chunks."""
+        return np.concatenate(self.chunks)
+
+
+def cut(preparation: Preparation, batch: NDArray[np.int64], chunk_size: int) -> Cut:
+    """Cut a batch of item numbers into as few chunks of at most `chunk_size` as there can be of each kind.
+
+    All chunks of a kind are of one size or one less, so that no small rest is normalised by itself.
+    """
+    chunks, kinds = list[NDArray[np.int64]](), list[Hashable]()
+    for kind, numbers in by_kind(preparation, batch).items():
+        chunks += np.array_split(numbers, math.ceil(len(numbers) / chunk_size))
+        kinds += [kind] * (len(chunks) - len(kinds))
+    return Cut(chunks, kinds)
+
+
+class TwiceReadBatch:
+    """A batch that gives the same chunks in two readings.
+
+    The first `in_memory` chunks wait for the second reading; the others are read again.
+    `items` are the numbers of the batch's items, in the order of the chunks.
+    """
+
+    def __init__(self, stream: Iterator[Any], made: Cut, in_memory: int) -> None:
+        self.items = made.items
+        self._stream, self._chunks, self._in_memory = stream, len(made.chunks), in_memory
+        self._waiting: deque[Any] = deque()
+        self._read = False
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._read:
+            while self._waiting:
+                yield self._waiting.popleft()
+            for _ in range(self._chunks - self._in_memory):
+                yield next(self._stream)
+            return
+        self._read = True
+        for number in range(self._chunks):
+            chunk = next(self._stream)
+            if number < self._in_memory:
+                self._waiting.append(chunk)
+            yield chunk
+
+
+def read_batches(
+    preparation: Preparation,
+    batches: Sequence[NDArray[np.int64]],
+    chunk_size: int,
+    budget_bytes: float,
+    workers: int,
+) -> Iterator[TwiceReadBatch]:
+    """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
+
+    A batch is `cut` when its turn to be read comes. For the second reading at most `budget_bytes` wait in memory, if
+    all items of a kind are as large as the first.
+    """
+    room = _Room(preparation, budget_bytes)
+    cuts: dict[int, tuple[Cut, int]] = {}  # of batches that are not done, and how many of their chunks wait
+
+    def cut_of(number: int) -> tuple[Cut, int]:
+        if number not in cuts:
+            made = cut(preparation, batches[number], chunk_size)
+            cuts[number] = made, room.for_chunks(made)
+        return cuts[number]
+
+    def order() -> Iterator[NDArray[np.int64]]:
+        for number in range(len(batches)):
+            made, waiting = cut_of(number)
+            yield from made.chunks
+            yield from made.chunks[waiting:]
+
+    stream = read_chunks(preparation, order(), workers)
+    for number in range(len(batches)):
+        yield TwiceReadBatch(stream, *cut_of(number))
+        del cuts[number]
+
+
+class _Room:
+    """The memory in which chunks wait for the second reading."""
+
+    def __init__(self, preparation: Preparation, budget_bytes: float) -> None:
+        self._preparation, self._budget = preparation, budget_bytes
+        self._bytes: dict[Hashable, int] = {}  # of an item of each kind
+
+    def for_chunks(self, made: Cut) -> int:
+        """Return how many of the first chunks of a batch it holds."""
+        if len(made.chunks) == 1:  # may be read once only, and then nothing may wait for it in the stream
+            return 1
+        fit, left = 0, self._budget
+        for chunk, kind in zip(made.chunks, made.kinds, strict=True):
+            if left <= 0:
+                break
+            left -= len(chunk) * self._item_bytes(kind, int(chunk[0]))
+            fit += left >= 0
+        return fit
+
+    def _item_bytes(self, kind: Hashable, number: int) -> int:
+        if kind not in self._bytes:
+            self._bytes[kind] = self._preparation.bytes_of(number) or _measured(self._preparation, number)
+        return self._bytes[kind]
+
+
+def _measured(preparation: Preparation, number: int) -> int:
+    """Return how much memory an item takes once it is prepared."""
+    return max(1, _bytes(prepared_chunk(preparation, [number])))
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor | np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return len(value) if isinstance(value, str | bytes) else 0
