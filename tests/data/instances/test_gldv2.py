@@ -50,6 +50,14 @@ def test_the_clean_list_is_preferred(tmp_path: Path) -> None:
     assert len(read_instances("gldv2-recognition", str(root))[0].gallery) == 10
 
 
+def test_a_test_image_that_is_ignored_is_no_query(tmp_path: Path) -> None:
+    root = make_instances("gldv2", tmp_path)
+    lines = (root / RETRIEVAL).read_text().splitlines()
+    write(root / RETRIEVAL, [line.replace("Private", "Ignored") for line in lines])
+    instances, _ = read_instances("gldv2", str(root))
+    assert instances.truth == Relevant([[0, 1, 2, 3], [4, 5, 6]], 100, ["public", "public"])
+
+
 def test_the_index_has_the_order_of_its_list(tmp_path: Path) -> None:
     root = make_instances("gldv2", tmp_path)
     write(root / "index.csv", ["id", *reversed(INDEX)])
