@@ -42,6 +42,17 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"crop_scale": (0.5, 0.2)}, "the smaller first"),
         ({"milestones": (5, 3)}, "rising epoch numbers"),
         ({"schedule": "cosine", "milestones": (3,)}, "choose one"),
+        ({"schedule": "exponential", "milestones": (3,)}, "milestones are given, and schedule=exponential: choose one"),
+        ({"epoch_factor": 0.9}, "epoch_factor is for schedule=exponential, and schedule=milestones: choose one"),
+        ({"epoch_factor": 0.9, "schedule": "cosine"}, "and schedule=cosine: choose one"),
+        ({"epoch_factor": None, "schedule": "exponential"}, "schedule=exponential needs an epoch_factor"),
+        ({"epoch_factor": 0, "schedule": "exponential"}, "epoch_factor=0: "),
+        ({"pooling_rate_factor": 10, "pooling": "average"}, "pooling_rate_factor is for the power of pooling=gem"),
+        ({"pooling_weight_decay": 0, "pooling": "token"}, "pooling_weight_decay is for the power of pooling=gem"),
+        ({"trained_blocks": -1}, "trained_blocks=-1: "),
+        ({"trained_blocks": 0, "head": "none"}, "trained_blocks=0 and head=none leave nothing to train"),
+        ({"head": "mlp"}, "'linear', 'whitening' or 'none'"),
+        ({"whitening": "zca"}, "'pca' or 'learned'"),
         ({"batch_size": 42}, "no multiple of items_per_class=4"),
         ({"ks": (1, 2), "recall_temperature": (1, 1, 1)}, "3 values for 2 ks"),
         ({"ks": ()}, "ks="),
@@ -54,6 +65,11 @@ def test_a_wrong_key_or_value_is_named(values: dict[str, Any], message: str) -> 
     with pytest.raises(InputError, match=message) as caught:
         make_config({"data": "x"}, values)
     assert "\n" not in str(caught.value)
+
+
+def test_an_exponential_schedule_has_a_factor_by_itself() -> None:
+    assert make_config({"data": "x", "schedule": "exponential"}).epoch_factor == 0.99
+    assert make_config({"data": "x"}).epoch_factor is None
 
 
 def test_data_is_needed() -> None:

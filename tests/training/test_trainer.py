@@ -204,6 +204,10 @@ def test_the_learning_rate_is_a_function_of_the_step() -> None:
     assert learning_rate(cosine, 1, 6, 10) == pytest.approx(0.5)
     assert 0 < learning_rate(cosine, 1, 10, 10) < 0.03
     assert learning_rate(cosine, 1, 99, 10) == 0  # a run of very many epochs may have more steps than expected
+    keys = {"schedule": "exponential", "epoch_factor": 0.9, "warmup_steps": 2}
+    exponential = make_config({"data": "x", "learning_rate": 1, **keys})
+    rates = [learning_rate(exponential, epoch, step, 6) for step, epoch in enumerate([1, 1, 2, 2, 3, 3], 1)]
+    assert rates == pytest.approx([0.5, 1, 0.9, 0.9, 0.81, 0.81])
 
 
 def test_an_evaluation_that_meets_a_divergence_says_what_to_do(pictures: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def begin_as_whitening(
     To those of the first classes, at most `MOST_ITEMS` in all, as at test. Raises InputError where an item cannot be
     read, or a whitening cannot be fitted to the features.
     """
-    assert isinstance(embedder, ImageEmbedder)
-    assert isinstance(embedder.head, nn.Linear)
+    if not isinstance(embedder, ImageEmbedder) or not isinstance(embedder.head, nn.Linear):
+        raise InputError(f"head=whitening: this network for {embedder.noun} has no such head; take another")
     chosen = first_classes(train.labels, MOST_ITEMS)
     items = [train.records[number].item for number in chosen]
     features = embedder.without_head().embed(items, chunk_size=chunk_size, workers=workers)
