@@ -70,8 +70,8 @@ def test_the_power_of_the_pooling_may_have_a_group_of_its_own(mini: Miniature) -
     ):
         embedder, groups = groups_of(mini.config(weight_decay=0.1, loss="proxy-nca", **keys))
         power = embedder.get_parameter("pool.gem.p")
-        assert groups[0] == ([p for p in embedder.parameters() if p is not power], 1, 0.1)
-        assert groups[1] == ([power], factor, decay)
+        others = [parameter for parameter in embedder.parameters() if parameter is not power]
+        assert groups[:2] == [(others, 1, 0.1), ([power], factor, decay)]
         assert len(groups) == 3
 
 
