@@ -297,9 +297,10 @@ def test_a_run_of_before_there_was_a_mean_embeds_as_it_did(earlier: Path) -> Non
     assert not torch.equal(as_then.embed(PICTURES), made().embed(PICTURES))
 
 
-def test_a_run_of_before_there_were_heads_embeds_as_it_did(earlier: Path, expected: Tensor) -> None:
+@pytest.mark.parametrize("key", ["head", "image_shape"])
+def test_a_run_of_before_there_was_a_key_embeds_as_it_did(key: str, earlier: Path, expected: Tensor) -> None:
     values = yaml.safe_load((earlier / "config.yaml").read_text())
-    del values["head"]
+    del values[key]
     (earlier / "config.yaml").write_text(yaml.safe_dump(values))
     assert torch.equal(load(earlier).embed(PICTURES), expected)
 

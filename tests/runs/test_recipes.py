@@ -60,7 +60,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for every network, whatever its weights were made with
 SPELLED_OUT = {
-    *("dataset", "backbone", "pooling", "head", "embedding_size", "image_size", "resize", "crop_scale"),
+    *("dataset", "backbone", "pooling", "head", "embedding_size", "image_size", "image_shape", "resize", "crop_scale"),
     *("weights", "batch_norm", "ks", "rank_temperature", "recall_temperature", "query_in_database", "mixup"),
     *("horizontal_flip", "loss", "mixup_relatives", "mean", "std", "interpolation"),
     *("batch_size", "items_per_class", "chunk_size", "epochs", "optimizer", "learning_rate", "weight_decay"),

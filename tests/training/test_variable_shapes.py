@@ -159,6 +159,7 @@ def test_a_run_is_trained_resumed_evaluated_searched_and_reported(photos: Path, 
     answers = recallk.search(cut.path, [query], photos, k=3, workers=0)
     assert len(answers.ids[0]) == 3
     assert report(cut.path) == []
+    assert "8 items in chunks of one shape, at most 3, 6 steps" in cut.report.read_text()
     assert load(cut.path).settings.image_shape == "keep"
 
 

@@ -103,13 +103,14 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     config, start, steps, seconds = summary.config, summary.start, summary.steps, summary.training_seconds
     chosen = f"epoch {summary.after.epoch}" + (f", {start.how_chosen}" if start.how_chosen else "")
     noun = "items" if test is None else test.labelled.noun
+    chunk = f"{'one shape, at most ' if config.image_shape == 'keep' else ''}{config.chunk_size}"
     facts = [] if split is None else [("train", split.counted("train", noun))]
     facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]
     return [
         *facts,
         ("model of", chosen),
         ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
-        ("batch", f"{steps[-1].items if steps else 0:,} items in chunks of {config.chunk_size}, {len(steps):,} steps"),
+        ("batch", f"{steps[-1].items if steps else 0:,} items in chunks of {chunk}, {len(steps):,} steps"),
         ("loss", describe(config.loss)),
         ("mixup", "similarity mixup" if config.mixup else "none"),
         ("training time", f"{int(seconds // 60)} min {int(seconds % 60):02d} s, evaluation not counted"),
