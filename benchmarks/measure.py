@@ -105,10 +105,10 @@ def _in_a_process(task: dict[str, Any], case: Case, limit: float, authors: Path 
 
 
 def _available_memory() -> int:
-    return _from_proc("/proc/meminfo", "MemAvailable")
+    return from_proc("/proc/meminfo", "MemAvailable")
 
 
-def _from_proc(path: str, name: str) -> int:
+def from_proc(path: str, name: str) -> int:
     for line in Path(path).read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
@@ -123,7 +123,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model + wide,
         "cores": os.cpu_count(),
-        "memory_gib": round(_from_proc("/proc/meminfo", "MemTotal") / 2**30),
+        "memory_gib": round(from_proc("/proc/meminfo", "MemTotal") / 2**30),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -221,9 +221,9 @@ def _peak(call: Callable[[], None]) -> tuple[float, int]:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that is still resident would hide what the call needs
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from what is in use now
-    before = _from_proc("/proc/self/status", "VmRSS")
+    before = from_proc("/proc/self/status", "VmRSS")
     seconds = _timed(call)
-    return seconds, _from_proc("/proc/self/status", "VmHWM") - before
+    return seconds, from_proc("/proc/self/status", "VmHWM") - before
 
 
 def summary(times: list[float]) -> tuple[float, float, float]:

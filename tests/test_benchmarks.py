@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import landmarks_search
 from benchmarks import loss as command
 from benchmarks.cases import Case, batch_of, pairs
 from benchmarks.measure import measure
@@ -49,3 +50,35 @@ def test_zipf_classes_have_as_many_pairs_as_equal_ones() -> None:
     assert len(zipf[0]) == len(equal[0]) == 1_000
     assert pairs(zipf[1]) == pytest.approx(pairs(equal[1]), rel=0.01)
     assert int(torch.bincount(zipf[1]).max()) > 25
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 1024, 1500, 2528])
+def test_vectors_are_written_on_where_an_earlier_process_was_killed(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("DIMENSIONS", 16), ("BLOCK", 32), ("LANDMARKS", 40), ("QUERIES", 3)):
+        monkeypatch.setattr(landmarks_search, name, value)
+    whole = landmarks_search.write_vectors(tmp_path, 79).read_bytes()
+    assert len(whole) == 79 * 16 * 2
+    path = landmarks_search.write_vectors(tmp_path, 79)
+    path.write_bytes(whole[:left])
+    made: list[int] = []
+    original = landmarks_search.made_block
+
+    def watched(first: int, count: int) -> Tensor:
+        made.append(first)
+        return original(first, count)
+
+    monkeypatch.setattr(landmarks_search, "made_block", watched)
+    assert landmarks_search.write_vectors(tmp_path, 79).read_bytes() == whole
+    assert made == ([0, 32, 64] if left < 1024 else [32, 64] if left < 2048 else [])
+
+
+def test_a_row_of_each_search(tmp_path: Path) -> None:
+    rows = landmarks_search.compared(landmarks_search.write_vectors(tmp_path, 6_000), 6_000, rounds=1)
+    assert [row["search"] for row in rows] == ["recallk, mAP", "FAISS, 100 nearest"]
+    for row in rows:
+        assert tuple(row) == landmarks_search.COLUMNS
+        assert float(row["median_s"]) > 0
+        assert 0.1 < float(row["peak_gb"]) < 1.5
+    assert float(rows[0]["ratio"]) > 0

@@ -1,6 +1,6 @@
 """Exact search of a gallery too large for memory: its vectors lie in arrays on disk, one after another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,14 +12,15 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.retrieval.exact import Neighbours, best_scores, blocks, check_k, inner_products
 from recallk.retrieval.parts import Numbers, Part, Parts
 
-_SCORES_AT_ONCE = 2**22  # with what sorting them takes about 150 MB
+Floats = NDArray[np.float32]
+_SCORES_AT_ONCE = 2**22
 
 
 @torch.no_grad()
 def nearest_stored(queries: Tensor, parts: Sequence[Part], k: int, *, advance: Advance = silent) -> Neighbours:
     """Find each query's k gallery items of the largest inner product, exactly, as `nearest` does.
 
-    The gallery is read once, in blocks; beside the result, about 300 MB are held, however long it is.
+    The gallery is read once, in blocks; beside the result, about 200 MB are held, however long it is.
     Items of exactly equal (float32) similarity come in the order of their numbers, across blocks and parts.
 
     Args:
@@ -64,8 +65,8 @@ def ranks_stored(
     """Return the ranks, from 0, that given gallery items have for each query, exact however far down they are.
 
     The rank of an item is the number of gallery items of a larger inner product, or an equal one and a lower number.
-    The gallery is read once, and never sorted as a whole. Memory is that of `nearest_stored`, and in addition 24 bytes
-    for each of the given items, or as many as the longest list has for each query.
+    The gallery is read once, and never sorted as a whole. Memory is that of `nearest_stored`, and some 50 bytes for
+    each of the given items.
 
     Args:
         queries: as for `nearest_stored`.
@@ -93,68 +94,60 @@ def ranks_stored(
     for numbers, block in gallery.rows(np.unique(np.concatenate([np.empty(0, np.int64), *wanted]))):
         there = block.to(queries.device)
         for count in counts:
-            count.remember(numbers, _scores(count.queries, there, gallery, numbers))
+            count.remember(numbers, _scores(count.queries, there, gallery, numbers).cpu().numpy())
     for numbers, block in gallery.blocks():
         there = block.to(queries.device)
         for count in counts:
-            count.add(int(numbers[0]), _scores(count.queries, there, gallery, numbers))
+            count.add(int(numbers[0]), _scores(count.queries, there, gallery, numbers).cpu().numpy())
         told(len(numbers))
-    return [ranks for count in counts for ranks in count.ranks()]
+    return [ranks for count in counts for ranks in count.ranks]
 
 
 class _RanksByCounting:
     """Counts, block by block, how many gallery items come before those that are wanted."""
 
     def __init__(self, queries: Tensor, wanted: Sequence[Numbers]) -> None:
+        """Take the queries `(Q, D)`, and for each of them the numbers of the items that are wanted."""
         self.queries = queries
-        self._lengths = [len(items) for items in wanted]
+        self.ranks = [np.zeros(len(items), dtype=np.int64) for items in wanted]
+        self._wanted = wanted
+        lengths = [len(items) for items in wanted]
         items = np.concatenate(wanted)
-        order = np.argsort(items, kind="stable")  # those of a block stand side by side
-        self._items = items[order]
-        row = np.repeat(np.arange(len(wanted)), self._lengths)
-        column = np.concatenate([np.arange(length) for length in self._lengths])
-        device = queries.device
-        self._row, self._column = (torch.from_numpy(values[order]).to(device) for values in (row, column))
-        self._scores = queries.new_empty(len(items))
-        widest = max(self._lengths)
-        self._keys = torch.zeros(len(wanted), widest, dtype=torch.int64, device=device)
-        self._before = torch.zeros_like(self._keys)
+        self._order = np.argsort(items, kind="stable")  # those of a block stand side by side
+        self._items = items[self._order]
+        self._rows = np.repeat(np.arange(len(wanted)), lengths)[self._order]
+        self._scores = np.empty(len(items), dtype=np.float32)
+        self._by_query = np.split(self._scores, np.cumsum(lengths)[:-1])  # the same memory
 
-    def remember(self, numbers: Numbers, scores: Tensor) -> None:
+    def remember(self, numbers: Numbers, scores: Floats) -> None:
         """Take over the scores of wanted items from those `(Q, n)` of items of rising numbers `(n,)`."""
         here = self._between(numbers[0], numbers[-1])
-        columns = torch.from_numpy(np.searchsorted(numbers, self._items[here])).to(scores.device)
-        self._scores[here] = scores[self._row[here], columns]
-        own = torch.from_numpy(self._items[here]).to(scores.device)
-        self._keys[self._row[here], self._column[here]] = _keys(self._scores[here], own)
+        columns = np.searchsorted(numbers, self._items[here])
+        self._scores[self._order[here]] = scores[self._rows[here], columns]
 
-    def add(self, first: int, scores: Tensor) -> None:
+    def add(self, first: int, scores: Floats) -> None:
         """Count the items `first` and following, of scores `(Q, n)`; those of wanted items are overwritten."""
         here = self._between(first, first + scores.shape[1] - 1)
-        columns = torch.from_numpy(self._items[here] - first).to(scores.device)
-        # the very same number as is compared with, on any device: so no item comes before itself
-        scores[self._row[here], columns] = self._scores[here]
-        numbers = torch.arange(first, first + scores.shape[1], device=scores.device)
-        rising = _keys(scores, numbers).sort(dim=1).values
-        self._before += scores.shape[1] - torch.searchsorted(rising, self._keys, right=True)
-
-    def ranks(self) -> Iterator[Numbers]:
-        """Yield the ranks for each query, in the order in which its items were given."""
-        for row, length in zip(self._before.cpu().numpy(), self._lengths, strict=True):
-            yield row[:length].copy()
+        # the very number that is compared with, though a product be another each time: no item comes before itself
+        scores[self._rows[here], self._items[here] - first] = self._scores[self._order[here]]
+        for row, ranks, items, own in zip(scores, self.ranks, self._wanted, self._by_query, strict=True):
+            if len(items):
+                near = np.flatnonzero(row >= own.min())  # mostly few: the others need not be sorted
+                rising = np.sort(_keys(row[near], near + first))
+                ranks += len(near) - np.searchsorted(rising, _keys(own, items), side="right")
 
     def _between(self, first: int, last: int) -> slice:
         return slice(*np.searchsorted(self._items, [first, last + 1]).tolist())
 
 
-def _keys(scores: Tensor, numbers: Tensor) -> Tensor:
-    """Return int64 keys that rise with float32 scores, and among equal scores fall with the items' numbers.
+def _keys(scores: Floats, numbers: Numbers) -> Numbers:
+    """Return integers that rise with scores, and among equal scores fall with the items' numbers.
 
     A float's bits, taken for an integer, rise with it, where it is negative once they are turned over.
     """
-    bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0, which equals it
-    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (rising.long() << 32) - numbers
+    bits = (scores + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0, which equals it
+    rising = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    return (rising.astype(np.int64) << 32) - numbers
 
 
 def _gallery(queries: Tensor, parts: Sequence[Part]) -> Parts:
@@ -180,8 +173,9 @@ def _chunks(queries: int, height: int) -> list[slice]:
 def _scores(queries: Tensor, block: Tensor, gallery: Parts, numbers: Numbers) -> Tensor:
     """Return the scores `(Q, n)` of a block's first n rows. Raises InputError where they are not finite."""
     scores = inner_products(queries, block)[:, : len(numbers)]
-    if not bool(scores.isfinite().all()):
-        row = int((~scores.isfinite()).any(dim=0).nonzero()[0])
+    if not bool(scores.sum().isfinite()):  # cheaper than to look at each
+        broken = (~scores.isfinite()).any(dim=0).nonzero()
+        row = int(broken[0]) if len(broken) else int(scores.abs().amax(dim=0).argmax())
         raise InputError(
             f"{gallery.name_of(int(numbers[row]))} of the gallery holds NaN, infinity or far too large values: "
             "search needs finite embeddings of unit length"
