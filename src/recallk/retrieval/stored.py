@@ -44,18 +44,20 @@ def nearest_stored(queries: Tensor, parts: Sequence[Part], k: int, *, advance: A
     check_k(k)
     gallery = _gallery(queries, parts)
     told = counting(advance, "searching the gallery", len(gallery))
-    chunks = _chunks(len(queries), gallery.height)
-    empty = queries.new_empty(0, dtype=torch.int64)
-    best = [Neighbours(queries[rows, :0], empty.expand(rows.stop - rows.start, 0)) for rows in chunks]
+    depth = min(k, len(gallery))
+    similarities = queries.new_full((len(queries), depth), -torch.inf)  # worse than all there is
+    indexes = torch.zeros_like(similarities, dtype=torch.int64)
     for numbers, block in gallery.blocks():
         there = block.to(queries.device)
-        for i, rows in enumerate(chunks):
-            found = best_scores(_scores(queries[rows], there, gallery, numbers), min(k, len(numbers)))
-            best[i] = _merged(best[i], found, int(numbers[0]), min(k, len(gallery)))
+        for rows in _chunks(len(queries), gallery.height):
+            found = best_scores(_scores(queries[rows], there, gallery, numbers), min(depth, len(numbers)))
+            candidates = torch.cat([similarities[rows], found.similarities], dim=1)
+            # stable: of equal ones those of earlier blocks, which have lower numbers, stay in front
+            falling = candidates.sort(dim=1, descending=True, stable=True)
+            similarities[rows], best = falling.values[:, :depth], falling.indices[:, :depth]
+            indexes[rows] = torch.cat([indexes[rows], found.indexes + int(numbers[0])], dim=1).gather(1, best)
         told(len(numbers))
-    if not best:
-        return Neighbours(torch.empty(0, min(k, len(gallery))), torch.empty(0, min(k, len(gallery)), dtype=torch.int64))
-    return Neighbours(torch.cat([b.similarities for b in best]).cpu(), torch.cat([b.indexes for b in best]).cpu())
+    return Neighbours(similarities.cpu(), indexes.cpu())
 
 
 @torch.no_grad()
@@ -181,11 +183,3 @@ def _scores(queries: Tensor, block: Tensor, gallery: Parts, numbers: Numbers) ->
             "search needs finite embeddings of unit length"
         )
     return scores
-
-
-def _merged(best: Neighbours, found: Neighbours, first: int, depth: int) -> Neighbours:
-    """Return the best `depth` of those so far and those of the block that begins with the item `first`."""
-    similarities = torch.cat([best.similarities, found.similarities], dim=1)
-    indexes = torch.cat([best.indexes, found.indexes + first], dim=1)
-    falling = similarities.sort(dim=1, descending=True, stable=True)  # equal ones: those so far have lower numbers
-    return Neighbours(falling.values[:, :depth], indexes.gather(1, falling.indices[:, :depth]))
