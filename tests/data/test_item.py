@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recallk.data import item
-from recallk.data.item import ArchiveMember, Record, Region, file_of, labelled
+from recallk.data.item import ArchiveMember, Files, Record, Region, file_of, labelled
 
 
 def test_the_example_of_the_docstring() -> None:
@@ -64,3 +64,35 @@ def test_the_file_of_an_item() -> None:
     for item_in_memory in (pixels, Region(pixels, (0, 0, 2, 2)), "a.jpg", np.zeros(4)):
         assert file_of(item_in_memory) is None
     assert str(member) == "0.tar, a.jpg"
+
+
+def test_a_record_keeps_a_file_as_text_and_gives_it_as_a_path() -> None:
+    made, named = Record(Path("a/b.jpg"), "x", "train"), Record.of_file("a/b.jpg", "x", "train")
+    assert made == named
+    assert made.file == named.file == "a/b.jpg"
+    assert made.item == named.item == Path("a/b.jpg")
+    assert repr(named) == f"Record({Path('a/b.jpg')!r}, 'x', 'train')"
+    assert named.in_split("test") == Record(Path("a/b.jpg"), "x", "test")
+    assert named.split == "train"
+    assert made != Record("a/b.jpg", "x", "train")
+    assert made != "a/b.jpg"
+
+
+def test_another_item_is_kept_as_it_is() -> None:
+    pixels = np.zeros((4, 5), np.uint8)
+    record = Record(pixels, "x")
+    assert record.file is None
+    assert record.item is record.in_split("test").item is pixels
+
+
+def test_files_are_paths_when_asked_for() -> None:
+    names = [f"{number}.jpg" for number in range(5)]
+    files = labelled([Record(Path(name), "x") for name in names]).items
+    assert isinstance(files, Files)
+    assert list(files) == [files[place] for place in range(5)] == list(map(Path, names))
+    assert files[-1] == Path("4.jpg")
+    assert list(files[1:3]) == [Path("1.jpg"), Path("2.jpg")]
+    assert len(files) == 5
+    assert Path("3.jpg") in files
+    mixed = labelled([Record(Path("0.jpg"), "x"), Record("a text", "x")]).items
+    assert mixed == [Path("0.jpg"), "a text"]

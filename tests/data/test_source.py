@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from pyarrow import parquet
 
 from recallk import InputError
 from recallk.data.item import Record
-from recallk.data.source import check_files, read_own
+from recallk.data.source import are_looked_for, check_files, read_own
 from tests.data.limits import seconds
 
 
@@ -94,6 +95,21 @@ def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
     check_files([tmp_path / "good.jpg"])
     with pytest.raises(InputError, match=r"bad\.jpg"):
         check_files([tmp_path / "good.jpg", tmp_path / "bad.jpg"])
+
+
+def test_each_file_of_a_table_is_looked_for_and_those_of_a_folder_have_been(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.jpg" for number in range(10)]
+    for file in files:
+        save(file)
+    files[3].unlink()
+    opened = np.random.default_rng(0).choice(10, 2, replace=False)
+    assert 3 not in opened
+    with pytest.raises(InputError, match=r"3\.jpg: no such image"):
+        check_files(files, 2)
+    assert check_files(files, 2, looked_for=True) == 2
+    assert not are_looked_for("photos.CSV")
+    assert not are_looked_for("photos.parquet")
+    assert are_looked_for("photos")
 
 
 def test_a_pipe_among_the_images_of_a_table_is_found_before_any_work(tmp_path: Path) -> None:
