@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recallk.reporting.run import report
     from recallk.retrieval.search import search
     from recallk.runs.evaluate import evaluate
+    from recallk.runs.whiten import whiten
     from recallk.training.large_batch import large_batch_backward
     from recallk.training.train import resume, train
 
@@ -34,6 +35,7 @@ __all__ = [
     "resume",
     "search",
     "train",
+    "whiten",
 ]
 
 # imported when first used: `import recallk` and `recallk --help` are instant
@@ -52,9 +54,10 @@ _MODULES = {
     "evaluate": "recallk.runs.evaluate",
     "search": "recallk.retrieval.search",
     "report": "recallk.reporting.run",
+    "whiten": "recallk.runs.whiten",
 }
 _EXTRAS: "dict[str, Extra]" = {
-    **dict.fromkeys(("load", "train", "resume", "evaluate", "search"), "train"),
+    **dict.fromkeys(("load", "train", "resume", "evaluate", "search", "whiten"), "train"),
     "report": "report",
     "compare": "compare",
 }

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.test_options import EFFECT
 ROOT = Path(__file__).parents[2]
 RECALLK: Any = typer.main.get_command(app)
 OF_SCALES = "tests/cli/test_command_options.py::test_the_scales_of_images_reach_the_embedder"
+OF_WHITEN = "tests/cli/test_command_options.py::test_an_option_of_whiten_reaches_the_fit"
 OF_COMPARE = "tests/cli/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
 
 COVERED: dict[tuple[str, str], str] = {
@@ -36,6 +38,12 @@ COVERED: dict[tuple[str, str], str] = {
     ("evaluate", "--protocol"): "tests/test_benchmark_runs.py::test_a_quick_look_at_a_few_classes",
     ("evaluate", "--scales"): OF_SCALES,
     ("search", "--scales"): OF_SCALES,
+    ("whiten", "--scales"): OF_SCALES,
+    ("whiten", "--data"): OF_WHITEN,
+    ("whiten", "--method"): OF_WHITEN,
+    ("whiten", "--dimension"): OF_WHITEN,
+    ("whiten", "--power"): OF_WHITEN,
+    ("whiten", "--remove"): "tests/cli/test_command_options.py::test_a_whitening_is_fitted_used_and_removed",
     ("compare", "--losses"): OF_COMPARE,
     ("compare", "--sweep"): OF_COMPARE,
     ("compare", "--ablation"): OF_COMPARE,
@@ -232,7 +240,7 @@ def run(mini: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["evaluate", "search"])
+@pytest.mark.parametrize("command", ["evaluate", "search", "whiten"])
 def test_the_scales_of_images_reach_the_embedder(
     mini: Miniature, run: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,12 +250,63 @@ def test_the_scales_of_images_reach_the_embedder(
     monkeypatch.setattr("recallk.models.embedder.Embedder.embed", embedded)
     gallery = mini.data()
     searching: list[Any] = [next(gallery.rglob("*.png")), "--gallery", gallery]
-    words = [run, *(searching if command == "search" else [])]
+    further = {"evaluate": [], "search": searching, "whiten": ["--data", gallery]}
+    words = [run, *further[command]]
     assert reach(command, *words) == (1.0,)
     assert reach(command, *words, "--scales", "1, 0.7071,0.5") == (1.0, 0.7071, 0.5)
     for wrong in ("1,,2", "half", "0", "nan"):
         with pytest.raises(InputError, match="scales"):
             RECALLK([command, *map(str, words), "--scales", wrong], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (["--data", "photos"], "data", "photos"),
+        (["--data", "photos", "--method", "learned"], "method", "learned"),
+        (["--data", "photos", "--dimension", "5"], "dimension", 5),
+        (["--data", "photos", "--power", "0.25"], "power", 0.25),
+    ],
+)
+def test_an_option_of_whiten_reaches_the_fit(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], name: str, expected: Any
+) -> None:
+    """What the fit does with it is tested beside it."""
+
+    def whitened(run: Path, data: str, **told: Any) -> None:
+        raise Reached(told | {"run": run, "data": data})
+
+    monkeypatch.setattr("recallk.runs.whiten.whiten", whitened)
+    told = reach("whiten", "run", *words)
+    assert told["run"] == Path("run")
+    assert told[name] == expected
+    assert reach("whiten", "run", "--data", "others")[name] != expected
+
+
+def test_a_whitening_is_fitted_used_and_removed(
+    mini: Miniature, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+
+    def printed(*words: object) -> str:
+        RECALLK([str(word) for word in words], standalone_mode=False)
+        return capsys.readouterr().out
+
+    told = printed("whiten", copied, "--data", mini.data(), "--dimension", "5", "--scales", "1,0.5")
+    assert "whitening pca, to 5 of 8 dimensions, fitted to 96 images" in told
+    assert f"evaluate  recallk evaluate {copied} --scales 1,0.5" in told.replace("\n", "")
+    assert "then whitened, to 5 dimensions (pca, fitted to 96 images" in printed(
+        "evaluate", copied, "--scales", "1,0.5"
+    )
+    for wrong, says in (
+        (["--remove", "--power", "0.3"], "leave --power out"),
+        ([], "no data: give --data PATH"),
+        (["--data", mini.data(), "--dimension", "9"], "dimension=9: from 1 to 8"),
+    ):
+        with pytest.raises(InputError, match=says):
+            printed("whiten", copied, *wrong)
+    assert "removed   the whitening" in printed("whiten", copied, "--remove")
+    assert "whitened" not in printed("evaluate", copied)
 
 
 def test_all_images_are_opened_when_told_to(

@@ -37,6 +37,9 @@ COMMANDS = {
     "evaluate": Line(
         "evaluate.evaluate", "Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."
     ),
+    "whiten": Line(
+        "whiten.whiten", "Fit a whitening to a trained model's embeddings of given data, and store it with the model."
+    ),
     "compare": Line(
         "compare.compare",
         "Train several losses, or several values of a setting, under one budget; print a table and write a page.",

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from recallk.data.images import check_image
 from recallk.data.instances.catalogue import instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import InstanceSet
-from recallk.data.item import File, Files, Item, Record, file_of
+from recallk.data.item import File, Files, Item, Record, file_of, labelled
 from recallk.data.places.places import places
 
+_DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
+"""Data that needs no files, by name."""
 SAMPLE = 2_000
 """Image files that are opened before a training starts: more would keep a person waiting."""
 _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
@@ -36,10 +38,8 @@ def read_own(data: str) -> tuple[list[Record], list[Finding]]:
     And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
     whatever cannot be read, and for a file that is there twice.
     """
-    if data == "glyphs":
-        return glyphs(), []
-    if data == "places":
-        return places(), []
+    if data in _DRAWN:
+        return _DRAWN[data](), []
     path = user_path(data)
     if path.suffix.lower() in table.SUFFIXES:
         return table.table(path), []
@@ -59,6 +59,17 @@ def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding
     """
     found = find_images(user_path(root))
     return found.images, found.notes
+
+
+def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
+    """Return the items of data whose classes do not matter: as `read_own` takes it, or a folder of images without any.
+
+    And what is worth knowing about them. Raises as the two.
+    """
+    if data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
+        return read_gallery(data)
+    records, notes = read_own(data)
+    return labelled(records).items, notes
 
 
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:

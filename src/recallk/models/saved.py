@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import make_folder, read_file, user_path, write_file, write_text
+from recallk.core.files import make_folder, read_file, user_path, write_file, write_text, writing
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.models.build import build
 from recallk.models.embedder import Embedder
-from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS
+from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS, WHITENING
 from recallk.models.image_embedder import ImageEmbedder
+from recallk.models.saved_whitening import read_whitening, write_whitening
 from recallk.models.settings import EmbedderSettings, with_earlier_meaning
 from recallk.models.weights import fill, read_weights
 
@@ -26,24 +27,55 @@ _CONFIGURATION = "config.yaml"
 
 
 def save(embedder: Embedder, folder: Path) -> None:
-    """Write an embedder into a folder, each file as a whole. Raises InputError, one line, where that cannot be."""
+    """Write an embedder into a folder, each file as a whole, with its whitening where it has one.
+
+    Raises InputError, one line, where that cannot be.
+    """
     make_folder(folder)
+    remove_whitening(folder)  # first: it was fitted to the weights that are about to go
     settings = {key: getattr(embedder.settings, key) for key in EmbedderSettings.model_fields}
     written = {"format": FORMAT, "items": embedder.noun, "settings": settings}
     write_text(folder / SETTINGS, json.dumps(written, indent=2) + "\n")
     write_weights(embedder, folder / WEIGHTS)
+    save_whitening(embedder, folder)
+
+
+def save_whitening(embedder: Embedder, folder: Path) -> None:
+    """Write an embedder's whitening, where it has one, beside its weights; an earlier one is replaced in one step."""
+    if embedder.whitening is not None:
+        write_whitening(embedder.whitening, folder / WHITENING)
+
+
+def remove_whitening(folder: Path) -> None:
+    """Remove the whitening of a saved model, where it has one."""
+    with writing(folder / WHITENING):
+        (folder / WHITENING).unlink(missing_ok=True)
 
 
 def load(run: str | os.PathLike[str]) -> Embedder:
     """Return the trained embedder of a run's folder, or of the folder `model` in it, ready to embed.
 
-    It brings its preprocessing with it. Raises InputError, one line, where the folder holds no finished model, a
-    damaged one, or one that a later version has written.
+    It brings its preprocessing with it, and its whitening, where one was fitted after training (`recallk.whiten`).
+    Raises InputError, one line, where the folder holds no finished model, a damaged one, or one that a later version
+    has written.
 
     >>> load("runs/letters").embed(["query.png", "catalogue/a.png"]).shape
     torch.Size([2, 16])
 
     """
+    embedder, folder = _loaded(run)
+    if os.path.lexists(folder / WHITENING):
+        embedder.whitening = read_whitening(folder / WHITENING, embedder.settings.embedding_size)
+    return embedder
+
+
+def load_network(run: str | os.PathLike[str]) -> Embedder:
+    """Return the trained embedder as `load`, without a whitening that was fitted after training."""
+    return _loaded(run)[0]
+
+
+def _loaded(run: str | os.PathLike[str]) -> tuple[Embedder, Path]:
+    """Return the network of a run, and the folder of the model."""
     if not isinstance(run, str | os.PathLike):
         raise InputError(f"load: the path of a run's folder is needed, not {type(run).__name__}")
     given = user_path(run)
@@ -64,7 +96,7 @@ def load(run: str | os.PathLike[str]) -> Embedder:
     settings = read_settings(written)
     embedder = build(settings, "none")
     fill(embedder, read_weights(weights, _DAMAGED), weights, settings.backbone, exact=True)
-    return embedder.eval()
+    return embedder.eval(), folder
 
 
 def write_weights(module: nn.Module, path: Path) -> None:

@@ -15,11 +15,12 @@ from recallk.data.split import Split
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.saved import load
+from recallk.models.scales import ONE_SCALE
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, has_pictures, write_report
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.config import to_yaml
-from recallk.runs.embedding import embed_as_configured
+from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.folder import RunFolder
 from recallk.runs.summary import Summary, percent, summary_of
 
@@ -43,12 +44,16 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     """
     folder = RunFolder(user_path(run))
     summary = summary_of(folder)
-    test, missing = None, list[str]()
+    test, missing, whitened = None, list[str](), list[tuple[str, str]]()
     same = other = np.empty(0, dtype=np.float32)
     worst, best = list[Retrieval](), list[Retrieval]()
     try:
         test, missing = _test_items(folder, summary)
-        embeddings = embed_as_configured(load(folder.path), summary.config, test.labelled.items)
+        embedder = load(folder.path)
+        if embedder.whitening is not None:
+            _, how = how_embedded(embedder, ONE_SCALE)
+            whitened = [("queries and similarities", f"{how}; the numbers of the run are without it")]
+        embeddings = embed_as_configured(embedder, summary.config, test.labelled.items)
         same, other = pair_similarities(embeddings, test.labelled.labels, seed=summary.config.seed)
         worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
     except InputError as error:
@@ -70,7 +75,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
             for name in summary.metrics
         ],
         published=summary.beside_published,
-        facts=_facts(summary, _split(folder), test),
+        facts=[*_facts(summary, _split(folder), test), *whitened],
         history=summary.rows,
         same_class=same,
         other_class=other,

@@ -7,7 +7,7 @@ from torch import Tensor
 from recallk.core.devices import available_device
 from recallk.data.item import Item
 from recallk.models.embedder import Embedder
-from recallk.models.scales import ONE_SCALE
+from recallk.models.scales import ONE_SCALE, Scales
 from recallk.runs.config import TrainConfig
 
 
@@ -25,3 +25,20 @@ def embed_as_configured(
     """
     embedder.to(available_device(config.accelerator))
     return embedder.embed(items, scales=scales, chunk_size=config.chunk_size, workers=config.readers, advance=advance)
+
+
+def how_embedded(embedder: Embedder, scales: Scales) -> list[str]:
+    """Say in words at which scales items are embedded, and how the embeddings are whitened."""
+    told = [f"scale{'s' if len(scales) > 1 else ''} {_in_words(scales)}"]
+    whitening = embedder.whitening
+    if whitening is None:
+        return [*told, "no whitening after training"]
+    whitened, fitted = f"then whitened, to {whitening.dimension:,} dimensions", whitening.fitted
+    if fitted is not None:
+        other = "" if fitted.scales == scales else f", at other scales than here: {_in_words(fitted.scales)}"
+        whitened += f" ({fitted.method}, fitted to {fitted.items:,} {embedder.noun} of {fitted.data}{other})"
+    return [*told, whitened]
+
+
+def _in_words(scales: Scales) -> str:
+    return ", ".join(f"{scale:g}" for scale in scales)

@@ -13,7 +13,7 @@ from recallk.data.dataset import read_all, read_for_test
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
-from recallk.runs.embedding import embed_as_configured
+from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
 
@@ -111,4 +111,6 @@ def _evaluate_classes(
         measured = measure(embeddings, items.labels, test.searches, depths)
         metrics = {display_name(name, test.searches): value for name, value in measured.items()}
         metrics["nmi" if len(test.searches) == 1 else "nmi of all items"] = nmi(embeddings, items.labels)
-    return Evaluation(items.counted, metrics, spread, notes)
+    plain = scales == ONE_SCALE and embedder.whitening is None
+    conditions = () if plain else how_embedded(embedder, scales)
+    return Evaluation(items.counted, metrics, spread, notes, conditions)

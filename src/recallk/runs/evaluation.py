@@ -11,9 +11,9 @@ class Evaluation:
     """What was measured: shares from 0 to 1 by their names, on `items` such as "1,200 images of 300 classes".
 
     `spread` has the standard deviation of each over the draws of re-identification. `notes` say how the data is not
-    as it was. On instance-level test sets `conditions` say how it was measured, and `published` are other methods' rows
-    under the same conditions: percentages by the method, by the names of `metrics`; `source` says where they are from,
-    and in what the run is not as its recipe.
+    as it was. `conditions` say how it was measured, where that is not as in training, by scales or a whitening; on
+    instance-level test sets always. `published` are other methods' rows under the same conditions: percentages by the
+    method, by the names of `metrics`; `source` says where they are from, and in what the run is not as its recipe.
     """
 
     items: str

@@ -168,12 +168,13 @@ def _made(
 
 
 def _conditions(embedder: "Embedder", scales: Scales) -> list[str]:
-    settings, whitening = embedder.settings, embedder.whitening
+    from recallk.runs.embedding import how_embedded
+
+    settings = embedder.settings
     size = f"{settings.image_size:,}"
     seen = f"{size} x {size} pixels" if settings.image_shape == "square" else f"up to {size} pixels, in their own shape"
     return [
         f"{embedder.noun} of {seen}",
-        f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}",
-        "no whitening after training" if whitening is None else f"then whitened, to {whitening.dimension:,} dimensions",
+        *how_embedded(embedder, scales),
         "gallery in float16",
     ]

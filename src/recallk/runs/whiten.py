@@ -1,0 +1,121 @@
+"""A whitening for a run's model, fitted to given data once the model is trained."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.lock import locked
+from recallk.core.progress import Advance, counting, silent
+from recallk.core.text import brief, shown
+from recallk.data.findings import Finding
+from recallk.data.item import Item, labelled
+from recallk.data.source import check_files, read_items, read_own
+from recallk.models import saved
+from recallk.models.files import WHITENING
+from recallk.models.scales import ONE_SCALE, checked_scales
+from recallk.models.whitening import POWER, Fitted, Method, Whitening, fit_whitening
+from recallk.runs.embedding import embed_as_configured
+from recallk.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """A whitening that a run's model now has, fitted to `items`, such as "1,200 images".
+
+    `size` is the dimensions that an embedding had before. `notes` say what is worth knowing of the data.
+    """
+
+    whitening: Whitening
+    items: str
+    size: int
+    notes: Sequence[Finding] = ()
+
+
+def whiten(
+    run: str | os.PathLike[str],
+    data: str,
+    *,
+    method: Method = "pca",
+    dimension: int | None = None,
+    power: float = POWER,
+    scales: Sequence[float] = ONE_SCALE,
+    advance: Advance = silent,
+) -> Whitened:
+    """Fit a whitening to the model's embeddings of all items of `data`, and store it with the model of a finished run.
+
+    `recallk.load` brings it back, and whatever embeds with the run's model then ends with it. It takes the place of an
+    earlier one, and is fitted to embeddings without it.
+
+    `data` is what `recallk.train` takes: a folder with a folder per class, a table, "glyphs" or "places"; for the
+    method pca also a folder of images without classes. The method learned takes items of one class as pairs that
+    belong together. `dimension` is that of the embeddings by default, `power` is for pca: `models.whitening`. Images
+    are embedded at each of the `scales`, which should be those of later use.
+
+    Raises InputError, one line, for whatever cannot be read, a folder without a model or in use, and a dimension that
+    cannot be.
+
+    >>> found = whiten("runs/letters", "photos", dimension=4)
+    >>> found.items, found.whitening.dimension
+    ('64 images', 4)
+    >>> import recallk
+    >>> recallk.load("runs/letters").embed(["query.png"]).shape
+    torch.Size([1, 4])
+    >>> remove_whitening("runs/letters")
+
+    """
+    if method not in get_args(Method):
+        raise InputError(f"method={brief(method)}: one of {', '.join(get_args(Method))}")
+    at_scales, folder = checked_scales(scales), RunFolder(user_path(run))
+    config = folder.read_config()
+    with locked(folder.path):
+        embedder = saved.load_network(run)
+        size = embedder.settings.embedding_size
+        if dimension is None:
+            dimension = size
+        if isinstance(dimension, bool) or not isinstance(dimension, int) or not 1 <= dimension <= size:
+            raise InputError(f"dimension={brief(dimension)}: from 1 to {size}, that of the embeddings")
+        if method == "learned" and power != POWER:
+            raise InputError(f"power={brief(power)} is for the method pca; the learned whitening has none")
+        advance("reading the data", 0, 0)
+        items, labels, notes = _read(data, method)
+        told = counting(advance, "embedding", len(items))
+        embeddings = embed_as_configured(embedder, config, items, told, scales=at_scales)
+        advance("fitting the whitening", 0, 0)
+        found = fit_whitening(method, embeddings, labels, dimension, power)
+        embedder.whitening = replace(
+            found, fitted=Fitted(method, float(power), at_scales, shown(str(data)), len(items))
+        )
+        if folder.model.exists():
+            saved.save_whitening(embedder, folder.model)
+        else:  # a run of an earlier version, which has no folder for it
+            saved.save(embedder, folder.model)
+    return Whitened(embedder.whitening, f"{len(items):,} {embedder.noun}", size, notes)
+
+
+def remove_whitening(run: str | os.PathLike[str]) -> None:
+    """Remove what `whiten` has stored. Raises InputError where there is nothing, or the folder is in use."""
+    folder = RunFolder(user_path(run))
+    folder.read_config()
+    with locked(folder.path):
+        if not (folder.model / WHITENING).exists():
+            raise InputError(f"{folder.path}: its model has no whitening that was fitted after training")
+        saved.remove_whitening(folder.model)
+
+
+def _read(data: str, method: Method) -> tuple[Sequence[Item], NDArray[np.int64], Sequence[Finding]]:
+    """Return all items, and their classes where they are needed, else one for all."""
+    if method == "pca":
+        items, notes = read_items(data)
+        labels = np.zeros(len(items), dtype=np.int64)
+    else:
+        records, notes = read_own(data)
+        with_classes = labelled(records)
+        items, labels = with_classes.items, with_classes.labels
+    check_files(items)
+    return items, labels, notes
