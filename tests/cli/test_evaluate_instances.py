@@ -56,13 +56,13 @@ def test_a_run(
     assert line_with(printed, "medium map") == ["medium", "map", "92.13", "79.7", "82.4"]
     assert line_with(printed, "hard map") == ["hard", "map", "93.06", "60.0"]
     assert "Theirs" in printed
-    assert "Published: two papers. This run differs in nothing that counts." in printed
+    assert "Other methods: two papers. This run is as its recipe, mine." in printed
 
     assert recallk(*words, "--uncropped") == 0
     printed = capsys.readouterr().out
     assert "roxford5k, queries NOT cropped" in printed
     assert "Theirs" not in printed
-    assert "Published" not in printed
+    assert "Other methods" not in printed
 
     assert recallk(*words, "--distractors", distractors(tmp_path / "distractors"), "--scales", "1,0.5") == 0
     printed = capsys.readouterr().out

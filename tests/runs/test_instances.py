@@ -188,7 +188,7 @@ def test_published_rows_stand_beside_what_was_measured_alike(run: Path, data: st
         "Theirs": {"medium map": 79.7, "hard map": 60.0},
         "Other": {"medium map": 82.4},
     }
-    assert found.source.startswith("Published: two papers. This run differs: ")
+    assert found.source.startswith("Other methods: two papers. This run is not as its recipe: ")
     assert "epochs 7 instead of 30" in found.source
     among = evaluate(run, data, benchmark="roxford5k", distractors=make_distractors(tmp_path / "distractors"))
     assert among.published == {"Other": {"medium map": 73.6}}

@@ -21,7 +21,7 @@ _STAGED_VALUES = 2**20  # what is converted at a time stays in the processor's c
 
 
 class RowsOnDemand(ABC):
-    """RowsOnDemand of a gallery that are made as they are read, as those of a file whose vectors have to be scaled."""
+    """Rows of a gallery that are made as they are read, as those of a file whose vectors have to be scaled."""
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]

@@ -2,7 +2,7 @@
 
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Start
-from recallk.runs.recipes import beside_published, differences, origin
+from recallk.runs.recipes import differences, origin
 
 ALL_DISTRACTORS = 1_001_001
 """Of revisited Oxford and Paris; what was measured among all of them is called "+1m"."""
@@ -22,6 +22,11 @@ def published_rows(folder: RunFolder, benchmark: str, distractors: int) -> tuple
         for method, values in recipe.rows.items()
     }
     rows = {method: values for method, values in rows.items() if values}
+    if not rows:
+        return {}, ""
     starts = [row for row in folder.history() if isinstance(row, Start)]
     told = [*differences(folder.read_config()), *(starts[-1].differences if starts else ())]
-    return rows, beside_published(recipe, told) if rows else ""
+    itself = (
+        f"This run is not as its recipe: {'; '.join(told)}." if told else f"This run is as its recipe, {recipe.name}."
+    )
+    return rows, f"Other methods: {recipe.source}. {itself}"
