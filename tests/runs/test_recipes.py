@@ -1,6 +1,7 @@
 """The shipped recipes against tables that were written by hand from the paper's hyper-parameters and the leaderboards,
 not from the files."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from recallk import InputError
 from recallk.cli.recipes import show_recipe
 from recallk.runs.config import TrainConfig, make_config
-from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped
+from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped, unlike
 from recallk.training.sampler import make_sampler
 from recallk.training.trainer import learning_rate
 
@@ -40,6 +41,7 @@ TABLE: dict[str, tuple[str, str, float, int, int, tuple[int, ...]]] = {
 SMALL = [name for name in TABLE if name.startswith(("cars196", "cub200"))]
 NAMES = [*TABLE, *(f"{name}-simix" for name in SMALL)]
 OF_GLYPHS = ("demo", "glyphs")  # nothing was published for them
+OF_LANDMARKS = ("gldv2-dinov2-vit-b14", "gldv2-resnet101", "sfm120k-resnet101")
 EVALUATED = {
     "inaturalist": (1, 4, 16, 32),
     "sop": (1, 10, 100, 1000),
@@ -60,9 +62,9 @@ PUBLISHED: dict[str, dict[str, float]] = {
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for every network, whatever its weights were made with
 SPELLED_OUT = {
-    *("dataset", "backbone", "pooling", "head", "embedding_size", "image_size", "image_shape", "resize", "crop_scale"),
+    *("dataset", "backbone", "pooling", "head", "embedding_size", "image_size", "image_shape", "resize"),
     *("weights", "batch_norm", "ks", "rank_temperature", "recall_temperature", "query_in_database", "mixup"),
-    *("horizontal_flip", "loss", "mixup_relatives", "mean", "std", "interpolation"),
+    *("crop_scale", "horizontal_flip", "loss", "mixup_relatives", "mean", "std", "interpolation"),
     *("batch_size", "items_per_class", "chunk_size", "epochs", "optimizer", "learning_rate", "weight_decay"),
     *("schedule", "milestones", "milestone_factor", "warmup_steps", "select", "evaluate_every", "evaluate_ks"),
     *("precision", "seed"),
@@ -76,7 +78,7 @@ def config_of(recipe: Recipe) -> TrainConfig:
 
 def test_there_is_one_recipe_for_each_row() -> None:
     assert len(NAMES) == 24
-    assert sorted(RECIPES) == sorted([*NAMES, *OF_GLYPHS])
+    assert sorted(RECIPES) == sorted([*NAMES, *OF_GLYPHS, *OF_LANDMARKS])
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -144,16 +146,81 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OF_GLYPHS])
+@pytest.mark.parametrize("name", [*NAMES, *OF_GLYPHS, *OF_LANDMARKS])
 def test_published_numbers_are_the_listed_ones(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.published == PUBLISHED.get(name, {})
+    assert bool(recipe.rows) == (name == "gldv2-resnet101")
     measured = {f"recall@{k}" for k in config_of(recipe).evaluate_ks}
     assert {metric.removeprefix("large ") for metric in recipe.published} <= measured
     if name in ("cars196-resnet50-simix", "cars196-vit-b16-simix"):
         assert "with SiMix" in recipe.source
     if name == "cars196-resnet50":
         assert "without SiMix" in recipe.source
+
+
+# mAP on revisited Oxford (medium, hard) and Paris (medium, hard), of ResNet-101s trained on Google Landmarks v2, clean
+ROWS = {
+    "SOLAR": (79.7, 60.0, 88.6, 76.2),
+    "DELG global": (78.6, 60.9, 88.6, 76.1),
+    "Token": (82.2, 65.8, 89.4, 78.4),
+    "DOLG": (82.4, 64.9, 91.0, 81.7),
+}
+AMONG_A_MILLION = {"DOLG": (73.6, 51.6, 80.4, 63.0)}
+
+
+def test_the_rows_of_other_methods_are_the_listed_ones() -> None:
+    expected: dict[str, dict[str, float]] = {}
+    for table, suffix in ((ROWS, ""), (AMONG_A_MILLION, "+1m")):
+        for method, values in table.items():
+            names = [
+                f"{place}{suffix} {part} map" for place in ("roxford5k", "rparis6k") for part in ("medium", "hard")
+            ]
+            expected.setdefault(method, {}).update(zip(names, values, strict=True))
+    assert RECIPES["gldv2-resnet101"].rows == expected
+
+
+def test_the_landmark_recipes_follow_the_papers_set_up() -> None:
+    paper = config_of(RECIPES["gldv2-resnet101"])
+    assert (paper.backbone, paper.pooling, paper.head, paper.whitening) == (
+        *("resnet101.tv_in1k", "gem", "whitening", "learned"),
+    )
+    assert (paper.embedding_size, paper.image_size, paper.image_shape) == (2048, 1024, "keep")
+    assert (paper.batch_size, paper.items_per_class, paper.batch_norm) == (4096, 4, "frozen")
+    assert (paper.optimizer, paper.learning_rate, paper.weight_decay) == ("adam", 1e-4, 1e-6)
+    assert (paper.pooling_rate_factor, paper.pooling_weight_decay) == (10, 0)
+    assert paper.schedule == "exponential"
+    assert paper.epoch_factor == pytest.approx(math.exp(-0.01), abs=1e-4)
+    assert (paper.crop_scale, paper.horizontal_flip) == ((1, 1), False)
+    sfm = config_of(RECIPES["sfm120k-resnet101"])
+    assert set(unlike(sfm, paper, besides=["test_fraction"])) == {
+        "dataset sfm120k instead of gldv2-clean",
+        "batch_size 1024 instead of 4096",
+        "epochs 30 instead of 2",
+        "evaluate_every 5 instead of 1",
+    }
+    dino = config_of(RECIPES["gldv2-dinov2-vit-b14"])
+    assert (dino.dataset, dino.trained_blocks, dino.image_shape, dino.pooling) == ("gldv2-clean", 2, "keep", "token")
+
+
+@pytest.mark.parametrize("name", OF_LANDMARKS)
+def test_a_landmark_recipe_says_in_what_it_is_not_the_papers(name: str) -> None:
+    said = [line for line in RECIPES[name].text.splitlines() if line.startswith("# - ")]
+    assert len(said) >= 4
+    other_schedule = {"milestones", "milestone_factor"}
+    assert SPELLED_OUT - other_schedule | {"whitening", "trained_blocks"} <= set(RECIPES[name].values)
+
+
+def test_rows_are_tables_of_percentages(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("about: {published: {recall@1: 80.7, Theirs: {roxford5k easy map: 90}}, source: us}")
+    recipe = find_recipe(str(path))
+    assert (recipe.published, recipe.rows) == ({"recall@1": 80.7}, {"Theirs": {"roxford5k easy map": 90}})
+    assert recipe.values["recipe"] == str(path)
+    for wrong in ("{Theirs: {roxford5k easy map: high}}", "{Theirs: {roxford5k: {easy: 90}}}", "{Theirs: {a: 101}}"):
+        path.write_text(f"about: {{published: {wrong}}}")
+        with pytest.raises(InputError, match="published, a number for each metric"):
+            find_recipe(str(path))
 
 
 def test_how_many_recipes_have_a_published_number() -> None:
