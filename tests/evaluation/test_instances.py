@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recallk.core.errors import InputError
-from recallk.data.instances.instance import Landmarks, Relevant, Revisited
+from recallk.data.instances.instance import Classes, Landmarks, Relevant, Revisited
 from recallk.evaluation import average_precision_at_k, gap, revisited_metrics
 from recallk.evaluation.instances import measure_instances
 from recallk.retrieval import parts as parts_module
@@ -111,3 +111,35 @@ def test_mistakes_are_named(mistake: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         measure_instances(asked, parts, truth)
     assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), classes=st.integers(1, 8))
+def test_own_classes(seed: int, classes: int) -> None:
+    """Every item asks for the others of its class, itself left out, among distractors too."""
+    rng = np.random.default_rng(seed)
+    gallery = (rng.integers(-3, 4, (30, 4)) / 8).astype(np.float16)
+    labels = np.array([0, 0, *rng.integers(0, classes, 22)])
+    queries = torch.from_numpy(gallery[:24].astype(np.float32))
+    measured = measure_instances(queries, [gallery[:24], gallery[24:]], Classes(labels))
+    others = [np.flatnonzero((labels == labels[i]) & (np.arange(24) != i)) for i in range(24)]
+    gnd = [{"easy": found, "hard": [], "junk": [i]} for i, found in enumerate(others)]
+    gnd.append({"easy": [0], "hard": [1], "junk": []})  # its hard one is what revisited_metrics cannot do without
+    similarities = queries.numpy() @ gallery.astype(np.float32).T
+    expected = [
+        revisited_metrics(np.stack([similarities[i], similarities[0]]), [gnd[i], gnd[-1]])["easy"]
+        for i in range(24)
+        if len(others[i])
+    ]
+    alone = revisited_metrics(similarities[:1], gnd[-1:])["easy"]
+    for name in ("map", "mp@1", "mp@5", "mp@10"):
+        assert measured[name] == pytest.approx(np.mean([2 * row[name] - alone[name] for row in expected]), abs=1e-12)
+
+
+def test_own_classes_that_do_not_fit_or_have_nothing_to_find() -> None:
+    rows = np.eye(3, dtype=np.float16)
+    queries = torch.eye(3)
+    with pytest.raises(InputError, match="do not fit"):
+        measure_instances(queries, [rows], Classes(np.array([0, 0])))
+    with pytest.raises(InputError, match="no query has an item"):
+        measure_instances(queries, [rows], Classes(np.arange(3)))

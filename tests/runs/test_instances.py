@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,22 @@ def test_distractors_are_searched_too(run: Path, data: str, tmp_path: Path) -> N
     assert measured(found, AMONG_DISTRACTORS)
     assert found.items == "roxford5k: 3 queries, 10 images, 6 distractors"
     assert found.conditions[1] == "6 distractors"
+
+
+def test_own_images_ask_for_the_others_of_their_class(run: Path, data: str, tmp_path: Path) -> None:
+    """Images at angles 20 and 10 of one class, 125 and 135 of another, and one at 15 that is alone in its class."""
+    for label, numbers in {"a": (0, 1), "b": (4, 5), "c": (9,)}.items():
+        for number in numbers:
+            (image,) = Path(data).rglob(f"building_{number:06}.jpg")
+            (tmp_path / "own" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, tmp_path / "own" / label)
+    found = evaluate(run, str(tmp_path / "own"), benchmark="own")
+    # around 20 and 10 the one at 15 is first: (0 + 1/2) / 2 = 1/4
+    assert measured(found, {"map": (1 / 4 + 1 / 4 + 1 + 1) / 4, "mp@1": 1 / 2, "mp@5": 3 / 4})
+    assert found.items == "own: 5 queries, 5 images"
+    among = evaluate(run, str(tmp_path / "own"), benchmark="own", distractors=make_distractors(tmp_path / "others"))
+    # the distractor at 130 comes before the others of the second class
+    assert measured(among, {"map": 1 / 4, "mp@1": 0})
 
 
 def test_a_second_evaluation_embeds_the_queries_alone(run: Path, data: str, tmp_path: Path, model: KnownAngles) -> None:

@@ -32,7 +32,10 @@ def evaluate(
     ] = "1",
     benchmark: Annotated[
         str | None,
-        typer.Option(help="an instance-level test set, such as roxford5k, below --data (recallk data list)"),
+        typer.Option(
+            help="an instance-level test set, such as roxford5k, below --data (recallk data list); "
+            "or own: own images with their classes"
+        ),
     ] = None,
     distractors: Annotated[
         Path | None, typer.Option(help="with --benchmark: a folder of images that answer no query, searched as well")

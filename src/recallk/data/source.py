@@ -18,9 +18,9 @@ from recallk.data.folder import find_images, folder
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
-from recallk.data.instances.catalogue import instance_benchmark_named
+from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
-from recallk.data.instances.instance import InstanceSet
+from recallk.data.instances.instance import Classes, InstanceSet
 from recallk.data.item import File, Files, Item, Record, file_of, labelled
 from recallk.data.places.places import places
 
@@ -89,10 +89,16 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
 def read_instances(name: str, root: str | None = None, *, images: bool = True) -> tuple[InstanceSet, list[Finding]]:
     """Return an instance-level test set below `root`, and what is worth knowing about it, such as other counts.
 
-    Without `images` the lists alone are needed.
+    Without `images` the lists alone are needed. Named `OWN`, own images as `read_own` takes them are a test set.
 
     Raises InputError for a name that there is not, without the root that it needs, and with the first error in it.
     """
+    if name == OWN:
+        if root is None:
+            raise InputError("own images are read from the disk: say where with --data")
+        records, notes = read_own(root)
+        own = labelled(records)
+        return InstanceSet(own.items, own.items, Classes(own.labels)), notes
     benchmark = instance_benchmark_named(name)
     if root is None and benchmark.needs_data:
         raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from recallk.core.errors import InputError
 from recallk.core.progress import Advance, silent
-from recallk.data.instances.instance import Landmarks, Relevant, Revisited, Truth
+from recallk.data.instances.instance import Classes, Landmarks, Relevant, Revisited, Truth
 from recallk.evaluation.average_precision import average_precisions
 from recallk.evaluation.gap import gap
 from recallk.evaluation.rankings import relevant_items
-from recallk.evaluation.revisited import LISTS, checked_answers, metrics_of_ranks
+from recallk.evaluation.revisited import LISTS, checked_answers, metrics_of_ranks, protocol_of_ranks
 from recallk.retrieval.parts import Part
 from recallk.retrieval.stored import nearest_stored, ranks_stored
 
@@ -31,6 +31,8 @@ def measure_instances(
       subsets, that of each: "public map@100".
     - `Landmarks`: "gap", of predicting the landmark of the nearest gallery item, its similarity the confidence. A query
       that shows several landmarks is right with any of them.
+    - `Classes`: "map", "mp@1", "mp@5", "mp@10", as those of "easy", where the others of a query's class are the easy
+      ones, and the query itself is junk.
 
     Args:
         queries: `(Q, D)` float32, L2-normalised.
@@ -56,6 +58,8 @@ def measure_instances(
         return _revisited(queries, parts, truth, advance)
     if isinstance(truth, Relevant):
         return _relevant(queries, parts, truth, advance)
+    if isinstance(truth, Classes):
+        return _classes(queries, parts, truth, advance)
     return _landmarks(queries, parts, truth, advance)
 
 
@@ -85,6 +89,24 @@ def _relevant(queries: Tensor, parts: Sequence[Part], truth: Relevant, advance: 
             raise InputError(f"{name}: nothing in the gallery answers any of the queries, there is no mean to take")
         metrics[name] = float(counted.mean())
     return metrics
+
+
+def _classes(queries: Tensor, parts: Sequence[Part], truth: Classes, advance: Advance) -> dict[str, float]:
+    total = sum(map(len, parts))
+    if len(truth.labels) != len(queries) or len(truth.labels) > total:
+        raise InputError(f"{len(truth.labels)} classes of {len(queries)} queries and {total} gallery items: do not fit")
+    order = np.argsort(truth.labels, kind="stable")
+    _, starts = np.unique(truth.labels[order], return_index=True)
+    of_class = np.split(order, starts[1:])
+    items = [np.empty(0, dtype=np.int64)] * len(queries)
+    for members in of_class:
+        for query in members.tolist():
+            items[query] = np.append(members[members != query], query)  # itself comes last
+    ranks = ranks_stored(queries, parts, items, advance=advance)
+    nothing = np.empty(0, dtype=np.int64)
+    return protocol_of_ranks(
+        "easy", [{"easy": found[:-1], "hard": nothing, "junk": found[-1:]} for found in ranks], REVISITED_KS
+    )
 
 
 def _landmarks(queries: Tensor, parts: Sequence[Part], truth: Landmarks, advance: Advance) -> dict[str, float]:

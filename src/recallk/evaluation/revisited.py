@@ -84,10 +84,11 @@ def metrics_of_ranks(ranks: Sequence[Mapping[str, Numbers]], ks: Sequence[int]) 
 
     Raises InputError where no query has a positive in one of the protocols.
     """
-    return {protocol: _measured(protocol, ranks, ks) for protocol in PROTOCOLS}
+    return {protocol: protocol_of_ranks(protocol, ranks, ks) for protocol in PROTOCOLS}
 
 
-def _measured(protocol: str, ranks: Sequence[Mapping[str, Numbers]], ks: Sequence[int]) -> dict[str, float]:
+def protocol_of_ranks(protocol: str, ranks: Sequence[Mapping[str, Numbers]], ks: Sequence[int]) -> dict[str, float]:
+    """Return the metrics of one protocol. Raises InputError where no query has a positive in it."""
     positives, left_out = PROTOCOLS[protocol]
     rows = []
     for lists in ranks:

@@ -15,7 +15,7 @@ from recallk.core.files import user_path
 from recallk.core.lock import locked
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import shown
-from recallk.data.instances.catalogue import instance_benchmark_named
+from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.distractors import read_distractors
 from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Region
@@ -65,6 +65,8 @@ def evaluate_instances(
 ) -> Evaluation:
     """Measure the model of a run, or the file `descriptors`, on an instance-level test set below the folder `data`.
 
+    The `benchmark` "own" are own images, as `recallk train` takes them: each asks for the others of its class.
+
     `distractors` is a folder of images that answer no query, searched with the gallery. The run keeps the descriptors
     of both in its folder, in float16: what a killed process has made is used by the next, and all of it while model,
     scales and images are the same. With `uncropped` the queries are whole images, in spite of their boxes.
@@ -80,7 +82,7 @@ def evaluate_instances(
     at_scales = checked_scales(scales)
     if descriptors is not None:
         _refuse_beside_descriptors(distractors, at_scales, uncropped)
-    named = instance_benchmark_named(benchmark)
+    named = None if benchmark == OWN else instance_benchmark_named(benchmark)
     advance("reading the test set", 0, 0)
     found, notes = read_instances(benchmark, data, images=descriptors is None)
     boxes = any(isinstance(query, Region) for query in found.queries)
@@ -99,7 +101,7 @@ def evaluate_instances(
     among = f"{others:,} distractors" if others else "no distractors"
     conditions = [_IN_WORDS[queries], among, *vectors.conditions]
     rows, source = dict[str, dict[str, float]](), ""
-    complete = (len(found.queries), len(found.gallery)) == (named.queries, named.gallery)
+    complete = named is not None and (len(found.queries), len(found.gallery)) == (named.queries, named.gallery)
     if run is not None and complete and not uncropped:
         rows, source = published_rows(RunFolder(user_path(run)), benchmark, others)
     return Evaluation(

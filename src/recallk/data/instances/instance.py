@@ -35,7 +35,14 @@ class Landmarks:
     queries: Sequence[Collection[int]]
 
 
-Truth = Revisited | Relevant | Landmarks
+@dataclass(frozen=True)
+class Classes:
+    """The class of each item, `(N,)`: every item asks for the others of its class; queries and gallery are the same."""
+
+    labels: NDArray[np.int64]
+
+
+Truth = Revisited | Relevant | Landmarks | Classes
 
 
 @dataclass(frozen=True)
