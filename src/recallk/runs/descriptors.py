@@ -127,8 +127,7 @@ def _append(path: Path, facts: _Facts, rows: NDArray[np.float16]) -> _Facts:
     with writing(path), path.open("r+b" if facts.done else "wb") as file:
         if not facts.done:
             file.write(header)
-        file.seek(len(header) + 2 * facts.done * facts.dimension)
-        file.truncate()  # what a killed process may have left of its last block
+        file.seek(len(header) + 2 * facts.done * facts.dimension)  # over what a kill may have left of this block
         file.write(rows.astype("<f2", copy=False).tobytes())
         file.flush()
         os.fsync(file.fileno())
