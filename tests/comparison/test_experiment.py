@@ -384,6 +384,18 @@ def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
     assert configs["large"].warmup_steps == round(9 * taken["large"] / taken["small"]) == 1
 
 
+def test_an_exponential_schedule_ends_where_it_would_have(tmp_path: Path, pictures: Path) -> None:
+    values = SMALL | {"data": str(pictures), "epochs": 6, "batch_size": 40, "chunk_size": 64, "limit_classes": 18}
+    contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]  # 3 batches an epoch, or 2
+    list(Comparison(tmp_path, values | {"schedule": "exponential", "epoch_factor": 0.8}, contenders, (1,), 1).run())
+    configs = {outcome.name: outcome.runs[0].read_config() for outcome in outcomes([tmp_path])}
+    small, large = configs["small"], configs["large"]
+    assert large.epochs != small.epochs == 6
+    assert small.epoch_factor == 0.8
+    assert large.epoch_factor is not None
+    assert large.epoch_factor**large.epochs == pytest.approx(0.8**6)
+
+
 def test_a_batch_that_shrank_is_told(tmp_path: Path, pictures: Path) -> None:
     values = SET_ASIDE | {"data": str(pictures)}
     classes = len(prepare(make_config(values)).data.train.classes)

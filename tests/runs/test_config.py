@@ -47,6 +47,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"epoch_factor": 0.9, "schedule": "cosine"}, "and schedule=cosine: choose one"),
         ({"epoch_factor": None, "schedule": "exponential"}, "schedule=exponential needs an epoch_factor"),
         ({"epoch_factor": 0, "schedule": "exponential"}, "epoch_factor=0: "),
+        ({"epoch_factor": 1.1, "schedule": "exponential"}, "epoch_factor=1.1: "),
         ({"pooling_rate_factor": 10, "pooling": "average"}, "pooling_rate_factor is for the power of pooling=gem"),
         ({"pooling_weight_decay": 0, "pooling": "token"}, "pooling_weight_decay is for the power of pooling=gem"),
         ({"trained_blocks": -1}, "trained_blocks=-1: "),

@@ -189,10 +189,12 @@ class Comparison:
         """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps."""
         planned = plan.config
         steps = plan.steps * epochs / planned.epochs
+        factor = planned.epoch_factor
         values = self._values(
             contender,
             epochs=epochs,
             milestones=sorted({max(1, round(m * epochs / planned.epochs)) for m in planned.milestones}),
+            epoch_factor=None if factor is None else factor ** (planned.epochs / epochs),
             warmup_steps=round(planned.warmup_steps * steps / self._planned.steps),
             seed=seed,
             learning_rate=rate,

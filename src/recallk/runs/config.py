@@ -77,8 +77,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     milestones: Annotated[tuple[Epoch, ...], Field(description="epochs after which the rate is multiplied")] = ()
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
     epoch_factor: Annotated[
-        Positive | None,
+        float | None,
         Field(
+            ge=1e-12,
+            le=1,
             default_factory=lambda given: 0.99 if given["schedule"] == "exponential" else None,
             description="what the rate is multiplied by after each epoch; by default 0.99 with schedule=exponential",
         ),
