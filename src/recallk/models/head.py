@@ -1,14 +1,10 @@
 """The last part of an embedder: from the pooled features to a vector that has the embedding's direction."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recallk.core.errors import InputError
-
-Head = Literal["linear", "whitening", "none"]
-"""linear: layer norm, then a linear layer. whitening: unit length, then a linear layer. none: the features."""
+from recallk.models.settings import Head
 
 
 class UnitLength(nn.Module):

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recallk.core.bounds import Positive
-from recallk.models.head import Head
 from recallk.models.preprocessing import Interpolation, preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
+Head = Literal["linear", "whitening", "none"]
+"""linear: layer norm, then a linear layer. whitening: unit length, then a linear layer. none: the features."""
 ImageShape = Literal["square", "keep"]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]

@@ -77,7 +77,7 @@ def test_a_set_that_is_as_published_is_right(tmp_path: Path) -> None:
 
 
 def test_names_that_there_are_not() -> None:
-    names = ", ".join(INSTANCE_BENCHMARKS)
+    names = ", ".join([*INSTANCE_BENCHMARKS, "own"])
     with pytest.raises(InputError, match=f"^no test set 'roxford': one of {names}$"):
         instance_benchmark_named("roxford")
     with pytest.raises(InputError, match="no test set 'roxford'"):
