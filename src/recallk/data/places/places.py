@@ -9,7 +9,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from zlib import crc32
 
@@ -20,7 +20,7 @@ from recallk.data.item import Record, Region
 from recallk.data.places.photographs import OTHERS, TEST, TRAIN, Place, places_of
 from recallk.data.places.views import Grade, Size, View, draw_views
 
-_TRAIN_VIEWS: Mapping[Grade, int] = {"easy": 4, "hard": 6}
+_TRAIN_VIEWS: Mapping[Grade, int] = {"easy": 4, "hard": 4}
 _TEST_VIEWS: Mapping[Grade, int] = {"easy": 3, "hard": 4, "junk": 2}
 _DISTRACTOR_VIEWS: Mapping[Grade, int] = {"easy": 1, "hard": 3}
 _EVERY = 5  # of so many test places, about one is a distractor
@@ -61,8 +61,7 @@ def places(seed: int = 0) -> list[Record]:
     """
     train = [
         Record(view.pixels, place.name, "train")
-        for file in TRAIN
-        for place in places_of(file)
+        for place in _train_places()
         for view in _views(place, _TRAIN_VIEWS, seed)
     ]
     test = [
@@ -87,6 +86,12 @@ def landmarks(seed: int = 0) -> Sequence[Landmark]:
 def distractors(seed: int = 0) -> list[NDArray[np.uint8]]:
     """Draw views `(H, W, 3)` of places of the test side that are no landmarks. Raises InputError as `places` does."""
     return [view.pixels for place in _test_places()[1] for view in _views(place, _DISTRACTOR_VIEWS, seed)]
+
+
+def _train_places() -> list[Place]:
+    """Return the places of the training photographs, and their mirror images: nobody sees a place from behind."""
+    found = [place for file in TRAIN for place in places_of(file)]
+    return found + [replace(place, name=f"{place.name} mirrored", mirrored=True) for place in found]
 
 
 def _test_places() -> tuple[list[Place], list[Place]]:

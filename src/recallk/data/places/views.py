@@ -21,19 +21,19 @@ SIZES: tuple[Size, ...] = ((96, 96), (96, 72), (72, 96), (96, 64), (64, 96))
 """Widths and heights of views, in pixels."""
 
 # a view is junk where less of the place is visible, or it is smaller
-JUNK_VISIBLE = 0.3  # share of its area
+JUNK_VISIBLE = 0.4  # share of its area
 JUNK_SIDE = 16.0  # pixels, the root of the visible area
 # and easy where all of this holds; hard is what lies between
-EASY_VISIBLE = 0.75
+EASY_VISIBLE = 0.8
 EASY_LENGTH = 48.0  # pixels
-EASY_TILT = 30.0  # degrees
-EASY_ROLL = 12.0
-EASY_LIGHT = 0.4
+EASY_TILT = 20.0  # degrees
+EASY_ROLL = 10.0
+EASY_LIGHT = 0.3
 
 _SQUARENESS = 6  # of a place's outline: 2 would be an ellipse
 _SOFTNESS = 0.4
 _OUTLINE = 64  # pixels a side
-_LARGE_THINGS = 0.4  # share of the views in which a large thing stands before the place
+_LARGE_THINGS = 0.5  # share of the views in which a large thing stands before the place
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def _draw(
     place: Place, left: Mapping[Grade, int], generator: np.random.Generator, size: Size, least_visible: float
 ) -> View | None:
     """Draw one view, or None where it is none that is wanted."""
-    camera, light = _camera(generator, size), _light(generator)
+    severity = generator.random()
+    camera, light = _camera(place, severity, generator, size), _light(severity, generator)
     mild = (
         camera.length >= EASY_LENGTH
         and camera.tilt <= EASY_TILT
@@ -93,7 +94,7 @@ def _draw(
     )
     if not (mild or left.get("hard") or left.get("junk")):
         return None
-    hidden = _things_before(camera, generator, size)
+    hidden = _things_before(camera, severity, generator, size)
     outline = camera.warped(_outline(), *place.sides, size)
     seen = float((np.asarray(outline, np.int64) * (255 - np.asarray(hidden, np.int64))).sum()) / 255**2
     corners = camera.corners(*place.sides)
@@ -119,28 +120,28 @@ def _box_around(corners: list[tuple[float, float]], size: Size) -> Box:
     return min(across), min(down), max(across), max(down)
 
 
-def _camera(generator: np.random.Generator, size: Size) -> Camera:
-    centre = generator.uniform(0.25, 0.75, 2) * size
-    length = max(size) * generator.uniform(0.3, 1.15)
-    roll = 45 * generator.uniform(-1, 1) ** 3  # most pictures are nearly upright
-    tilt, axis = 60 * generator.random() ** 1.5, 360 * generator.random()
-    return Camera((float(centre[0]), float(centre[1])), length, roll, tilt, axis)
+def _camera(place: Place, severity: float, generator: np.random.Generator, size: Size) -> Camera:
+    whole = min(side / of_place for side, of_place in zip(size, place.sides, strict=True))  # the length that just fits
+    off, nearer, roll, tilt = generator.uniform(-1, 1, 2), *generator.uniform(-1, 1, 2), generator.random()
+    centre = (0.5 + severity * 0.12 * off) * size
+    length = whole * math.exp((0.05 + 0.45 * severity) * nearer)
+    axis = 360 * generator.random()
+    return Camera((float(centre[0]), float(centre[1])), length, 20 * severity * roll, 50 * severity * tilt, axis)
 
 
-def _light(generator: np.random.Generator) -> _Light:
-    strength = generator.random()
-    gain, gamma = generator.uniform(-1.0, 0.6), generator.uniform(-0.6, 0.6)
-    cast = generator.uniform(-0.3, 0.3, 3)
-    return _Light(2 ** (strength * (gain + cast)), 2 ** (strength * gamma), 0.3 * strength * generator.random())
+def _light(severity: float, generator: np.random.Generator) -> _Light:
+    gain, gamma, *cast = generator.uniform(-1, 1, 5)
+    gains = np.exp(severity * (0.5 * gain + 0.12 * np.array(cast)))
+    return _Light(gains, math.exp(severity * 0.3 * gamma), 0.2 * severity * generator.random())
 
 
-def _things_before(camera: Camera, generator: np.random.Generator, size: Size) -> Image.Image:
+def _things_before(camera: Camera, severity: float, generator: np.random.Generator, size: Size) -> Image.Image:
     """Draw what hides parts of the picture: 255 where it does."""
     hidden = Image.new("L", size)
     draw = ImageDraw.Draw(hidden)
-    for _ in range(int(generator.integers(4))):
+    for _ in range(int(3 * severity * generator.random())):
         draw.polygon(_polygon(generator.random(2) * size, max(size) * generator.uniform(0.1, 0.3), generator), fill=255)
-    if generator.random() < _LARGE_THINGS:
+    if generator.random() < _LARGE_THINGS * severity:
         beside = camera.centre + generator.uniform(-0.4, 0.4, 2) * camera.length
         draw.polygon(_polygon(beside, camera.length * generator.uniform(0.3, 0.8), generator), fill=255)
     return hidden.filter(ImageFilter.BoxBlur(1)) if hidden.getbbox() is not None else hidden
@@ -160,17 +161,18 @@ def _seen_from_afar(place: Place, length: float) -> Image.Image:
     """Return the place's pixels, fewer where the picture shows it small: what is warped is not averaged."""
     scale = min(1.0, length / max(place.pixels))
     width, height = (max(1, round(scale * side)) for side in place.pixels)
-    return photograph(place.file).resize((width, height), Image.Resampling.BILINEAR, box=place.box)
+    seen = photograph(place.file).resize((width, height), Image.Resampling.BILINEAR, box=place.box)
+    return seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if place.mirrored else seen
 
 
 def _clutter(generator: np.random.Generator, size: Size) -> Image.Image:
-    """Return a part of some photograph, mirrored."""
+    """Return a part of some photograph, upside down."""
     image = _halved(CLUTTER[int(generator.integers(len(CLUTTER)))])
     zoom = min(generator.uniform(0.4, 1.5), image.width / size[0], image.height / size[1])
     width, height = zoom * size[0], zoom * size[1]
     left, top = generator.random() * (image.width - width), generator.random() * (image.height - height)
     part = image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
-    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return part.transpose(Image.Transpose.ROTATE_180)
 
 
 @cache
