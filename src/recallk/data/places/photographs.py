@@ -17,29 +17,23 @@ _MATPLOTLIB = "matplotlib/mpl-data/sample_data"
 _SKIMAGE = "skimage/data"
 _SKLEARN = "sklearn/datasets/images"
 
-TRAIN = (
+SCENES = (
     f"{_SKIMAGE}/astronaut.png",
-    f"{_SKIMAGE}/chelsea.png",
-    f"{_SKIMAGE}/gravel.png",
-    f"{_SKIMAGE}/hubble_deep_field.jpg",
-    f"{_SKIMAGE}/ihc.png",
-    f"{_SKIMAGE}/rocket.jpg",
-    f"{_SKLEARN}/flower.jpg",
-    f"{_MATPLOTLIB}/grace_hopper.jpg",
-)
-"""Photographs whose places are trained on."""
-TEST = (
     f"{_SKIMAGE}/camera.png",
+    f"{_SKIMAGE}/chelsea.png",
     f"{_SKIMAGE}/coffee.png",
     f"{_SKIMAGE}/coins.png",
     f"{_SKIMAGE}/motorcycle_left.png",
+    f"{_SKIMAGE}/rocket.jpg",
     f"{_SKLEARN}/china.jpg",
+    f"{_SKLEARN}/flower.jpg",
+    f"{_MATPLOTLIB}/grace_hopper.jpg",
 )
-"""Photographs whose places are tested on."""
+"""Photographs whose places are trained or tested on."""
 OTHERS = (f"{_SKIMAGE}/brick.png", f"{_SKIMAGE}/grass.png")
 """Photographs that have only distractors."""
-CLUTTER = (*TRAIN, *(f"{_SKIMAGE}/{name}" for name in ("moon.png", "retina.jpg")))
-"""Photographs that surround and hide places, mirrored, so that no place is seen in them."""
+CLUTTER = tuple(f"{_SKIMAGE}/{name}" for name in ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg"))
+"""Photographs that surround and hide places, and have none themselves."""
 
 _TWICE = {"camera 136,456", "coffee 0,72", "coins 200,0", "rocket 272,320"}
 """Places that look like another of the same photograph."""

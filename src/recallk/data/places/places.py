@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.data.item import Record, Region
-from recallk.data.places.photographs import OTHERS, TEST, TRAIN, Place, places_of
+from recallk.data.places.photographs import OTHERS, SCENES, Place, places_of
 from recallk.data.places.views import Grade, Size, View, draw_views
 
 _TRAIN_VIEWS: Mapping[Grade, int] = {"easy": 4, "hard": 4}
 _TEST_VIEWS: Mapping[Grade, int] = {"easy": 3, "hard": 4, "junk": 2}
 _DISTRACTOR_VIEWS: Mapping[Grade, int] = {"easy": 1, "hard": 3}
-_EVERY = 5  # of so many test places, about one is a distractor
+_TRAINED, _TESTED = 0.5, 0.9  # shares of the places that are trained on, and trained or tested on; the rest are distractors
 _QUERY_SIZE: Size = (128, 96)
 _QUERY_VISIBLE = 0.9
 
@@ -90,14 +90,19 @@ def distractors(seed: int = 0) -> list[NDArray[np.uint8]]:
 
 def _train_places() -> list[Place]:
     """Return the places of the training photographs, and their mirror images: nobody sees a place from behind."""
-    found = [place for file in TRAIN for place in places_of(file)]
+    found = [place for file in SCENES for place in places_of(file) if _side(place) < _TRAINED]
     return found + [replace(place, name=f"{place.name} mirrored", mirrored=True) for place in found]
+
+
+def _side(place: Place) -> float:
+    """Return a number from 0 to below 1 that is the place's own, whatever else is found."""
+    return crc32(place.name.encode()) / 2**32
 
 
 def _test_places() -> tuple[list[Place], list[Place]]:
     """Return the landmarks of the test photographs, and what is none."""
-    found = [place for file in TEST for place in places_of(file)]
-    left_out = {place for place in found if crc32(place.name.encode()) % _EVERY == 0}  # whatever else is found
+    found = [place for file in SCENES for place in places_of(file) if _side(place) >= _TRAINED]
+    left_out = {place for place in found if _side(place) >= _TESTED}
     others = [place for file in OTHERS for place in places_of(file)]
     return [place for place in found if place not in left_out], [place for place in found if place in left_out] + others
 

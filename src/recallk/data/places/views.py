@@ -30,6 +30,8 @@ EASY_TILT = 20.0  # degrees
 EASY_ROLL = 10.0
 EASY_LIGHT = 0.3
 
+_SEVERITIES: Mapping[Grade, tuple[float, float]] = {"easy": (0.0, 0.5), "hard": (0.3, 1.0), "junk": (0.8, 1.0)}
+"""Where views of a grade are looked for."""
 _SQUARENESS = 6  # of a place's outline: 2 would be an ellipse
 _SOFTNESS = 0.4
 _OUTLINE = 64  # pixels a side
@@ -84,7 +86,9 @@ def _draw(
     place: Place, left: Mapping[Grade, int], generator: np.random.Generator, size: Size, least_visible: float
 ) -> View | None:
     """Draw one view, or None where it is none that is wanted."""
-    severity = generator.random()
+    wanted = [grade for grade in left if left[grade]]
+    least, most = _SEVERITIES[wanted[int(generator.integers(len(wanted)))]]
+    severity = generator.uniform(least, most)
     camera, light = _camera(place, severity, generator, size), _light(severity, generator)
     mild = (
         camera.length >= EASY_LENGTH
@@ -166,13 +170,13 @@ def _seen_from_afar(place: Place, length: float) -> Image.Image:
 
 
 def _clutter(generator: np.random.Generator, size: Size) -> Image.Image:
-    """Return a part of some photograph, upside down."""
+    """Return a part of some photograph, mostly out of focus."""
     image = _halved(CLUTTER[int(generator.integers(len(CLUTTER)))])
     zoom = min(generator.uniform(0.4, 1.5), image.width / size[0], image.height / size[1])
     width, height = zoom * size[0], zoom * size[1]
     left, top = generator.random() * (image.width - width), generator.random() * (image.height - height)
     part = image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
-    return part.transpose(Image.Transpose.ROTATE_180)
+    return part.filter(ImageFilter.GaussianBlur(generator.uniform(0.0, 2.0)))
 
 
 @cache
