@@ -38,8 +38,8 @@ PLACES = InstanceBenchmark(
     size="none",
     home="recallk",
     terms="those of scikit-image, scikit-learn and matplotlib, which ship the photographs",
-    queries=136,
-    gallery=1_660,
+    queries=104,
+    gallery=1_312,
     read=read_places,
     needs_data=False,
 )

@@ -32,7 +32,13 @@ SCENES = (
 """Photographs whose places are trained or tested on."""
 OTHERS = (f"{_SKIMAGE}/brick.png", f"{_SKIMAGE}/grass.png")
 """Photographs that have only distractors."""
-CLUTTER = tuple(f"{_SKIMAGE}/{name}" for name in ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg"))
+CLUTTER = (
+    f"{_SKIMAGE}/gravel.png",
+    f"{_SKIMAGE}/hubble_deep_field.jpg",
+    f"{_SKIMAGE}/ihc.png",
+    f"{_SKIMAGE}/moon.png",
+    f"{_SKIMAGE}/retina.jpg",
+)
 """Photographs that surround and hide places, and have none themselves."""
 
 _TWICE = {"camera 136,456", "coffee 0,72", "coins 200,0", "rocket 272,320"}

@@ -1,10 +1,12 @@
-"""The places data set: landmarks to train on, and others, in other photographs, to test on; nothing to download.
+"""The places data set: landmarks to train on, and others to test on; nothing to download.
 
-- A class is a place: a rectangle of a photograph that ships inside scikit-image, scikit-learn or matplotlib.
+- A class is a place: a rectangle of a photograph that ships inside scikit-image, scikit-learn or matplotlib. No two
+  overlap.
 - Its images are views of it, 96 pixels long in five shapes: from other sides and distances, in other light, partly
-  hidden, with parts of training photographs around it. A view is easy, hard or junk, by what it was drawn with.
-- No photograph has both training and test classes. One in five places of the test photographs, and those of
-  two further photographs, are distractors: they are no class, and belong to the gallery of the benchmark alone.
+  hidden, with parts of photographs around it that have no places. A view is easy, hard or junk, by what it was drawn
+  with.
+- By its name a place is trained on (half of them, and mirrored as classes of their own), tested on (four in ten), or a
+  distractor, as are the places of two further photographs: no class, and in the gallery of the benchmark alone.
 """
 
 import math
@@ -23,7 +25,8 @@ from recallk.data.places.views import Grade, Size, View, draw_views
 _TRAIN_VIEWS: Mapping[Grade, int] = {"easy": 4, "hard": 4}
 _TEST_VIEWS: Mapping[Grade, int] = {"easy": 3, "hard": 4, "junk": 2}
 _DISTRACTOR_VIEWS: Mapping[Grade, int] = {"easy": 1, "hard": 3}
-_TRAINED, _TESTED = 0.5, 0.9  # shares of the places that are trained on, and trained or tested on; the rest are distractors
+_TRAINED, _TESTED = 0.5, 0.9
+"""Places below the first number are trained on, those from the second on are distractors."""
 _QUERY_SIZE: Size = (128, 96)
 _QUERY_VISIBLE = 0.9
 
@@ -52,7 +55,7 @@ def places(seed: int = 0) -> list[Record]:
 
     Returns:
         Records of training and of test classes: images `(H, W, 3)` uint8 of five shapes; labels such as
-        "china 0,72", a photograph and where in it the place is; 10 images of each training class, and 8 of
+        "china 0,72", a photograph and where in it the place is; 8 images of each training class, and 8 of
         each test class, one of them the landmark of the benchmark's query alone.
 
     Raises:
@@ -89,7 +92,7 @@ def distractors(seed: int = 0) -> list[NDArray[np.uint8]]:
 
 
 def _train_places() -> list[Place]:
-    """Return the places of the training photographs, and their mirror images: nobody sees a place from behind."""
+    """Return the places to train on, and their mirror images: nobody sees a place from behind."""
     found = [place for file in SCENES for place in places_of(file) if _side(place) < _TRAINED]
     return found + [replace(place, name=f"{place.name} mirrored", mirrored=True) for place in found]
 
@@ -100,7 +103,7 @@ def _side(place: Place) -> float:
 
 
 def _test_places() -> tuple[list[Place], list[Place]]:
-    """Return the landmarks of the test photographs, and what is none."""
+    """Return the landmarks to test on, and the places that are none."""
     found = [place for file in SCENES for place in places_of(file) if _side(place) >= _TRAINED]
     left_out = {place for place in found if _side(place) >= _TESTED}
     others = [place for file in OTHERS for place in places_of(file)]
