@@ -1,0 +1,60 @@
+"""The guides: their commands run as they stand, in the order in which they stand, on data that needs no download."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recallk.data.source import read_own
+from tests.cli.test_cli import recallk
+
+GUIDE = Path(__file__).parents[1] / "docs" / "instance-level.md"
+QUICK = ["--epochs", "1", "--workers", "0", "--accelerator", "cpu"]
+OWN = [*QUICK, "--weights", "none", "--backbone", "test_resnet", "--image-size", "64", "--embedding-size", "16"]
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", GUIDE.read_text(), re.S | re.M)
+
+
+def commands() -> list[list[str]]:
+    """What is typed after `recallk`, but for test sets that have to be downloaded."""
+    lines = [line.split("#")[0].strip() for block in blocks("") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("recallk ") and "PATH" not in line]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders that the guide names, filled with views of places."""
+    monkeypatch.chdir(tmp_path)
+    by_label: dict[str, list[np.ndarray]] = {}
+    for record in read_own("places")[0]:
+        assert isinstance(record.item, np.ndarray)
+        by_label.setdefault(record.label, []).append(record.item)
+    for number, (label, images) in enumerate(list(by_label.items())[:40]):
+        folder = Path("photos" if number < 24 else "judged" if number < 32 else "others", label.replace(",", "-"))
+        folder.mkdir(parents=True)
+        for place, image in enumerate(images[:5]):
+            Image.fromarray(image).save(folder / f"{place}.jpg")
+    Image.fromarray(images[-1]).save("query.jpg")
+
+
+def test_the_guide_to_instance_level_recognition_runs(
+    photographs: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = commands()
+    assert {words[0] for words in typed} == {"train", "evaluate", "whiten", "search"}
+    assert len(typed) >= 9
+    for words in typed:
+        further = [] if words[0] != "train" else QUICK if words[1] == "places" else OWN
+        assert recallk(*words, *further) == 0, (words, capsys.readouterr())
+    printed = capsys.readouterr().out
+    assert "queries NOT cropped" in printed
+    assert "hard map" in printed
+    assert "distractors" in printed
+    (code,) = blocks("python")
+    exec(compile(code, str(GUIDE), "exec"), {})
+    assert capsys.readouterr().out.startswith("places, queries as given: 104 queries, 1,312 images ")
