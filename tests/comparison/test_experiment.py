@@ -204,6 +204,23 @@ def test_a_failure_that_could_not_be_written_is_told_as_that(
     assert "why could not be written" in outcome.failures[0]
 
 
+def test_runs_start_whatever_the_length_of_the_temporary_folders_name(tmp_path: Path) -> None:
+    """In a process of its own: the server that this one has may have been started long before."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from tests.comparison import processes;"
+        "from recallk.comparison import jobs; from recallk.comparison.contenders import Contender;"
+        "from recallk.runs.folder import RunFolder;"
+        "jobs.worker.work = processes.exit_by_seed;"
+        "job = jobs.Job(Contender('doomed', {}), {'seed': 1}, RunFolder(Path(sys.argv[1], 'seed-1')));"
+        "process = jobs.start(job, 1); process.join(); print(process.exitcode)"
+    )
+    command = (sys.executable, "-c", code, tmp_path)
+    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(long)}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("9\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_memory_of_a_run_is_its_own() -> None:

@@ -1,7 +1,9 @@
 """Readers' processes that are killed, fail or are interrupted."""
 
+import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -153,6 +155,37 @@ def test_processes_that_cannot_be_started_are_one_line(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fork", refused)
     with pytest.raises(InputError, match=r"Resource temporarily unavailable.*lower --workers \(now 2\)"):
         list(read_chunks(Fails(Path(), crash), CHUNKS, 2))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return what lets temporary files be made in another folder, as TMPDIR does, in processes that begin now."""
+
+    def begin(name: str) -> Path:
+        monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+        return tmp_path / name
+
+    return begin
+
+
+@pytest.mark.parametrize("length", [1, 60, 200])
+def test_any_temporary_folder_will_do(
+    tmp_path: Path, elsewhere: Callable[[str], Path], length: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The address of a socket has a limit that a folder's name may exceed."""
+    elsewhere("x" * length).mkdir()
+    (tmp_path / "go").touch()
+    with seconds(20):
+        assert len(list(read_chunks(Fails(tmp_path / "go", lambda: None), CHUNKS, 2))) == 3
+    assert not capfd.readouterr().err
+
+
+def test_a_temporary_folder_that_is_gone_is_one_line(tmp_path: Path, elsewhere: Callable[[str], Path]) -> None:
+    elsewhere("gone")
+    message = caught(Fails(tmp_path / "go", crash))
+    assert message.startswith("a process that reads items failed (FileNotFoundError: ")
+    assert "/gone/pymp-" in message
 
 
 def test_hangs_are_told() -> None:

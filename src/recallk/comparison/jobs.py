@@ -12,6 +12,7 @@ from typing import Any
 from recallk.comparison import worker
 from recallk.comparison.contenders import Contender
 from recallk.comparison.single_run import failure_of, write_failure
+from recallk.core.sockets import make_socket_folder
 from recallk.runs.folder import RunFolder
 
 GRACE = 5  # seconds that a process has to end by itself
@@ -38,6 +39,7 @@ def start(job: Job, at_once: int) -> BaseProcess:
     that has imported everything and computed nothing, which takes a tenth of a second where a spawned process would
     import for six. A pool of processes would break as a whole when one of them is killed.
     """
+    make_socket_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["recallk.comparison.worker"])
     process = context.Process(target=worker.work, args=(job.values, job.folder, at_once))

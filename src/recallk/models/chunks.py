@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
-from recallk.models.readers import deaths_in_one_line, ignore_interrupts, lost_reader
+from recallk.models.readers import deaths_in_one_line, lost_reader, prepare_reader
 
 LOOKED_THROUGH = 4_096
 """Items among which those of a kind are looked for, where all are embedded."""
@@ -94,7 +94,7 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=ignore_interrupts if workers else None,
+        worker_init_fn=prepare_reader if workers else None,
     )
     if not workers:
         for chunk in loader:

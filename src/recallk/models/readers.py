@@ -8,16 +8,24 @@ from types import FrameType
 from typing import Any
 
 from recallk.core.errors import InputError
+from recallk.core.sockets import make_socket_folder
 from recallk.core.text import one_line
 
 
-def ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends the others: each would print a traceback of its own."""
+def prepare_reader(_worker: int) -> None:
+    """Leave Ctrl-C to the main process, which ends the others: each would print a traceback of its own.
+
+    And make sure that chunks can be handed over, or raise OSError: later, nobody would be told.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    make_socket_folder()
 
 
 def lost_reader(error: BaseException, workers: int) -> InputError:
     """Return what to say where the readers' processes, or what connects them, fail."""
+    text = str(error).strip()
+    if "\nOriginal Traceback" in text:  # raised as a reader began: the last line of its traceback says what
+        error = OSError(text.splitlines()[-1])
     return InputError(
         f"a process that reads items failed ({one_line(error)}); it may have run out of memory or of open files: "
         f"lower --workers (now {workers}), or raise the limit (ulimit -n, /dev/shm)"
