@@ -28,7 +28,12 @@ def save_images(root: Path, classes: int = 6, images: int = 3, size: int = 12) -
 
 
 def make_run(shared: Path) -> Path:
-    """Return a finished run in `shared`, with its images beside it; made once."""
+    """Return a finished run in `shared`, with its images beside it; made once. Import what its use needs each time.
+
+    A process that finds the run made would else import it all in its first case, whose time is measured.
+    """
+    import recallk.training.train  # noqa: F401
+
     run, images = shared / "run", shared / "images"
     if not (run / "report.html").exists():
         save_images(images)

@@ -31,7 +31,7 @@ class Runner:
         left = list(numbers)
         slow: int | None = None
         while left:
-            for verdict in self._run_until_trouble(left):
+            for verdict in self._run_until_trouble(list(left)):
                 if verdict.kind == "fault" and verdict.detail == self._too_long and slow != verdict.number:
                     slow = verdict.number
                     break

@@ -1,11 +1,26 @@
 """The suite itself: it sees every rule that is broken, and goes on after it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz.case import Verdict
 from tests.fuzz.misbehaving import CASES, GOOD
 from tests.fuzz.runner import Runner
+
+
+def test_one_process_runs_all_cases_that_leave_it_well(tmp_path: Path) -> None:
+    begun: list[Sequence[int]] = []
+
+    class Told(Runner):
+        def _run_until_trouble(self, numbers: Sequence[int]) -> Iterator[Verdict]:
+            begun.append(list(numbers))
+            return super()._run_until_trouble(numbers)
+
+    well = [list(CASES).index(name) for name in sorted(GOOD)]
+    assert [verdict.number for verdict in Told("misbehaving", tmp_path).run(well)] == well
+    assert begun == [well]
 
 
 @pytest.mark.slow
