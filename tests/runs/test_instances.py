@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from recallk import InputError, evaluate
@@ -105,6 +106,20 @@ def test_own_images_ask_for_the_others_of_their_class(run: Path, data: str, tmp_
     among = evaluate(run, str(tmp_path / "own"), benchmark="own", distractors=make_distractors(tmp_path / "others"))
     # the distractor at 130 comes before the others of the second class
     assert measured(among, {"map": 1 / 4, "mp@1": 0})
+
+
+def test_own_images_of_a_split_are_those_to_test_on(run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = ["a,train", "a,train", "b,test", "b,test", "b,test"]
+    table.write_text("path,label,split\n" + "".join(f"building_{n:06}.jpg,{row}\n" for n, row in enumerate(rows)))
+    for number in range(5):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"building_{number:06}.jpg")
+    found = evaluate(run, str(table), benchmark="own")
+    assert found.items == "own: 3 queries, 3 images"
+    assert [note.message for note in found.notes] == ["2 items that are not to test on are left out"]
+    table.write_text(table.read_text().replace("b,test\n", "c,test\n", 1).replace("b,test\n", "d,test\n", 1))
+    with pytest.raises(InputError, match="no class has two items to test on"):
+        evaluate(run, str(table), benchmark="own")
 
 
 def test_a_second_evaluation_embeds_the_queries_alone(run: Path, data: str, tmp_path: Path, model: KnownAngles) -> None:

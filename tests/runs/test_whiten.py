@@ -101,7 +101,10 @@ def test_a_table_will_do(run: Path, pictures: Path, tmp_path: Path) -> None:
 
 def test_items_whose_classes_do_not_matter(pictures: Path, tmp_path: Path) -> None:
     assert list(read_items(str(pictures))[0]) == [record.item for record in read_own(str(pictures))[0]]
-    assert len(read_items("glyphs")[0]) == len(read_own("glyphs")[0])
+    to_train_on = [record for record in read_own("glyphs")[0] if record.split == "train"]
+    items, notes = read_items("glyphs")
+    assert len(items) == len(to_train_on), "never fitted to what is tested on"
+    assert [str(note) for note in notes] == ["glyphs: 14,158 items that are not to train on are left out"]
     with pytest.raises(InputError, match="nothing there"):
         read_items(str(tmp_path / "nothing there"))
 

@@ -62,14 +62,29 @@ def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding
 
 
 def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
-    """Return the items of data whose classes do not matter: as `read_own` takes it, or a folder of images without any.
+    """Return the items of data whose classes do not matter: as `read_to_fit` takes it, or a folder without any.
 
     And what is worth knowing about them. Raises as the two.
     """
     if data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
         return read_gallery(data)
-    records, notes = read_own(data)
+    records, notes = read_to_fit(data)
     return labelled(records).items, notes
+
+
+def read_to_fit(data: str) -> tuple[list[Record], list[Finding]]:
+    """Return the records of `read_own` to fit something to: of data that is split, those to train on alone."""
+    records, notes = read_own(data)
+    return _on_side(records, "train", data, notes)
+
+
+def _on_side(records: list[Record], side: str, data: str, notes: list[Finding]) -> tuple[list[Record], list[Finding]]:
+    """Return the records on one side, where the data is split, and a note of how many are on the other."""
+    chosen = [record for record in records if record.split in (None, side)]
+    if len(chosen) == len(records):
+        return records, notes
+    told = f"{len(records) - len(chosen):,} items that are not to {side} on are left out"
+    return chosen, [*notes, Finding("other counts", data, told)]
 
 
 def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
@@ -97,7 +112,10 @@ def read_instances(name: str, root: str | None = None, *, images: bool = True) -
         if root is None:
             raise InputError("own images are read from the disk: say where with --data")
         records, notes = read_own(root)
+        records, notes = _on_side(records, "test", root, notes)
         own = labelled(records)
+        if not own.records or np.bincount(own.labels).max() < 2:
+            raise InputError(f"{root}: no class has two items to test on: no query would have anything to find")
         return InstanceSet(own.items, own.items, Classes(own.labels)), notes
     benchmark = instance_benchmark_named(name)
     if root is None and benchmark.needs_data:

@@ -22,6 +22,9 @@ def begin_as_whitening(
 
     To those of the first classes, at most `MOST_ITEMS` in all, as at test. Raises InputError where an item cannot be
     read, or a whitening cannot be fitted to the features.
+
+    A learned one is for more pairs of items than there are features: of fewer it tells the training items apart from
+    the start, and the loss has little left to teach.
     """
     if not isinstance(embedder, ImageEmbedder) or not isinstance(embedder.head, nn.Linear):
         raise InputError(f"head=whitening: this network for {embedder.noun} has no such head; take another")

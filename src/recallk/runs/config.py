@@ -38,8 +38,12 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
         ),
     ]
     whitening: Annotated[
-        Method, Field(description="what head=whitening begins as, fitted to the features of untrained weights")
-    ] = "learned"
+        Method,
+        Field(
+            description="what head=whitening begins as, fitted to features of untrained weights; learned needs more "
+            "pairs of a class than there are features"
+        ),
+    ] = "pca"
     trained_blocks: Annotated[
         int | None,
         Field(ge=0, le=10_000, description="the last ones of the backbone, the rest stays as it is; by default all"),

@@ -7,14 +7,21 @@ from recallk.runs.recipes import differences, origin
 ALL_DISTRACTORS = 1_001_001
 """Of revisited Oxford and Paris; what was measured among all of them is called "+1m"."""
 
+_OF_THE_ROW = ("dataset", "backbone", "image_shape")
+"""Keys of a recipe that say what its rows are of: a run that has others is none of them."""
+
 
 def published_rows(folder: RunFolder, benchmark: str, distractors: int) -> tuple[dict[str, dict[str, float]], str]:
     """Return the rows of the recipe that a run began from: percentages by the method, by the metric.
 
-    And where they are from, and in what the run is not as the recipe; nothing and "" where there is no such row.
+    And where they are from, and in what the run is not as the recipe; nothing and "" where there is no such row, and
+    where the run was trained on other data, or with another network.
     """
-    recipe = origin(folder.read_config())
+    config = folder.read_config()
+    recipe = origin(config)
     if recipe is None or distractors not in (0, ALL_DISTRACTORS):
+        return {}, ""
+    if any(recipe.values.get(key, getattr(config, key)) != getattr(config, key) for key in _OF_THE_ROW):
         return {}, ""
     place = f"{benchmark}+1m " if distractors else f"{benchmark} "
     rows = {

@@ -15,7 +15,7 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.findings import Finding
 from recallk.data.item import Item, labelled
-from recallk.data.source import check_files, read_items, read_own
+from recallk.data.source import check_files, read_items, read_to_fit
 from recallk.models import saved
 from recallk.models.files import WHITENING
 from recallk.models.scales import ONE_SCALE, checked_scales
@@ -114,7 +114,7 @@ def _read(data: str, method: Method) -> tuple[Sequence[Item], NDArray[np.int64],
         items, notes = read_items(data)
         labels = np.zeros(len(items), dtype=np.int64)
     else:
-        records, notes = read_own(data)
+        records, notes = read_to_fit(data)
         with_classes = labelled(records)
         items, labels = with_classes.items, with_classes.labels
     check_files(items)

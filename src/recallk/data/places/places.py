@@ -62,6 +62,11 @@ def places(seed: int = 0) -> list[Record]:
         InputError: a package came without its photographs.
 
     """
+    return list(_drawn(seed))
+
+
+@lru_cache(maxsize=1)  # a run reads its data twice: to train, and for its report
+def _drawn(seed: int) -> Sequence[Record]:
     train = [
         Record(view.pixels, place.name, "train")
         for place in _train_places()
