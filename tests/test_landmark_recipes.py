@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
+from recallk.runs import published
 from tests.cli.test_cli import recallk
 from tests.data import miniatures
 from tests.data.instance_miniatures import make_instances
@@ -38,6 +39,9 @@ def test_a_run_of_it(
     monkeypatch.setitem(INSTANCE_BENCHMARKS, "roxford5k", whole)
     oxford = make_instances("roxford5k", tmp_path / "oxford")
     capsys.readouterr()
+    assert recallk("evaluate", run, "--benchmark", "roxford5k", "--data", oxford) == 0
+    assert "DOLG" not in capsys.readouterr().out, "no row of ResNet-101 stands beside another network"
+    monkeypatch.setattr(published, "_OF_THE_ROW", ("dataset", "image_shape"))
     assert recallk("evaluate", run, "--benchmark", "roxford5k", "--data", oxford) == 0
     printed = capsys.readouterr().out
     assert "images of up to 32 pixels, in their own shape" in printed

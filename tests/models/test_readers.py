@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recallk import InputError
+from recallk.core import sockets
 from recallk.models.chunks import Preparation, read_chunks
 from tests.data.limits import HangsError, seconds
 
@@ -181,7 +182,10 @@ def test_any_temporary_folder_will_do(
     assert not capfd.readouterr().err
 
 
-def test_a_temporary_folder_that_is_gone_is_one_line(tmp_path: Path, elsewhere: Callable[[str], Path]) -> None:
+def test_a_temporary_folder_that_is_gone_is_one_line(
+    tmp_path: Path, elsewhere: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "LONGEST_ADDRESS", 4096)  # however long the path of this test's folder is
     elsewhere("gone")
     message = caught(Fails(tmp_path / "go", crash))
     assert message.startswith("a process that reads items failed (FileNotFoundError: ")

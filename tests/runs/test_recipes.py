@@ -40,7 +40,7 @@ TABLE: dict[str, tuple[str, str, float, int, int, tuple[int, ...]]] = {
 }
 SMALL = [name for name in TABLE if name.startswith(("cars196", "cub200"))]
 NAMES = [*TABLE, *(f"{name}-simix" for name in SMALL)]
-OF_GLYPHS = ("demo", "glyphs")  # nothing was published for them
+DRAWN = ("demo", "glyphs", "places")  # their data is; nothing was published for them
 OF_LANDMARKS = ("gldv2-dinov2-vit-b14", "gldv2-resnet101", "sfm120k-resnet101")
 EVALUATED = {
     "inaturalist": (1, 4, 16, 32),
@@ -78,7 +78,7 @@ def config_of(recipe: Recipe) -> TrainConfig:
 
 def test_there_is_one_recipe_for_each_row() -> None:
     assert len(NAMES) == 24
-    assert sorted(RECIPES) == sorted([*NAMES, *OF_GLYPHS, *OF_LANDMARKS])
+    assert sorted(RECIPES) == sorted([*NAMES, *DRAWN, *OF_LANDMARKS])
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -89,8 +89,8 @@ def test_every_recipe_is_valid_and_says_what_it_is(name: str) -> None:
     assert "about" not in recipe.values
     assert len(recipe.title) > len(name)
     assert "\n" not in recipe.title + recipe.source
-    assert recipe.source or name in OF_GLYPHS
-    if name not in OF_GLYPHS:
+    assert recipe.source or name in DRAWN
+    if name not in DRAWN:
         assert "data" not in recipe.values, "the user says where the data lies"
         assert timm.models.is_model_pretrained(config.backbone)
 
@@ -125,8 +125,8 @@ def test_what_all_rows_have_in_common(name: str) -> None:
     assert config.select == "test"
 
 
-@pytest.mark.parametrize("name", OF_GLYPHS)
-def test_the_documented_results_on_glyphs_stay_what_they_are(name: str) -> None:
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_documented_results_stay_what_they_are(name: str) -> None:
     """They were made when every network was shown images like this."""
     config = config_of(RECIPES[name])
     assert (config.mean, config.std, config.interpolation) == (*IMAGENET, "bilinear")
@@ -146,7 +146,7 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OF_GLYPHS, *OF_LANDMARKS])
+@pytest.mark.parametrize("name", [*NAMES, *DRAWN, *OF_LANDMARKS])
 def test_published_numbers_are_the_listed_ones(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.published == PUBLISHED.get(name, {})
@@ -235,7 +235,7 @@ def test_a_recipe_differs_from_itself_in_nothing(name: str) -> None:
     config = config_of(RECIPES[name])
     assert differences(config) == []
     for_speed = {"workers": 3, "chunk_size": 7, "host_memory_gb": 1, "accelerator": "cpu"}
-    assert name in OF_GLYPHS or differences(make_config(config.model_dump(), for_speed)) == []
+    assert name in DRAWN or differences(make_config(config.model_dump(), for_speed)) == []
 
 
 def test_what_differs_is_said() -> None:
