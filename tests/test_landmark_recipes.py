@@ -41,6 +41,7 @@ def test_a_run_of_it(
     capsys.readouterr()
     assert recallk("evaluate", run, "--benchmark", "roxford5k", "--data", oxford) == 0
     assert "DOLG" not in capsys.readouterr().out, "no row of ResNet-101 stands beside another network"
+    # of a small network, and small images
     monkeypatch.setattr(published, "_OF_THE_ROW", ("dataset", "image_shape"))
     assert recallk("evaluate", run, "--benchmark", "roxford5k", "--data", oxford) == 0
     printed = capsys.readouterr().out

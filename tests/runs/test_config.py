@@ -44,6 +44,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"schedule": "cosine", "milestones": (3,)}, "choose one"),
         ({"schedule": "exponential", "milestones": (3,)}, "milestones are given, and schedule=exponential: choose one"),
         ({"epoch_factor": 0.9}, "epoch_factor is for schedule=exponential, and schedule=milestones: choose one"),
+        ({"whitening": "learned"}, "whitening=learned is what head=whitening begins as, and head=linear"),
         ({"epoch_factor": 0.9, "schedule": "cosine"}, "and schedule=cosine: choose one"),
         ({"epoch_factor": None, "schedule": "exponential"}, "schedule=exponential needs an epoch_factor"),
         ({"epoch_factor": 0, "schedule": "exponential"}, "epoch_factor=0: "),

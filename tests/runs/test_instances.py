@@ -154,8 +154,15 @@ def test_what_changed_is_embedded_anew(run: Path, data: str, model: KnownAngles,
     found = evaluate(run, data, benchmark="roxford5k", scales=scales)
     assert measured(found, BY_HAND)
     assert len(model.seen) == 3 + 10
+    model.seen.clear()
+    evaluate(run, data, benchmark="roxford5k", scales=scales)
+    assert len(model.seen) == 3
     if change == "scales":
         assert "scales 1, 0.5" in found.conditions
+        model.seen.clear()
+        evaluate(run, data, benchmark="roxford5k")
+        assert len(model.seen) == 3, "those at one scale are still there"
+        assert not RunFolder(run)._sorted()[1], "all are a run's own files"
     if change == "whitening":
         assert "then whitened, to 2 dimensions" in found.conditions
 
@@ -314,6 +321,7 @@ def test_given_descriptors_import_no_network(tmp_path: Path) -> None:
         ({"benchmark": "roxford5k", "data": None}, "say where with --data"),
         ({"benchmark": "roxford5k", "data": "nowhere"}, "nowhere: no such folder"),
         ({"benchmark": "roxford5k", "descriptors": "d.npz"}, "one of the two"),
+        ({"benchmark": "places", "data": "photos"}, "places is made here, and needs no data: leave data out"),
         ({"benchmark": "roxford5k", "run": None}, "give a run.*or a file of descriptors: one of the two"),
         ({"benchmark": "roxford5k", "distractors": "nowhere"}, "nowhere: cannot be read as a folder"),
         ({"benchmark": "roxford5k", "scales": (1, -1)}, "scales"),

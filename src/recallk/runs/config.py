@@ -115,6 +115,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
         if self.pooling != "gem" and (self.pooling_rate_factor != 1 or self.pooling_weight_decay is not None):
             key = "pooling_weight_decay" if self.pooling_rate_factor == 1 else "pooling_rate_factor"
             raise ValueError(f"{key} is for the power of pooling=gem, and pooling={self.pooling} has none")
+        if self.whitening != "pca" and self.head != "whitening":
+            raise ValueError(
+                f"whitening={self.whitening} is what head=whitening begins as, and head={self.head}: choose one"
+            )
         if self.head == "none" and self.trained_blocks == 0:
             raise ValueError("trained_blocks=0 and head=none leave nothing to train: train some blocks, or a head")
         if self.batch_size is not None and self.batch_size % self.items_per_class:

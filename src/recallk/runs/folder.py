@@ -25,7 +25,7 @@ _FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cos
 _INSIDE = {
     _CHECKPOINTS: r"latest\.ckpt|best-\d+\.safetensors",
     model_files.FOLDER: "|".join(map(re.escape, (model_files.SETTINGS, model_files.WEIGHTS, model_files.WHITENING))),
-    _DESCRIPTORS: r"[\w-]+\.(npy|json)",
+    _DESCRIPTORS: r"[\w.-]+\.(npy|json)",
 }
 """The folders in a run's, and the files in them."""
 

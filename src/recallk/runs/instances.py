@@ -15,7 +15,7 @@ from recallk.core.files import user_path
 from recallk.core.lock import locked
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import shown
-from recallk.data.instances.catalogue import OWN, instance_benchmark_named
+from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS, OWN, instance_benchmark_named
 from recallk.data.instances.distractors import read_distractors
 from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Region
@@ -69,7 +69,8 @@ def evaluate_instances(
 
     `distractors` is a folder of images that answer no query, searched with the gallery. The run keeps the descriptors
     of both in its folder, in float16: what a killed process has made is used by the next, and all of it while model,
-    scales and images are the same. With `uncropped` the queries are whole images, in spite of their boxes.
+    whitening and images are the same; those at other scales are kept apart. With `uncropped` the queries are whole
+    images, in spite of their boxes.
 
     A file of descriptors is a `.safetensors` or `.npz` with `queries (Q, D)`, `gallery (G, D)` and perhaps
     `distractors (N, D)`, in float16, float32 or float64 and in the order of the test set's lists, which alone have to
@@ -80,6 +81,8 @@ def evaluate_instances(
     if (run is None) == (descriptors is None):
         raise InputError("give a run, whose model makes the descriptors, or a file of descriptors: one of the two")
     at_scales = checked_scales(scales)
+    if data is not None and benchmark in INSTANCE_BENCHMARKS and not INSTANCE_BENCHMARKS[benchmark].needs_data:
+        raise InputError(f"{benchmark} is made here, and needs no data: leave data out")
     if descriptors is not None:
         _refuse_beside_descriptors(distractors, at_scales, uncropped)
     named = None if benchmark == OWN else instance_benchmark_named(benchmark)
@@ -165,8 +168,15 @@ def _made(
     for what, name, items in galleries:
         told = counting(advance, f"embedding the {what}", len(items))
         made = fingerprint(embedder, items, scales)
-        parts.append(stored_descriptors(folder.descriptors(name), made, items, partial(embed, advance=told), told))
+        file = folder.descriptors(name + _how(embedder, scales))
+        parts.append(stored_descriptors(file, made, items, partial(embed, advance=told), told))
     return _Vectors(queries, parts, _conditions(embedder, scales))
+
+
+def _how(embedder: "Embedder", scales: Scales) -> str:
+    """Return what tells descriptors apart in the run's folder: a look at other scales costs no others their files."""
+    at_scales = "" if scales == ONE_SCALE else "-scales-" + "-".join(f"{scale:g}" for scale in scales)
+    return at_scales + ("-whitened" if embedder.whitening is not None else "")
 
 
 def _conditions(embedder: "Embedder", scales: Scales) -> list[str]:

@@ -7,7 +7,7 @@ from recallk.runs.recipes import differences, origin
 ALL_DISTRACTORS = 1_001_001
 """Of revisited Oxford and Paris; what was measured among all of them is called "+1m"."""
 
-_OF_THE_ROW = ("dataset", "backbone", "image_shape")
+_OF_THE_ROW = ("dataset", "backbone", "image_shape", "image_size")
 """Keys of a recipe that say what its rows are of: a run that has others is none of them."""
 
 
