@@ -74,6 +74,7 @@ def test_vectors_are_written_on_where_an_earlier_process_was_killed(
     assert made == ([0, 32, 64] if left < 1024 else [32, 64] if left < 2048 else [])
 
 
+@pytest.mark.slow
 def test_a_row_of_each_search(tmp_path: Path) -> None:
     rows = landmarks_search.compared(landmarks_search.write_vectors(tmp_path, 6_000), 6_000, rounds=1)
     assert [row["search"] for row in rows] == ["recallk, mAP", "FAISS, 100 nearest"]

@@ -13,7 +13,8 @@ from tests.cli.test_cli import recallk
 
 GUIDE = Path(__file__).parents[1] / "docs" / "instance-level.md"
 QUICK = ["--epochs", "1", "--workers", "0", "--accelerator", "cpu"]
-OWN = [*QUICK, "--weights", "none", "--backbone", "test_resnet", "--image-size", "64", "--embedding-size", "16"]
+SMALL = [*QUICK, "--backbone", "test_resnet", "--image-size", "32"]
+OWN = [*SMALL, "--weights", "none", "--embedding-size", "16"]
 
 
 def blocks(kind: str) -> list[str]:
@@ -49,7 +50,7 @@ def test_the_guide_to_instance_level_recognition_runs(
     assert {words[0] for words in typed} == {"train", "evaluate", "whiten", "search"}
     assert len(typed) >= 9
     for words in typed:
-        further = [] if words[0] != "train" else QUICK if words[1] == "places" else OWN
+        further = [] if words[0] != "train" else SMALL if words[1] == "places" else OWN
         assert recallk(*words, *further) == 0, (words, capsys.readouterr())
     printed = capsys.readouterr().out
     assert "queries NOT cropped" in printed

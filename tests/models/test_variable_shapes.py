@@ -44,14 +44,14 @@ def one_by_one(embedder: Embedder, pictures: list[Any]) -> Tensor:
         ("test_vit", 64, 16, 16),
         ("vit_tiny_patch16_224", 64, 16, 16),
         ("vit_small_patch14_dinov2", 70, 14, 14),
-        ("vit_small_patch14_reg4_dinov2", 70, 14, 14),
+        pytest.param(*("vit_small_patch14_reg4_dinov2", 70, 14, 14), marks=pytest.mark.slow),
         ("vit_small_patch16_dinov3", 64, 16, 16),  # rotary positions
-        ("eva02_tiny_patch14_224", 70, 14, 14),  # both
-        ("swin_tiny_patch4_window7_224", 64, 4, 4),
+        pytest.param(*("eva02_tiny_patch14_224", 70, 14, 14), marks=pytest.mark.slow),  # both
+        pytest.param(*("swin_tiny_patch4_window7_224", 64, 4, 4), marks=pytest.mark.slow),
         ("swinv2_tiny_window8_256", 64, 4, 4),
         ("mobilevit_xxs", 64, 1, 1),
-        ("xcit_nano_12_p8_224", 64, 1, 1),
-        ("samvit_base_patch16", 64, 16, 16),
+        pytest.param(*("xcit_nano_12_p8_224", 64, 1, 1), marks=pytest.mark.slow),
+        pytest.param(*("samvit_base_patch16", 64, 16, 16), marks=pytest.mark.slow),
     ],
 )
 def test_a_network_that_can(backbone: str, size: int, multiple: int, least: int) -> None:

@@ -165,6 +165,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's to tell")
 def test_memory_is_bounded_pages_of_the_file_included(tmp_path: Path) -> None:
     """800 MB on disk, in a process of its own; the system counts the pages of a file that are mapped."""

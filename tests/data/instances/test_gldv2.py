@@ -159,6 +159,7 @@ def test_the_lists_alone_tell_the_truth(tmp_path: Path) -> None:
     assert "no such image, nor any other of the 10" in error.message
 
 
+@pytest.mark.slow
 def test_an_index_at_full_size(tmp_path: Path) -> None:
     """761,757 lines are read in seconds; three in every thousand images are asked for."""
     root = make_instances("gldv2", tmp_path)

@@ -91,7 +91,8 @@ def landmarks(seed: int = 0) -> Sequence[Landmark]:
     return drawn
 
 
-def distractors(seed: int = 0) -> list[NDArray[np.uint8]]:
+@lru_cache(maxsize=1)  # of each evaluation in a process
+def distractors(seed: int = 0) -> Sequence[NDArray[np.uint8]]:
     """Draw views `(H, W, 3)` of places of the test side that are no landmarks. Raises InputError as `places` does."""
     return [view.pixels for place in _test_places()[1] for view in _views(place, _DISTRACTOR_VIEWS, seed)]
 
