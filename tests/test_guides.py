@@ -11,6 +11,7 @@ from PIL import Image
 from recallk.data.source import read_own
 from tests.cli.test_cli import recallk
 
+pytestmark = pytest.mark.xdist_group("places")  # one process draws them
 GUIDE = Path(__file__).parents[1] / "docs" / "instance-level.md"
 QUICK = ["--epochs", "1", "--workers", "0", "--accelerator", "cpu"]
 SMALL = [*QUICK, "--backbone", "test_resnet", "--image-size", "32"]

@@ -204,6 +204,7 @@ def test_a_failure_that_could_not_be_written_is_told_as_that(
     assert "why could not be written" in outcome.failures[0]
 
 
+@pytest.mark.slow
 def test_runs_start_whatever_the_length_of_the_temporary_folders_name(tmp_path: Path) -> None:
     """In a process of its own: the server that this one has may have been started long before."""
     long = tmp_path / ("x" * 100)

@@ -17,6 +17,8 @@ from recallk.data.places.photographs import CLUTTER, OTHERS, SCENES, photograph,
 from recallk.data.places.views import SIZES, draw_views
 from recallk.data.source import read_instances, read_own
 
+pytestmark = pytest.mark.xdist_group("places")  # one process draws them
+
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
