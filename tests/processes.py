@@ -1,0 +1,84 @@
+"""Functions run in several processes of one group, as a test needs them."""
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+from recallk.core.sockets import make_socket_folder
+
+T = TypeVar("T")
+PATIENCE = 120  # seconds
+
+
+def in_processes(function: Callable[..., T], count: int, *arguments: Any, backend: str = "gloo") -> list[T]:
+    """Call a function of a module, with the same arguments, in `count` processes of a group; return its results.
+
+    The function finds out which one it is in by `recallk.core.processes.number`. An exception in one of them is raised.
+    """
+    make_socket_folder()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recallk", "torch.nn.parallel", "tests.processes"])
+    with TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        pipes, running = [], []
+        for number in range(count):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_run, args=(theirs, number, count, str(store), backend, function, arguments), daemon=True
+            )
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            running.append(process)
+        try:
+            answers = [_answer(pipe, number) for number, pipe in enumerate(pipes)]
+        finally:
+            for process in running:
+                process.kill()
+                process.join()
+    results = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        results.append(answer)
+    return results
+
+
+def _answer(pipe: Connection, number: int) -> Any:
+    if not pipe.poll(PATIENCE):
+        return TimeoutError(f"process {number} did not answer in {PATIENCE} s")
+    try:
+        return pickle.loads(pipe.recv_bytes())
+    except EOFError:
+        return RuntimeError(f"process {number} ended without an answer")
+
+
+def _run(
+    pipe: Connection,
+    number: int,
+    count: int,
+    store: str,
+    backend: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    distributed.init_process_group(
+        backend, init_method=f"file://{store}", rank=number, world_size=count, timeout=timedelta(seconds=60)
+    )
+    try:
+        answer = function(*arguments)
+    except BaseException as error:
+        answer = error
+    pipe.send_bytes(pickle.dumps(answer))  # as values: a tensor that is sent would be shared with a process that ends
+    distributed.destroy_process_group()
