@@ -15,16 +15,17 @@ def rows_of(number: int) -> Tensor:
     return 10.0 * number + torch.arange(3.0 * size).reshape(size, 3)
 
 
-def gathered() -> tuple[Tensor, int, bool, int]:
-    own = rows_of(processes.number())
-    return processes.gather(own), processes.count(), processes.is_first(), processes.of_first(processes.number())
+def gathered() -> tuple[Tensor, Tensor, int, bool, int]:
+    own, first = rows_of(processes.number()), processes.of_first(processes.number())
+    return processes.gather(own), processes.gather_to_first(own), processes.count(), processes.is_first(), first
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_rows_are_gathered_in_the_order_of_the_processes(count: int) -> None:
     expected = torch.cat([rows_of(number) for number in range(count)])
-    for number, (rows, told, first, of_first) in enumerate(in_processes(gathered, count)):
+    for number, (rows, to_first, told, first, of_first) in enumerate(in_processes(gathered, count)):
         assert torch.equal(rows, expected)
+        assert torch.equal(to_first, expected if number == 0 else expected[:0])
         assert (told, first, of_first) == (count, number == 0, 0)
 
 
@@ -69,14 +70,13 @@ def test_a_mistake_in_one_process_is_raised_in_all() -> None:
     assert in_processes(failing, 2, 2) == [("", "")] * 2
 
 
-def shares() -> tuple[list[range], bool]:
-    flag = processes.any_of(processes.number() == processes.count() - 1)
-    return [processes.share(parts) for parts in (0, 1, 5)], flag
+def shares() -> tuple[list[range], list[int]]:
+    return [processes.share(parts) for parts in (0, 1, 5)], processes.largest(processes.number(), 7)
 
 
 def test_shares_are_neighbours_and_all_there_is() -> None:
     found = in_processes(shares, 3)
-    assert all(flag for _, flag in found)
+    assert all(largest == [2, 7] for _, largest in found)
     for n, parts in enumerate((0, 1, 5)):
         assert [i for own, _ in found for i in own[n]] == list(range(parts))
         assert max(len(own[n]) for own, _ in found) - min(len(own[n]) for own, _ in found) <= 1

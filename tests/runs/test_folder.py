@@ -133,7 +133,7 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(tmp_path: Pat
     kept: list[Row] = [begun, Step(1, 1, 0.5, 0.1, 8, 1.0), Measurement("evaluation", 2, 2), resumed]
     for row in (*kept[:3], Measurement("result", 2, 2), resumed, Step(3, 3, 0.5, 0.1, 8, 1.0)):
         folder.append(row)
-    folder.forget_after(2)
+    folder.forget_after(2, 2)
     assert folder.history() == kept
 
 

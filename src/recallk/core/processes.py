@@ -5,7 +5,6 @@ or returns what it was given. Rows are in the order of the processes, of any num
 the others get InputError from what they next exchange.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -45,6 +44,19 @@ def gather(rows: Tensor) -> Tensor:
     return rows.detach() if is_alone() else torch.cat(_gathered(rows.detach()))
 
 
+def gather_to_first(rows: Tensor) -> Tensor:
+    """Return the rows `(n, ...)` of all processes in the first one, and none, `(0, ...)`, in the others."""
+    if is_alone():
+        return rows
+    padded, sizes = _padded(rows)
+    parts = [torch.empty_like(padded) for _ in sizes] if is_first() else None
+    with _all_there():
+        distributed.gather(padded, parts)
+    if parts is None:
+        return rows[:0]
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
 def gather_rows(rows: Tensor, *, parts: bool) -> Tensor:
     """Return the rows `(n, D)` of all processes as `(N, D)`; the gradient of each row goes back to its owner.
 
@@ -78,9 +90,14 @@ def add_up(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def any_of(flag: bool) -> bool:
-    """Say whether the flag is set in any process."""
-    return flag if is_alone() else bool(add_up(torch.tensor(float(flag))))
+def largest(*values: int) -> list[int]:
+    """Return the largest of each value in any process."""
+    if is_alone():
+        return list(values)
+    held = torch.tensor(values)
+    with _all_there():
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+    return [int(value) for value in held]
 
 
 def of_first(value: T) -> T:
@@ -155,30 +172,29 @@ def from_first(compute: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def started_as() -> int | None:
-    """Return the number that whoever started this process gave it; None where it was started alone."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return None
-
-
 def _grouped() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
 def _gathered(rows: Tensor) -> list[Tensor]:
     """Return the rows of each process, which may be as many as they like."""
+    padded, sizes = _padded(rows)
+    parts = [torch.empty_like(padded) for _ in sizes]
+    with _all_there():
+        distributed.all_gather(parts, padded)
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]
+
+
+def _padded(rows: Tensor) -> tuple[Tensor, list[int]]:
+    """Return the rows with as many more as the process that has most has, and how many each process has."""
     own = torch.tensor(len(rows), device=rows.device)
     sizes = [torch.zeros_like(own) for _ in range(count())]
     with _all_there():
         distributed.all_gather(sizes, own)
-        most = max(int(size) for size in sizes)
-        padded = rows.new_zeros((most, *rows.shape[1:]))
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in sizes]
-        distributed.all_gather(parts, padded)
-    return [part[: int(size)] for part, size in zip(parts, sizes, strict=True)]
+    counted = [int(size) for size in sizes]
+    padded = rows.new_zeros((max(counted), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    return padded, counted
 
 
 class _GatherRows(torch.autograd.Function):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recallk.core import processes
 from recallk.models.chunks import Preparation, by_kind, prepared_chunk, read_chunks
 
 
@@ -24,7 +25,12 @@ class Cut:
     @property
     def items(self) -> NDArray[np.int64]:
         """All numbers, in the order of the chunks."""
-        return np.concatenate(self.chunks)
+        return np.concatenate([np.empty(0, np.int64), *self.chunks])
+
+    def part(self, chunks: range) -> "Cut":
+        """Return some of the chunks, neighbours."""
+        some = slice(chunks.start, chunks.stop)
+        return Cut(self.chunks[some], self.kinds[some])
 
 
 def cut(preparation: Preparation, batch: NDArray[np.int64], chunk_size: int) -> Cut:
@@ -43,12 +49,14 @@ class TwiceReadBatch:
     """A batch that gives the same chunks in two readings.
 
     The first `in_memory` chunks wait for the second reading; the others are read again.
-    `items` are the numbers of the batch's items, in the order of the chunks.
+    Of the batch's chunks they are this process's `share`. `items` are the numbers of their items, in the order of the
+    chunks, `all_items` those of the whole batch, over all processes.
     """
 
-    def __init__(self, stream: Iterator[Any], made: Cut, in_memory: int) -> None:
-        self.items = made.items
-        self._stream, self._chunks, self._in_memory = stream, len(made.chunks), in_memory
+    def __init__(self, stream: Iterator[Any], whole: Cut, share: range, in_memory: int) -> None:
+        self.all_items, self.share = whole.items, share
+        self.items = whole.part(share).items
+        self._stream, self._chunks, self._in_memory = stream, len(share), in_memory
         self._waiting: deque[Any] = deque()
         self._read = False
 
@@ -76,23 +84,26 @@ def read_batches(
 ) -> Iterator[TwiceReadBatch]:
     """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
 
-    A batch is `cut` when its turn to be read comes. For the second reading at most `budget_bytes` wait in memory, if
-    all items of a kind are as large as the first.
+    A batch is `cut` when its turn to be read comes, alike in all processes, each of which reads its share of the
+    chunks. For the second reading at most `budget_bytes` wait in memory, if all items of a kind are as large as the
+    first.
     """
     room = _Room(preparation, budget_bytes)
-    cuts: dict[int, tuple[Cut, int]] = {}  # of batches that are not done, and how many of their chunks wait
+    cuts: dict[int, tuple[Cut, range, int]] = {}  # of batches that are not done; which chunks are ours, how many wait
 
-    def cut_of(number: int) -> tuple[Cut, int]:
+    def cut_of(number: int) -> tuple[Cut, range, int]:
         if number not in cuts:
-            made = cut(preparation, batches[number], chunk_size)
-            cuts[number] = made, room.for_chunks(made)
+            whole = cut(preparation, batches[number], chunk_size)
+            share = processes.share(len(whole.chunks))
+            cuts[number] = whole, share, room.for_chunks(whole.part(share))
         return cuts[number]
 
     def order() -> Iterator[NDArray[np.int64]]:
         for number in range(len(batches)):
-            made, waiting = cut_of(number)
-            yield from made.chunks
-            yield from made.chunks[waiting:]
+            whole, share, waiting = cut_of(number)
+            own = whole.part(share).chunks
+            yield from own
+            yield from own[waiting:]
 
     stream = read_chunks(preparation, order(), workers)
     for number in range(len(batches)):

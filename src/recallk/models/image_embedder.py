@@ -111,7 +111,7 @@ class ImageEmbedder(Embedder):
     def _embed(self, normalised: Tensor) -> Tensor:
         features = self.backbone.forward_features(normalised)  # type: ignore[operator]
         embeddings: Tensor = self.head(self.norm(self.pool(features)))
-        return F.normalize(embeddings.float(), dim=1)
+        return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
 
     def transform(self, image: Picture) -> Tensor:
         """Return the test-time view of one image as the network takes it, `(3, S, S)` or `(3, H, W)` uint8.

@@ -95,7 +95,15 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
     evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
     evaluate_ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100)] = (1, 2, 4, 8)
+    checkpoint_minutes: Annotated[
+        float,
+        Field(gt=0, le=1e6, allow_inf_nan=False, description="between checkpoints; every epoch ends with one"),
+    ] = 15.0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: Annotated[
+        int, Field(ge=1, le=1024, description="processes on a machine that train together, one for each GPU")
+    ] = 1
+    nodes: Annotated[int, Field(ge=1, le=100_000, description="machines that train together")] = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from recallk.data.split import Split, load_split, save_split
 from recallk.models import files as model_files
 from recallk.models.settings import with_earlier_meaning
 from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
-from recallk.runs.history import Measurement, Row, append_row, read_rows, write_rows
+from recallk.runs.history import Measurement, Row, Start, Step, append_row, read_rows, write_rows
 
 _ANOTHER = "choose another folder (--run)"
 _LOCK, _CHECKPOINTS, _DESCRIPTORS = ".lock", "checkpoint", "descriptors"
@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The state after the latest finished epoch."""
+        """The state after the latest epoch, or some minutes of one."""
         return self.path / _CHECKPOINTS / "latest.ckpt"
 
     @property
@@ -192,10 +192,9 @@ class RunFolder:
         """Add a row to metrics.jsonl."""
         append_row(self.metrics, row)
 
-    def forget_after(self, epoch: int) -> None:
-        """Drop the rows of epochs that were begun after the checkpoint of `epoch`, and of the run's end."""
-        rows = [row for row in self.history() if row.epoch <= epoch]
-        write_rows(self.metrics, [row for row in rows if not (isinstance(row, Measurement) and row.kind == "result")])
+    def forget_after(self, epoch: int, step: int) -> None:
+        """Drop the rows of what came after a checkpoint: steps after `step`, measurements after `epoch`, the result."""
+        write_rows(self.metrics, [row for row in self.history() if _stays(row, epoch, step)])
 
     def _sorted(self) -> tuple[list[Path], list[Path]]:
         """Return what is in the folder: a run's own files (its checkpoints among them), and everything else."""
@@ -220,6 +219,16 @@ class RunFolder:
             if not folder.is_symlink():
                 with suppress(OSError):
                     folder.rmdir()
+
+
+def _stays(row: Row, epoch: int, step: int) -> bool:
+    match row:
+        case Step():
+            return row.step <= step
+        case Measurement():
+            return row.epoch <= epoch and row.kind != "result"
+        case Start():
+            return row.epoch <= epoch
 
 
 def _unlink(files: list[Path]) -> None:

@@ -11,7 +11,19 @@ from recallk.losses.registry import describe
 from recallk.runs.config import TrainConfig, make_config, read_config
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-WITHOUT_EFFECT = frozenset({"recipe", "data", "workers", "host_memory_gb", "chunk_size", "accelerator"})
+WITHOUT_EFFECT = frozenset(
+    {
+        "recipe",
+        "data",
+        "workers",
+        "host_memory_gb",
+        "chunk_size",
+        "accelerator",
+        "devices",
+        "nodes",
+        "checkpoint_minutes",
+    }
+)
 """Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them.
 
 The only such list: what may change in a run that is resumed, in a comparison, and beside a recipe follows from it.

@@ -1,16 +1,18 @@
 """The device, and the numbers that the network computes with there: float32, or in part float16 or bfloat16."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from recallk.core.errors import InputError
+from recallk.core.group import place
 from recallk.core.text import one_line
 from recallk.runs.config import TrainConfig
 
@@ -24,18 +26,29 @@ def fabric_of(config: TrainConfig) -> tuple[Fabric, GradScaler | None]:
     "16-mixed" is float16 with a scaled loss on a CPU too, where Fabric by itself would take bfloat16. Raises InputError
     where the device is not there.
     """
+    own = place()
+    local = 0 if own is None else own.local_number
+    alone = LightningEnvironment()  # the processes have found each other without Fabric: `core.group`
     try:
-        fabric = Fabric(accelerator=config.accelerator, devices=1)
-        if config.precision == "32-true":
-            return fabric, None
+        fabric = Fabric(accelerator=config.accelerator, devices=1, plugins=[alone])
         device = fabric.device.type
+        devices: int | list[int] = [local] if device == "cuda" else 1
         scaler = GradScaler(device) if config.precision == "16-mixed" else None
+        if config.precision == "32-true":
+            return Fabric(accelerator=config.accelerator, devices=devices, plugins=[alone]), None
         plugin = MixedPrecision(config.precision, device, scaler=scaler)
-        return Fabric(accelerator=config.accelerator, devices=1, plugins=[plugin]), scaler
+        return Fabric(accelerator=config.accelerator, devices=devices, plugins=[plugin, alone]), scaler
     except (ValueError, RuntimeError) as error:
         if config.accelerator in ("cuda", "mps"):
             raise InputError(f"accelerator={config.accelerator}: no such device here; take --accelerator cpu") from None
         raise InputError(f"accelerator={config.accelerator}: {one_line(error)}") from None
+
+
+class SeededChunk(NamedTuple):
+    """A chunk, and the seed of whatever is drawn while it is embedded."""
+
+    seed: int
+    content: Any
 
 
 class InPrecision(nn.Module):
@@ -46,10 +59,11 @@ class InPrecision(nn.Module):
         self.network = network
         self._fabric = fabric
 
-    def forward(self, chunk: Any) -> Tensor:
-        """Return the network's embeddings `(n, D)` of a chunk, whatever the network takes."""
+    def forward(self, chunk: SeededChunk) -> Tensor:
+        """Return the network's embeddings `(n, D)` of a chunk's content, whatever the network takes."""
+        torch.manual_seed(chunk.seed)
         with self._fabric.autocast():
-            embeddings: Tensor = self.network(chunk)
+            embeddings: Tensor = self.network(chunk.content)
         return embeddings
 
 

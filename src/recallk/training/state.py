@@ -16,7 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import read_file, write_file
 from recallk.core.text import one_line
 
-VERSION = 1
+VERSION = 2
 State = dict[str, Any]
 REMEDY = "start the run anew"
 
@@ -32,8 +32,9 @@ def save_state(state: State, path: Path) -> None:
 
 
 def load_state(path: Path) -> State:
-    """Return a checkpoint's state: with `epoch`, at least 1, and `best`, None or an epoch and what it reached.
+    """Return a checkpoint's state.
 
+    With `epoch`, at least 1, and how many of its `batches` are done; `best`, None or an epoch and what it reached.
     Raises InputError, one line, for a damaged, foreign or hostile file.
     """
     return read_file(path, _read, "a checkpoint that is whole", REMEDY)
@@ -127,8 +128,9 @@ def _read(path: Path) -> State:
         raise InputError(f"{path}: no state of a training; {REMEDY}")
     if state.get("version") != VERSION:
         raise InputError(f"{path}: written by another version of recallk, which alone can go on with it; {REMEDY}")
-    if type(state["epoch"]) is not int or state["epoch"] < 1:
-        raise InputError(f"{path}: its epoch is no number; {REMEDY}")
+    for name, least in (("epoch", 1), ("batches", 0)):
+        if type(state.get(name)) is not int or state[name] < least:
+            raise InputError(f"{path}: its {name} is no number; {REMEDY}")
     match state.get("best"):
         case None:
             best = None

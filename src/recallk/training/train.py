@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
@@ -12,6 +13,7 @@ from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.runs.recipes import WHEN_RESUMED
 from recallk.runs.summary import Summary, summary_of
+from recallk.training.launch import in_processes_of
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 
@@ -46,9 +48,13 @@ def train(
 
     """
     checked = config if isinstance(config, TrainConfig) else make_config(given_keys(config))
-    folder = RunFolder(default_folder(checked) if run is None else user_path(run))
-    folder.require_free()
-    return _trained(trainer_for(checked, folder.path), planned, follow, resumed=False)
+    folder = RunFolder(default_folder(checked) if run is None else user_path(run)).path
+    task = {"config": checked.model_dump(mode="json"), "run": str(folder.absolute()), "resumed": False}
+    with in_processes_of(checked, task):
+        processes.from_first(RunFolder(folder).require_free)
+        with processes.failing_together():
+            trainer = trainer_for(checked, folder)
+        return _trained(trainer, planned, follow, resumed=False)
 
 
 def resume(
@@ -66,7 +72,12 @@ def resume(
     2
 
     """
-    return _trained(trainer_to_resume(run, changes), planned, follow, resumed=True)
+    config = config_to_resume(run, changes)
+    task = {"run": str(user_path(run).absolute()), "changes": given_keys(changes or {}), "resumed": True}
+    with in_processes_of(config, task):
+        with processes.failing_together():
+            trainer = trainer_to_resume(run, changes)
+        return _trained(trainer, planned, follow, resumed=True)
 
 
 def trainer_for(config: TrainConfig, run: str | os.PathLike[str]) -> Trainer:
@@ -76,11 +87,17 @@ def trainer_for(config: TrainConfig, run: str | os.PathLike[str]) -> Trainer:
 
 def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Trainer:
     """Return what goes on with a run. Raises InputError for changes that would make another run of it."""
+    folder, config = RunFolder(user_path(run)), config_to_resume(run, changes)
+    moved = "data" in given_keys(changes or {})
+    return Trainer(prepare(with_whole_path(config) if moved else config, folder.read_split()), folder)
+
+
+def config_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the configuration with which a run goes on. Raises as `trainer_to_resume`."""
     folder, given = RunFolder(user_path(run)), given_keys({} if changes is None else changes)
     if other := sorted(given.keys() - WHEN_RESUMED):
         raise InputError(f"{other[0]}: a run is resumed as it was configured; only {_in_words()} may be given")
-    config = make_config(folder.read_config().model_dump(), given)
-    return Trainer(prepare(with_whole_path(config) if "data" in given else config, folder.read_split()), folder)
+    return make_config(folder.read_config().model_dump(), given)
 
 
 def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
@@ -89,9 +106,13 @@ def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
 
 
 def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) -> Summary:
-    planned(trainer)
+    """Train in all processes; the first one is asked for the plan and the rows."""
+    if processes.is_first():
+        planned(trainer)
     for row in trainer.rows(resume=resumed):
-        follow(row)
+        if processes.is_first():
+            follow(row)
+    processes.wait_for_all()  # the first has written all
     return summary_of(trainer.folder)
 
 

@@ -1,15 +1,18 @@
-"""The loop: batches in two passes, an evaluation now and then, a checkpoint after every epoch."""
+"""The loop: batches in two passes, an evaluation now and then, a checkpoint after every epoch and some minutes."""
 
+import copy
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.core.lock import locked
 from recallk.core.seeds import mixed_seed
@@ -18,11 +21,13 @@ from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.losses.build import build_loss
-from recallk.models.batches import Cut, cut, read_batches
+from recallk.models.batches import Cut, TwiceReadBatch, cut, read_batches
 from recallk.models.build import build
 from recallk.models.chunks import Preparation
+from recallk.models.embedder import Embedder
 from recallk.models.freezing import freeze_all_but
 from recallk.models.saved import save, write_weights
+from recallk.models.together import embed_together
 from recallk.models.weights import fill, read_weights
 from recallk.models.whitening_head import begin_as_whitening
 from recallk.runs.config import TrainConfig
@@ -33,7 +38,8 @@ from recallk.training.large_batch import large_batch_backward
 from recallk.training.machine import machine, versions
 from recallk.training.parameters import parameter_groups
 from recallk.training.plan import Plan
-from recallk.training.precision import InPrecision, check_gradients, fabric_of
+from recallk.training.precision import InPrecision, SeededChunk, check_gradients, fabric_of
+from recallk.training.replay import Buffers
 from recallk.training.state import (
     REMEDY,
     State,
@@ -45,6 +51,8 @@ from recallk.training.state import (
     save_state,
 )
 from recallk.training.step_loss import StepLoss
+from recallk.training.stopping import Stopped, Stopping, end_by
+from recallk.training.together import Together
 
 T = TypeVar("T", bound=Row)
 
@@ -65,10 +73,45 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
     return config.learning_rate * warmup * float(config.milestone_factor**passed)
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: in an epoch, from 1, of which so many batches are done; its evaluation is not."""
+
+    epoch: int
+    batches: int
+
+
+class _ChunksOfStep:
+    """The chunks of a batch, each with random numbers of its own, which its number in the whole batch decides."""
+
+    def __init__(self, batch: TwiceReadBatch, seeds: tuple[int, ...], stopping: Stopping) -> None:
+        self._batch, self._seeds, self._stopping = batch, seeds, stopping
+
+    def __iter__(self) -> Iterator[SeededChunk]:
+        for number, chunk in enumerate(self._batch, start=self._batch.share.start):
+            self._stopping.check()
+            yield SeededChunk(mixed_seed(*self._seeds, number), chunk)
+
+
+class _Undo:
+    """What a step moves besides gradients before it is made: the network's buffers, what a loss remembers."""
+
+    def __init__(self, embedder: Embedder, loss: nn.Module) -> None:
+        self._loss, self._buffers = loss, Buffers(embedder)
+        self._memory = copy.deepcopy(loss.state_dict()) if any(True for _ in loss.buffers()) else None
+
+    def restore(self) -> None:
+        """Go back to what there was."""
+        self._buffers.restore()
+        if self._memory is not None:
+            self._loss.load_state_dict(self._memory)
+
+
 class Trainer:
     """Trains a plan into a run's folder; `rows()` does the work and tells how it goes.
 
     Where the folder holds a checkpoint already, the network is built without its pretrained weights: they are in it.
+    In a group of processes (`launch`) all of them train alike, each its share of every batch; the first one writes.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
@@ -91,7 +134,10 @@ class Trainer:
         optimizer = kind([group.options for group in groups], lr=config.learning_rate)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
         self._network = InPrecision(self.embedder, self.fabric)
+        self._stopping = Stopping()
         self._latest: Measurement | None = None
+        self._position: Position | None = None  # None: nothing has been trained yet
+        self._saved = time.monotonic()
         self._best: tuple[int, float] | None = None  # the chosen epoch so far, and what it was chosen by
 
     def rows(self, resume: bool = False) -> Iterator[Row]:
@@ -109,45 +155,76 @@ class Trainer:
         cannot be read or written. An error before the first checkpoint leaves nothing behind that this call made.
         PyTorch's random state is at the end as it was at the beginning.
         """
-        made, devices = False, [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        there = os.path.lexists(self.folder.path)
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         try:
-            with locked(self.folder.path), torch.random.fork_rng(devices):
-                self.folder.remove_unfinished()
-                made = not resume and not self.folder.taken
+            with self._in_folder(resume), torch.random.fork_rng(devices), self._stopping:
+                yield from self._rows(self._position)
+        except Stopped as stopped:
+            end_by(stopped.by)
+
+    @contextmanager
+    def _in_folder(self, resume: bool) -> Iterator[None]:
+        """Have the folder for this run alone, begun or restored; only the first process writes into it."""
+        made, there = False, os.path.lexists(self.folder.path)
+        try:
+            with ExitStack() as held:
                 try:
-                    if not resume:
-                        self.folder.create(self.config, self.plan.data.split)
-                    yield from self._rows(self._restore() if resume else 0)
-                except (InputError, KeyboardInterrupt):
+                    with processes.failing_together():
+                        if processes.is_first():
+                            held.enter_context(locked(self.folder.path))
+                            self.folder.remove_unfinished()
+                            made = not resume and not self.folder.taken
+                            if resume:
+                                self._find_checkpoint()
+                            else:
+                                self.folder.create(self.config, self.plan.data.split)
+                    if resume:
+                        self._restore()
+                    yield
+                except (InputError, KeyboardInterrupt, Stopped):
                     if made:
                         self.folder.remove_unless_started()
                     raise
-        except (InputError, KeyboardInterrupt):
+        except (InputError, KeyboardInterrupt, Stopped):
             if made and not there:
                 self.folder.remove_if_empty()
             raise
 
-    def _rows(self, done: int) -> Iterator[Row]:
+    def _rows(self, position: Position | None) -> Iterator[Row]:
         plan, device = self.plan, self.fabric.device
+        done = 0 if position is None else position.epoch - 1
         differences = tuple(plan.differences)
-        self.folder.append(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
-        if done == 0:
+        self._write(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
+        if position is None:
             if self.config.head == "whitening":
                 sizes = {"chunk_size": self.config.chunk_size, "workers": self.config.readers}
                 begin_as_whitening(self.embedder, plan.data.train, self.config.whitening, **sizes)
+            self._begin_alike()
             yield self._evaluate(0)
             if plan.data.validation is not None:
                 yield self._validate(0)
-        for epoch in range(done + 1, self.config.epochs + 1):
-            yield from self._epoch(epoch)
-            if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
-                yield measured
-                self._keep_if_best(epoch, measured)
-            self._save(epoch)
+            position = Position(1, 0)
+        while position.epoch <= self.config.epochs:
+            epoch = position.epoch
+            self._position = position
+            try:
+                yield from self._epoch(position)
+                if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
+                    measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
+                    yield measured
+                    self._keep_if_best(epoch, measured)
+            except Stopped:
+                self._save()
+                raise
+            position = self._position = Position(epoch + 1, 0)
+            self._save()
             self._forget_others()
         yield self._finish()
+
+    def _begin_alike(self) -> None:
+        """Give all processes the weights of the first: they drew the same, but a library may round otherwise."""
+        modules = (self.embedder, self.loss)
+        processes.copy_first([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
 
     def first_cut(self) -> Cut:
         """Return how the first batch of a run is cut into chunks. Raises InputError for an item without a kind."""
@@ -163,11 +240,12 @@ class Trainer:
         by = "map@r" if self.plan.selection == "validation" else f"recall@{self.config.evaluate_ks[0]}"
         if self.plan.selection == "last" or self._best is None or measured.metrics[by] > self._best[1]:
             self._best = epoch, measured.metrics[by]
-            write_weights(self.embedder, self.folder.best(epoch))
+            if processes.is_first():
+                write_weights(self.embedder, self.folder.best(epoch))
 
     def _forget_others(self) -> None:
         """Remove the models of earlier choices; not before the checkpoint: an interruption would go back to them."""
-        if self._best is not None:
+        if self._best is not None and processes.is_first():
             self.folder.forget_best_but(self._best[0])
 
     def _finish(self) -> Row:
@@ -175,67 +253,118 @@ class Trainer:
         assert self._best is not None
         epoch = self._best[0]
         best = self.folder.best(epoch)
-        fill(self.embedder, read_weights(best, REMEDY), best, self.config.backbone, exact=True)
-        save(self.embedder, self.folder.model)
+        with processes.failing_together():
+            if processes.is_first():
+                fill(self.embedder, read_weights(best, REMEDY), best, self.config.backbone, exact=True)
+                save(self.embedder, self.folder.model)
+        processes.copy_first([*self.embedder.parameters(), *self.embedder.buffers()])
         if self._latest is not None and self._latest.epoch == epoch:  # just measured
             return self._log(replace(self._latest, kind="result"))
         return self._evaluate(epoch, kind="result")
 
-    def _epoch(self, epoch: int) -> Iterator[Row]:
-        config, plan = self.config, self.plan
-        torch.manual_seed(mixed_seed(config.seed, epoch))
-        preparation = self._preparation(epoch)
-        batches = list(plan.sampler.epoch(epoch))
+    def _epoch(self, position: Position) -> Iterator[Row]:
+        """Train the batches of an epoch that are not done."""
+        config, plan, epoch = self.config, self.plan, position.epoch
+        batches = list(plan.sampler.epoch(epoch))[position.batches :]
         stream = read_batches(
-            preparation, batches, config.chunk_size, budget_bytes=config.host_memory_gb * 2**30, workers=config.readers
+            self._preparation(epoch),
+            batches,
+            config.chunk_size,
+            budget_bytes=config.host_memory_gb * 2**30,
+            workers=config.readers,
         )
-        labels = torch.from_numpy(plan.data.train.labels)
         self.embedder.train()
         started = time.perf_counter()
-        for number, batch in enumerate(stream):
+        for number, batch in enumerate(stream, start=position.batches):
             step = plan.steps_until(epoch - 1) + number + 1
             rate = learning_rate(config, epoch, step, plan.steps)
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
                 group["lr"] = rate * factor
-            self.optimizer.zero_grad()
-            too_high = f"lower the learning rate ({rate:g})"
-            loss_fn = StepLoss(self.loss, mixed_seed(config.seed, epoch, number), f"step {step}", too_high)
+            loss, reached = self._step(batch, epoch, number, f"step {step}", f"lower the learning rate ({rate:g})")
+            self._position = Position(epoch, number + 1)
+            yield self._log(Step(epoch, step, loss, rate, len(batch.all_items), time.perf_counter() - started, reached))
+            self._save_if_due()
+            started = time.perf_counter()
+
+    def _step(
+        self, batch: TwiceReadBatch, epoch: int, number: int, step: str, too_high: str
+    ) -> tuple[float, float | None]:
+        """Make one step of all processes; return the loss, and of an epoch's first, the share of queries it reached.
+
+        Where the run is to stop, Stopped is raised, and everything is as before the step.
+        """
+        self.optimizer.zero_grad()
+        seeds = (self.config.seed, epoch, number)
+        labels = torch.from_numpy(self.plan.data.train.labels)[batch.items]
+        loss_fn = StepLoss(self.loss, mixed_seed(*seeds), step, too_high, self._stopping)
+        undo = _Undo(self.embedder, self.loss)
+        together = Together(self.embedder)
+        try:
             loss = large_batch_backward(
                 self._network,
-                batch,
-                labels[batch.items],
+                _ChunksOfStep(batch, seeds, self._stopping),
+                labels,
                 loss_fn,
-                batch_norm=config.batch_norm,
+                batch_norm=self.config.batch_norm,
                 backward=self.fabric.backward,
             )
             if not math.isfinite(loss):
-                raise InputError(f"step {step}: the loss is {float(loss)}; {too_high}")
-            check_gradients(self.optimizer, self.scaler, f"step {step}", too_high)
-            self.optimizer.step()
-            seconds, reached = time.perf_counter() - started, None
-            if number == 0 and isinstance(self.loss, RecallAtKLoss):
-                reached = loss_fn.reached_share(self.loss)
-            yield self._log(Step(epoch, step, float(loss), rate, len(batch.items), seconds, reached))
-            started = time.perf_counter()
+                raise processes.SharedError(f"{step}: the loss is {float(loss)}; {too_high}")
+            self._stopping.agree()
+        except Stopped as stopped:
+            undo.restore()
+            if not stopped.agreed:
+                self._stopping.agree()
+            raise
+        together.synchronise(chunks=len(batch.share))
+        check_gradients(self.optimizer, self.scaler, step, too_high)
+        self.optimizer.step()
+        reached = None
+        if number == 0 and isinstance(self.loss, RecallAtKLoss):
+            reached = loss_fn.reached_share(self.loss)
+        return float(loss), reached
 
     def _evaluate(self, epoch: int, kind: MeasurementKind = "evaluation") -> Measurement:
         """Measure the model on the test items."""
-        test, started = self.plan.data.test, time.perf_counter()
-        embeddings = self._embed(test.labelled, epoch)
-        metrics = measure(embeddings, test.labelled.labels, test.searches, self.config.evaluate_ks)
-        self._latest = self._log_metrics(kind, epoch, metrics, started)
+        test, ks = self.plan.data.test, self.config.evaluate_ks
+        self._latest = self._measure(
+            kind, epoch, test.labelled, lambda embeddings: measure(embeddings, test.labelled.labels, test.searches, ks)
+        )
         return self._latest
 
     def _validate(self, epoch: int) -> Measurement:
         """Measure the model on the training classes set aside."""
-        validation, started = self.plan.data.validation, time.perf_counter()
+        validation, ks = self.plan.data.validation, self.config.evaluate_ks
         assert validation is not None
-        metrics = retrieval_metrics(self._embed(validation, epoch), validation.labels, ks=self.config.evaluate_ks)
-        return self._log_metrics("validation", epoch, metrics, started)
+        labels = validation.labels
+        return self._measure(
+            "validation", epoch, validation, lambda embeddings: retrieval_metrics(embeddings, labels, ks=ks)
+        )
 
-    def _embed(self, labelled: LabelledItems, epoch: int) -> Tensor:
+    def _measure(
+        self,
+        kind: MeasurementKind,
+        epoch: int,
+        labelled: LabelledItems,
+        metrics_of: Callable[[Tensor], dict[str, float]],
+    ) -> Measurement:
+        """Have all processes embed, and the first one measure: all get its metrics."""
+        started = time.perf_counter()
+        embeddings = embed_together(
+            self.embedder,
+            labelled.items,
+            agree=self._stopping.agree,
+            chunk_size=self.config.chunk_size,
+            workers=self.config.readers,
+            advance=lambda _: self._stopping.check(),
+        )
+        metrics = processes.from_first(lambda: metrics_of(self._finite(embeddings, epoch)))
+        seconds = time.perf_counter() - started
+        return self._log(Measurement(kind, epoch, self.plan.steps_until(epoch), metrics, seconds))
+
+    def _finite(self, embeddings: Tensor, epoch: int) -> Tensor:
+        """Return the embeddings. Raises InputError where they are no numbers."""
         config = self.config
-        embeddings = self.embedder.embed(labelled.items, chunk_size=config.chunk_size, workers=config.readers)
         if bool(torch.isfinite(embeddings).all()):
             return embeddings
         if epoch == 0:
@@ -243,25 +372,41 @@ class Trainer:
         lower = f"lower the learning rate ({config.learning_rate:g})"
         raise InputError(f"epoch {epoch}: the embeddings hold NaN or infinity; {lower}")
 
-    def _log_metrics(self, kind: MeasurementKind, epoch: int, metrics: dict[str, float], started: float) -> Measurement:
-        seconds = time.perf_counter() - started
-        return self._log(Measurement(kind, epoch, self.plan.steps_until(epoch), metrics, seconds))
-
     def _log(self, row: T) -> T:
-        self.folder.append(row)
+        self._write(row)
         return row
 
-    def _save(self, epoch: int) -> None:
-        """Write the checkpoint: of the loss, what it learns or remembers; of the precision, the scale of the loss."""
-        state: State = {name: module.state_dict() for name, module in self._modules().items()}
-        state |= {
-            "optimizer": optimizer_state(self.optimizer.optimizer),
-            "scaler": self.scaler and self.scaler.state_dict(),
-        }
-        save_state(state | {"epoch": epoch, "best": self._best}, self.folder.checkpoint)
+    def _write(self, row: Row) -> None:
+        if processes.is_first():
+            self.folder.append(row)
 
-    def _restore(self) -> int:
-        """Go back to the latest checkpoint, and return its epoch; where there is none, begin the run anew: epoch 0."""
+    def _save_if_due(self) -> None:
+        """Write a checkpoint where some minutes have passed since the last; the first process has the clock."""
+        due = processes.is_first() and time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes
+        if self._stopping.agree(also=due):
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint: of the loss, what it learns or remembers; of the precision, the scale of the loss.
+
+        No random state: what is drawn follows from the seed, the epoch, the step and the chunk.
+        """
+        position = self._position
+        assert position is not None
+        if processes.is_first():
+            state: State = {name: module.state_dict() for name, module in self._modules().items()}
+            state |= {
+                "optimizer": optimizer_state(self.optimizer.optimizer),
+                "scaler": self.scaler and self.scaler.state_dict(),
+                "epoch": position.epoch,
+                "batches": position.batches,
+                "best": self._best,
+            }
+            save_state(state, self.folder.checkpoint)
+        self._saved = time.monotonic()
+
+    def _find_checkpoint(self) -> None:
+        """Check that the run in the folder is this one; where it has no checkpoint yet, begin it anew."""
         folder, config = self.folder, self.config
         if not folder.config.is_file():
             raise InputError(f"{folder.path}: no checkpoint and no config.yaml to resume from; is it a run's folder?")
@@ -272,18 +417,22 @@ class Trainer:
             raise InputError(f"{folder.path}: the data has changed since the run began: it must be read as split then")
         if not folder.has_checkpoint:
             folder.begin(config, self.plan.data.split)
-            return 0
-        if recorded is None:
+        elif recorded is None:
             raise InputError(f"{folder.path}: no split.json, and so no telling what to train on; start the run anew")
-        epoch = self._load()
-        if epoch > config.epochs:
-            raise InputError(f"epochs={config.epochs}: {epoch} are done already; give {epoch} or more")
-        if config != there:  # where the data is by now, for one: others read it there
-            folder.write_config(config)
-        folder.forget_after(epoch)
-        return epoch
 
-    def _load(self) -> int:
+    def _restore(self) -> None:
+        """Go back to the latest checkpoint, where there is one; rows of what is made again are dropped."""
+        with processes.failing_together():
+            if self.folder.has_checkpoint:
+                self._position = self._load()
+        if self._position is None or not processes.is_first():
+            return
+        folder, epoch = self.folder, self._position.epoch - 1
+        if self.config != folder.read_config():  # where the data is by now, for one: others read it there
+            folder.write_config(self.config)
+        folder.forget_after(epoch, self.plan.steps_until(epoch) + self._position.batches)
+
+    def _load(self) -> Position:
         path = self.folder.checkpoint
         state = load_state(path)
         for name, module in self._modules().items():
@@ -291,7 +440,11 @@ class Trainer:
         restore_optimizer(self.optimizer.optimizer, state["optimizer"], path)
         restore_scaler(self.scaler, state.get("scaler"), path)
         self._best = state["best"]
-        return int(state["epoch"])
+        position = Position(state["epoch"], state["batches"])
+        begun = position.epoch if position.batches else position.epoch - 1
+        if begun > self.config.epochs:
+            raise InputError(f"epochs={self.config.epochs}: {begun} are done already; give {begun} or more")
+        return position
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"model": self.embedder} | ({"loss": self.loss} if self.loss.state_dict() else {})

@@ -1,0 +1,106 @@
+"""Joining the group of processes that this one was started for: by `torchrun`, SLURM's `srun`, or a first process."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from torch import distributed
+
+from recallk.core.errors import InputError
+
+PATIENCE = timedelta(minutes=60)
+"""How long a process waits for the others: the first one measures and writes while they do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands: its number among `count`, and among the `on_machine` of its machine."""
+
+    number: int
+    count: int
+    local_number: int
+    on_machine: int
+
+    @property
+    def machines(self) -> int:
+        """How many machines there are."""
+        return self.count // self.on_machine
+
+
+def place() -> Place | None:
+    """Return what whoever started this process says of its place; None where it was started alone.
+
+    Raises InputError where what the environment says does not fit together.
+    """
+    environment = os.environ
+    if "WORLD_SIZE" in environment and "RANK" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    elif "SLURM_STEP_ID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
+        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE")
+    else:
+        return None
+    # tasks per node as SLURM writes them, "4(x2)"
+    numbers = [environment.get(name, "").partition("(")[0] for name in names]
+    if not all(number.isdecimal() for number in numbers):
+        told = ", ".join(f"{name}={environment.get(name, '')}" for name in names)
+        raise InputError(f"{told}: not what torchrun or srun says of a process; start it with one of them")
+    found = Place(*map(int, numbers))
+    if not (found.number < found.count and found.local_number < found.on_machine <= found.count):
+        raise InputError(f"{', '.join(map('='.join, zip(names, numbers, strict=True)))}: these do not fit together")
+    return None if found.count == 1 else found
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Be in the process group of `place()` while the context lasts; where there is none, nothing happens.
+
+    Tensors are exchanged on the CPU (gloo) and, where `device` is "cuda", on the GPU (NCCL). Raises InputError where
+    the others do not come.
+    """
+    own = place()
+    if own is None or distributed.is_initialized():
+        yield
+        return
+    with _in_environment({} if "RANK" in os.environ else _of_slurm(own)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of gloo, about names of machines
+                distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"process {own.number} of {own.count} does not find the others ({reason})") from None
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _of_slurm(own: Place) -> Mapping[str, str]:
+    """Return what torchrun would have put into the environment."""
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    nodes = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
+    port = 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000  # the same for all of a job
+    return {
+        "MASTER_ADDR": os.environ.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes)),
+        "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
+        "RANK": str(own.number),
+        "WORLD_SIZE": str(own.count),
+    }
+
+
+@contextmanager
+def _in_environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,41 @@
+"""A process that trains with another one, which has started it: `python -m recallk.training.member`."""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from recallk.core.errors import RecallkError
+from recallk.core.processes import SharedError
+from recallk.core.text import shown
+
+
+def main() -> None:
+    """Do what the first process has written into the standard input: train a run, or go on with one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
+    task = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_first, daemon=True).start()
+    from recallk.training.train import resume, train
+
+    try:
+        if task["resumed"]:
+            resume(task["run"], task["changes"])
+        else:
+            train(task["config"], task["run"])
+    except RecallkError as error:
+        if not isinstance(error, SharedError):
+            number = os.environ["RANK"]
+            print(f"recallk: process {number}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _end_with_first() -> None:
+    """End with the process that holds the other end of the standard input, however that ends."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A run in several processes is the run of one: parameters, statistics, metrics, and what is written."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recallk import InputError, load
+from recallk.core import processes
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
+from recallk.runs.history import Row
+from recallk.training.plan import prepare
+from recallk.training.trainer import Trainer
+from tests.processes import in_processes
+from tests.rows import measured, steps, without_time
+from tests.training.test_trainer import SMALL, save_patterns
+
+TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 5, "evaluate_every": 3, "chunk_size": 5}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=11, images=5)
+
+
+def trained(pictures: str, run: str, changes: dict[str, Any]) -> tuple[dict[str, Tensor], list[Row]]:
+    """Train, with dropout before the head, in float64 where `double` says so; return the weights, and the rows."""
+    given = dict(changes)
+    double = given.pop("double", False)
+    trainer = Trainer(prepare(make_config(TINY, {"data": pictures}, given)), RunFolder(Path(run)))
+    trainer.embedder.norm = nn.Sequential(trainer.embedder.norm, nn.Dropout(0.3))  # type: ignore[arg-type]
+    if double:
+        trainer.embedder.double()
+        trainer.loss.double()
+    rows: list[Row] = []
+    for row in trainer.rows():
+        rows.append(row)
+        if measured([row], "result"):
+            break
+        weights = {name: value.clone() for name, value in trainer.embedder.state_dict().items()}
+    return weights, rows
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "batch norm of chunks": {"learning_rate": 1e-4},
+    "float64": {"double": True},
+    "float64, mixup": {"double": True, "mixup": True, "batch_norm": "frozen", "items_per_class": 3},
+    "float64, mixup without relatives": {"double": True, "mixup": True, "mixup_relatives": "exclude"},
+    "proxies": {"loss": "proxy-nca", "double": True},
+    "a memory": {"loss": {"name": "memory-contrastive", "memory_size": 64}, "learning_rate": 1e-4},
+    "images as they are": {"image_shape": "keep", "image_size": 32, "batch_norm": "frozen"},
+}
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """How far apart the weights are, of the length of all together."""
+    pairs = [(value.double(), other[name].double()) for name, value in one.items()]
+    apart = sum(float((a - b).square().sum()) for a, b in pairs)
+    return float((apart / sum(float(a.square().sum()) for a, _ in pairs)) ** 0.5)
+
+
+def all_trained(pictures: str, folder: str) -> dict[str, tuple[dict[str, Tensor], list[Row]]]:
+    return {
+        name: trained(pictures, f"{folder}/{number}", changes) for number, (name, changes) in enumerate(CASES.items())
+    }
+
+
+@pytest.fixture(scope="module")
+def by_count(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+    folders = {count: tmp_path_factory.mktemp(f"in{count}") for count in (1, 2, 3)}
+    return {count: in_processes(all_trained, count, str(pictures), str(folders[count])) for count in folders}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("count", [2, 3])
+def test_weights_and_metrics_are_those_of_one_process(by_count: dict[int, Any], name: str, count: int) -> None:
+    weights, rows = by_count[1][0][name]
+    allowed = 1e-10 if CASES[name].get("double") else 1e-5
+    for found in by_count[count]:
+        assert distance(weights, found[name][0]) < allowed
+        for one, other in zip(steps(rows), steps(found[name][1]), strict=True):
+            assert other.loss == pytest.approx(one.loss, abs=1e-10 if CASES[name].get("double") else 1e-4)
+            assert other.items == one.items
+        for mine, theirs in zip(measured(rows), measured(found[name][1]), strict=True):
+            assert theirs.metrics == pytest.approx(mine.metrics, abs=1e-9)
+    first, *others = by_count[count]
+    for found in others:
+        assert all(torch.equal(value, found[name][0][key]) for key, value in first[name][0].items())
