@@ -26,7 +26,7 @@ def in_processes(function: Callable[..., T], count: int, *arguments: Any, backen
     """
     make_socket_folder()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recallk", "torch.nn.parallel", "tests.processes"])
+    context.set_forkserver_preload(["recallk", "torch.nn.parallel", "torch._dynamo", "tests.processes"])
     with TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         pipes, running = [], []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -9,8 +10,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from recallk.core.arrays import as_tensor
 from recallk.core.devices import to_device
@@ -19,10 +21,19 @@ from recallk.core.text import brief, one_line
 from recallk.training.readings import Passes, Readings
 from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, gradient_leaves, undone_on_failure
 from recallk.training.targets import as_targets, rows_of
+from recallk.training.together import Together
 
 BatchNorm = Literal["frozen", "per-chunk"]
 LossFunction = Callable[[Tensor, Any], Tensor]
 _END = object()
+
+
+@dataclass(frozen=True)
+class TwoPasses:
+    """What came of a batch, besides gradients: the detached loss, and how many chunks this process embedded."""
+
+    loss: Tensor
+    chunks: int
 
 
 def large_batch_backward(
@@ -48,8 +59,16 @@ def large_batch_backward(
     passes by their embeddings, with room for rounding. After an error the gradients of the model and of the loss, and
     the model's buffers, are what they were before the call.
 
+    In a group of processes, give a `DistributedDataParallel`, and in each process its own rows, one at least, of one
+    large batch. Gradients are exchanged once, at the end: the parameters then have the mean over the processes, added
+    to what was there. Where the loss gathers embeddings with their gradient, that is what one process with the whole
+    batch has. Running statistics are then the same everywhere: those of one process that went through all chunks, in
+    the order of the processes; of other buffers that move, the first process's stay. Gradients of the loss's own
+    parameters are left to their owner. A process that fails must end: the others then get InputError.
+
     Args:
-        model: turns a chunk into embeddings `(n, D)`, floating-point; some of its parameters require a gradient.
+        model: turns a chunk into embeddings `(n, D)`, floating-point; some of its parameters require a gradient. Of a
+            `DistributedDataParallel` the module inside is called.
         inputs: the batch as a tensor or array `(B, ...)`, or something that can be iterated twice and gives the same
             chunks both times: a list, a data loader. Tensors, also inside lists and dictionaries, are moved to the
             model's device.
@@ -86,8 +105,23 @@ def large_batch_backward(
     (torch.Size([]), torch.Size([4, 16]))
 
     """
+    return two_passes(model, inputs, labels, loss_fn, chunk_size, batch_norm=batch_norm, backward=backward).loss
+
+
+def two_passes(
+    model: nn.Module,
+    inputs: Tensor | NDArray[Any] | Iterable[Any],
+    labels: Any,
+    loss_fn: LossFunction,
+    chunk_size: int = 128,
+    *,
+    batch_norm: BatchNorm = "frozen",
+    backward: Callable[[Tensor], None] | None = None,
+) -> TwoPasses:
+    """Do what `large_batch_backward` does, and tell more of it."""
     _check_arguments(model, loss_fn, chunk_size, batch_norm, backward)
     chunks, targets = _as_chunks(inputs, chunk_size), as_targets(labels)
+    model, in_group = _module_of(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("no parameter of the model is trained: it has none, or all are frozen")
@@ -97,6 +131,7 @@ def large_batch_backward(
     with _batch_norm_policy(model, batch_norm), undone_on_failure() as undo:
         buffers, at_start = Buffers(model), random_states.now()
         undo += [buffers, Gradients(trained)]
+        together = Together(model) if in_group else None
         read_under, embedded_under = list[RandomState](), list[RandomState]()
         embedded: list[Tensor] = []
         reading = _recorded(iter(chunks), random_states, read_under)
@@ -126,35 +161,36 @@ def large_batch_backward(
         gradients = torch.split(embeddings.grad, sizes)
         if single:
             _backward(embedded[0], gradients[0])
-            return loss
-        embedded = list(torch.split(embeddings.detach(), sizes))
-
-        passes = Passes(embeddings)
-        with _ending_as_now(random_states, model):
-            buffers.restore()
-            random_states.restore(at_start)
-            reading = iter(chunks)
-            for number, (part, gradient) in enumerate(zip(embedded, gradients, strict=True)):
-                random_states.restore(read_under[number])
-                chunk = next(reading, _END)
-                if chunk is _END:
-                    raise InputError(f"the second reading of the inputs gave {number} chunks after {len(embedded)}")
-                chunk = to_device(chunk, device)
-                readings.compare(chunk)
-                random_states.restore(embedded_under[number])
-                again = _embed(model, chunk, number)
-                if again.shape != part.shape:
-                    raise InputError(
-                        f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the model "
-                        f"must turn the same chunk into as many"
-                    )
-                passes.compare(part, again)
-                _backward(again, gradient)
-            if next(reading, _END) is not _END:
-                raise InputError("the second reading of the inputs gave more chunks than the first")
-            readings.check()
-            passes.check()
-    return loss
+        else:
+            embedded = list(torch.split(embeddings.detach(), sizes))
+            passes = Passes(embeddings)
+            with _ending_as_now(random_states, model):
+                buffers.restore()
+                random_states.restore(at_start)
+                reading = iter(chunks)
+                for number, (part, gradient) in enumerate(zip(embedded, gradients, strict=True)):
+                    random_states.restore(read_under[number])
+                    chunk = next(reading, _END)
+                    if chunk is _END:
+                        raise InputError(f"the second reading of the inputs gave {number} chunks after {len(embedded)}")
+                    chunk = to_device(chunk, device)
+                    readings.compare(chunk)
+                    random_states.restore(embedded_under[number])
+                    again = _embed(model, chunk, number)
+                    if again.shape != part.shape:
+                        raise InputError(
+                            f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the "
+                            f"model must turn the same chunk into as many"
+                        )
+                    passes.compare(part, again)
+                    _backward(again, gradient)
+                if next(reading, _END) is not _END:
+                    raise InputError("the second reading of the inputs gave more chunks than the first")
+                readings.check()
+                passes.check()
+        if together is not None:
+            together.synchronise(len(embedded))
+    return TwoPasses(loss, len(embedded))
 
 
 def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_norm: object, backward: object) -> None:
@@ -170,6 +206,16 @@ def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_n
         raise InputError(f"batch_norm={brief(batch_norm)} is unknown: choose 'frozen' or 'per-chunk'")
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here: call it outside of torch.no_grad() and inference_mode()")
+
+
+def _module_of(model: nn.Module) -> tuple[nn.Module, bool]:
+    """Return the module itself, and whether other processes have the same one."""
+    if not isinstance(model, DistributedDataParallel):
+        return model, False
+    if model.process_group is not distributed.group.WORLD:
+        raise InputError("the model is in a process group of its own: DistributedDataParallel over all processes works")
+    module: nn.Module = model.module
+    return module, True
 
 
 def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
