@@ -27,12 +27,18 @@ _LARGEST_K = 2**31 - 1
 
 
 def labelled_embeddings(
-    embeddings: ArrayLike, labels: ArrayLike, name: str = "embeddings", labels_name: str = "labels"
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    name: str = "embeddings",
+    labels_name: str = "labels",
+    *,
+    least: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Return embeddings as a tensor `(N, D)`, its type and gradient kept, and labels `(N,)` int64 on its device.
 
-    `N` and `D` are at least 1; the embeddings are float16, bfloat16, float32 or float64 (a list of Python's floats is
-    float64) and finite; the labels integers of any width, in any byte order. The names are what messages call them.
+    `N` is at least `least`, `D` at least 1; the embeddings are float16, bfloat16, float32 or float64 (a list of
+    Python's floats is float64) and finite; the labels integers of any width, in any byte order. The names are what
+    messages call them.
 
     Raises InputError, one line, for whatever does not fit.
     """
@@ -41,7 +47,7 @@ def labelled_embeddings(
         raise InputError(f"{name} are {type_name(rows)}: floating-point numbers are needed")
     if rows.ndim != 2:
         raise InputError(f"{name} have shape {tuple(rows.shape)}: (items, dimensions) is needed")
-    if rows.numel() == 0:
+    if len(rows) < least or rows.shape[1] == 0:
         raise InputError(f"{name} are empty, of shape {tuple(rows.shape)}: give at least one item of one dimension")
     classes = class_labels(labels, labels_name)
     if classes.shape != rows.shape[:1]:

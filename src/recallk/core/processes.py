@@ -79,7 +79,7 @@ def total(part: Tensor) -> Tensor:
     """Return the sum over the processes, on each the same; the gradient goes to this process's part alone."""
     if is_alone():
         return part
-    return part + (add_up(part.detach().clone()) - part.detach())
+    return add_up(part.detach().clone()) + (part - part.detach())  # 0 is added: bit for bit the same on each
 
 
 def add_up(tensor: Tensor) -> Tensor:
@@ -109,6 +109,16 @@ def of_first(value: T) -> T:
         distributed.broadcast_object_list(held, 0)
     kept: T = held[0]
     return kept
+
+
+def of_each(value: T) -> list[T]:
+    """Return what each process has, in their order: any objects that can be pickled."""
+    if is_alone():
+        return [value]
+    held: list[Any] = [None] * count()
+    with _all_there():
+        distributed.all_gather_object(held, value)
+    return held
 
 
 @torch.no_grad()
@@ -142,9 +152,7 @@ def failing_together() -> Iterator[None]:
         mistake = None
     if is_alone():
         return
-    told: list[Any] = [None] * count()
-    with _all_there():
-        distributed.all_gather_object(told, mistake)
+    told = of_each(mistake)
     for process, message in enumerate(told):
         if message is not None:
             everywhere = all(other == message for other in told)
@@ -206,6 +214,8 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():  # they would lack what the other processes compute
+            raise InputError("second derivatives (create_graph=True) do not go from process to process: leave it out")
         if ctx.parts:
             upstream = add_up(upstream.contiguous().clone())
         return torch.split(upstream, ctx.sizes)[number()] * count(), None

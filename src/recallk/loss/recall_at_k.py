@@ -7,12 +7,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recallk.core.arrays import ArrayLike, checked_ks, labelled_embeddings, normalised
+from recallk.core import processes
+from recallk.core.arrays import ArrayLike, checked_ks, normalised
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
 from recallk.core.text import brief
 from recallk.loss import definition
+from recallk.loss.batch import Batch, checked_batch
+from recallk.loss.gathered import gathered_batch, shared_generator
 from recallk.loss.kernels import streamed, symmetric, tiled
 from recallk.loss.kernels.unit import unit_rows
 from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix, labels_of_all
@@ -95,6 +98,140 @@ def recall_at_k_loss(
     tensor(0.2155)
 
     """
+    return _loss(
+        checked_batch(embeddings, labels, gallery, gallery_labels, query_rows),
+        ks=ks,
+        rank_temperature=rank_temperature,
+        recall_temperature=recall_temperature,
+        query_in_database=query_in_database,
+        mix_pairs=mix_pairs,
+        mix_alpha=mix_alpha,
+        mix_relatives=mix_relatives,
+        implementation=implementation,
+        reduction=reduction,
+        normalized=normalized,
+    )
+
+
+class RecallAtKLoss(nn.Module):
+    """`recall_at_k_loss` as a module that holds its settings and draws mixup anew in every call.
+
+    With `gather_across_devices=True`, in a process group of PyTorch (`DistributedDataParallel`, Lightning), the batches
+    of all processes are one batch. Each gives its embeddings `(n, D)` with labels `(n,)`, n of any size, 0 included; a
+    class may be scattered over processes. Each ranks a share of the queries, virtual ones included, against all items
+    ("definition": all queries). Every process gets the loss of the whole batch, and `DistributedDataParallel`, which
+    takes the mean of the processes' gradients, leaves in the parameters the gradients of one process with the whole
+    batch; what reaches the embeddings themselves is as many times as large as there are processes. All processes must
+    call the loss, and its backward pass, together. Without a group, or alone in it, nothing changes.
+
+        model = DistributedDataParallel(network)
+        loss_fn = RecallAtKLoss(gather_across_devices=True)
+        loss_fn(model(images), labels).backward()  # images and labels of this process
+
+    >>> loss_fn = RecallAtKLoss(ks=(1, 2), mixup=SimilarityMixup())
+    >>> embeddings = torch.randn(40, 16, requires_grad=True)
+    >>> loss_fn(embeddings, torch.arange(40) // 4).backward()
+    >>> embeddings.grad.shape
+    torch.Size([40, 16])
+
+    """
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 2, 4, 8, 16),
+        rank_temperature: float = 0.01,
+        recall_temperature: float | Sequence[float] = 1.0,
+        query_in_database: bool = True,
+        mixup: SimilarityMixup | None = None,
+        implementation: Implementation = "auto",
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ks = checked_ks(ks)
+        self.rank_temperature, self.recall_temperature = checked_temperatures(
+            rank_temperature, recall_temperature, len(self.ks)
+        )
+        _one_of("implementation", implementation, Implementation)
+        if not isinstance(mixup, SimilarityMixup | None):
+            raise InputError(f"mixup={brief(mixup)}: give recallk.SimilarityMixup(), or None for no mixup")
+        if not isinstance(gather_across_devices, bool):
+            raise InputError(f"gather_across_devices={brief(gather_across_devices)}: True or False is needed")
+        self.query_in_database = query_in_database
+        self.mixup = mixup
+        self.implementation: Implementation = implementation
+        self.gather_across_devices = gather_across_devices
+
+    def forward(
+        self,
+        embeddings: ArrayLike,
+        labels: ArrayLike,
+        gallery: ArrayLike | None = None,
+        gallery_labels: ArrayLike | None = None,
+        *,
+        query_rows: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, against a gallery where one is given.
+
+        `query_rows (B,)` say where the embeddings themselves stand in the gallery (-1: nowhere). `generator`, on the
+        CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
+
+        Where batches are gathered, so is the gallery, and `query_rows` name rows of the process's own. All processes
+        draw the same mixup: from generators seeded alike, or, without, with a seed from the first process's global one.
+        InputError is raised in all processes, also where embeddings differ in dimensions or type, and from the backward
+        pass where second derivatives are asked for.
+        """
+        gathered = self.gather_across_devices and not processes.is_alone()
+        shared = gathered and self.implementation != "definition"  # which knows nothing of shares
+        if gathered:
+            batch = gathered_batch(embeddings, labels, gallery, gallery_labels, query_rows, parts=shared)
+        else:
+            batch = checked_batch(embeddings, labels, gallery, gallery_labels, query_rows)
+        mix_pairs, mix_alpha = None, None
+        if self.mixup is not None:
+            if gathered and generator is None:
+                generator = shared_generator()
+            mix_pairs, mix_alpha = self.mixup.draw(batch.labels, generator)
+        loss = _loss(
+            batch,
+            ks=self.ks,
+            rank_temperature=self.rank_temperature,
+            recall_temperature=self.recall_temperature,
+            query_in_database=self.query_in_database,
+            mix_pairs=mix_pairs,
+            mix_alpha=mix_alpha,
+            mix_relatives="keep" if self.mixup is None else self.mixup.relatives,
+            implementation=self.implementation,
+            share=(processes.number(), processes.count()) if shared else streamed.WHOLE,
+        )
+        return processes.total(loss) if shared else loss
+
+    def extra_repr(self) -> str:
+        """Return the settings for `print(loss)`."""
+        return (
+            f"ks={self.ks}, rank_temperature={self.rank_temperature}, "
+            f"recall_temperature={self.recall_temperature}, query_in_database={self.query_in_database}, "
+            f"mixup={self.mixup}, implementation={self.implementation!r}, "
+            f"gather_across_devices={self.gather_across_devices}"
+        )
+
+
+def _loss(
+    batch: Batch,
+    *,
+    ks: Sequence[int],
+    rank_temperature: float,
+    recall_temperature: float | Sequence[float],
+    query_in_database: bool,
+    mix_pairs: ArrayLike | None,
+    mix_alpha: ArrayLike | None,
+    mix_relatives: Relatives,
+    implementation: Implementation,
+    reduction: Reduction = "mean",
+    normalized: bool = False,
+    share: tuple[int, int] = streamed.WHOLE,
+) -> Tensor:
+    """Return the loss as `recall_at_k_loss` does, or the part of it that a `share` of the queries makes."""
     ks = checked_ks(ks)
     rank_temperature, recall_temperatures = checked_temperatures(rank_temperature, recall_temperature, len(ks))
     _one_of("implementation", implementation, Implementation)
@@ -103,20 +240,15 @@ def recall_at_k_loss(
     for name, flag in (("query_in_database", query_in_database), ("normalized", normalized)):
         if not isinstance(flag, bool):
             raise InputError(f"{name}={brief(flag)}: True or False is needed")
-    if (gallery is None) != (gallery_labels is None):
-        raise InputError("gallery and gallery_labels go together: give both or neither")
     if (mix_pairs is None) != (mix_alpha is None):
         raise InputError("mix_pairs and mix_alpha go together: give both or neither")
-    queries, labels = labelled_embeddings(embeddings, labels)
-    database, database_labels, mix = None, None, None
-    if gallery is not None and gallery_labels is not None:
-        database, database_labels = labelled_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
-        _check_gallery(queries, database)
+    queries, labels, database = batch.queries, batch.labels, batch.gallery
+    mix = None
     if mix_pairs is not None and mix_alpha is not None:
-        if gallery is not None:
+        if database is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
         mix = checked_mix(mix_pairs, mix_alpha, labels)
-    positives = _checked_positives(labels, database_labels, query_rows)
+    positives = _checked_positives(batch)
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     check_range(rank_temperature, recall_temperatures, wide)
 
@@ -136,91 +268,13 @@ def recall_at_k_loss(
         }
         if implementation == "definition":
             settings["query_rows"] = positives.query_rows
-            losses = definition.losses(queries, labels, database, database_labels, **settings)
+            losses = definition.losses(queries, labels, database, batch.gallery_labels, **settings)
             return losses.mean() if reduction == "mean" else losses
         if mix is not None:
             positives = Positives.from_labels(labels_of_all(labels, mix[0]))
-        objective = streamed.objective_of(queries, positives, **settings)
+        objective = streamed.objective_of(queries, positives, share=share, **settings)
         kernel = _choose(implementation, queries, database, objective)
         return streamed.loss(queries, database, objective, kernel, mean=reduction == "mean")
-
-
-class RecallAtKLoss(nn.Module):
-    """`recall_at_k_loss` as a module that holds its settings and draws mixup anew in every call.
-
-    >>> loss_fn = RecallAtKLoss(ks=(1, 2), mixup=SimilarityMixup())
-    >>> embeddings = torch.randn(40, 16, requires_grad=True)
-    >>> loss_fn(embeddings, torch.arange(40) // 4).backward()
-    >>> embeddings.grad.shape
-    torch.Size([40, 16])
-
-    """
-
-    def __init__(
-        self,
-        ks: Sequence[int] = (1, 2, 4, 8, 16),
-        rank_temperature: float = 0.01,
-        recall_temperature: float | Sequence[float] = 1.0,
-        query_in_database: bool = True,
-        mixup: SimilarityMixup | None = None,
-        implementation: Implementation = "auto",
-    ) -> None:
-        super().__init__()
-        self.ks = checked_ks(ks)
-        self.rank_temperature, self.recall_temperature = checked_temperatures(
-            rank_temperature, recall_temperature, len(self.ks)
-        )
-        _one_of("implementation", implementation, Implementation)
-        if not isinstance(mixup, SimilarityMixup | None):
-            raise InputError(f"mixup={brief(mixup)}: give recallk.SimilarityMixup(), or None for no mixup")
-        self.query_in_database = query_in_database
-        self.mixup = mixup
-        self.implementation: Implementation = implementation
-
-    def forward(
-        self,
-        embeddings: ArrayLike,
-        labels: ArrayLike,
-        gallery: ArrayLike | None = None,
-        gallery_labels: ArrayLike | None = None,
-        *,
-        query_rows: ArrayLike | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, against a gallery where one is given.
-
-        `query_rows (B,)` say where the embeddings themselves stand in the gallery (-1: nowhere). `generator`, on the
-        CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
-        """
-        mix_pairs, mix_alpha = None, None
-        if self.mixup is not None:
-            if gallery is not None:
-                raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-            embeddings, labels = labelled_embeddings(embeddings, labels)
-            mix_pairs, mix_alpha = self.mixup.draw(labels, generator)
-        return recall_at_k_loss(
-            embeddings,
-            labels,
-            gallery,
-            gallery_labels,
-            ks=self.ks,
-            rank_temperature=self.rank_temperature,
-            recall_temperature=self.recall_temperature,
-            query_in_database=self.query_in_database,
-            query_rows=query_rows,
-            mix_pairs=mix_pairs,
-            mix_alpha=mix_alpha,
-            mix_relatives="keep" if self.mixup is None else self.mixup.relatives,
-            implementation=self.implementation,
-        )
-
-    def extra_repr(self) -> str:
-        """Return the settings for `print(loss)`."""
-        return (
-            f"ks={self.ks}, rank_temperature={self.rank_temperature}, "
-            f"recall_temperature={self.recall_temperature}, query_in_database={self.query_in_database}, "
-            f"mixup={self.mixup}, implementation={self.implementation!r}"
-        )
 
 
 def _choose(
@@ -273,21 +327,14 @@ def _one_of(name: str, value: str, allowed: object) -> None:
         raise InputError(f"{name}={brief(value)} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
 
 
-def _check_gallery(embeddings: Tensor, gallery: Tensor) -> None:
-    if gallery.shape[1] != embeddings.shape[1]:
-        raise InputError(f"the gallery has {gallery.shape[1]} dimensions, the queries {embeddings.shape[1]}")
-    if gallery.device != embeddings.device:
-        raise InputError(f"the gallery is on {gallery.device}, the queries on {embeddings.device}: move one")
-
-
-def _checked_positives(labels: Tensor, gallery_labels: Tensor | None, query_rows: ArrayLike | None) -> Positives:
-    positives = Positives.from_labels(labels, gallery_labels, query_rows)
+def _checked_positives(batch: Batch) -> Positives:
+    positives = Positives.from_labels(batch.labels, batch.gallery_labels, batch.query_rows)
     if not bool((positives.counts > 0).any()):
         raise InputError(
             "no query has a positive in this batch: every label occurs once; "
             "draw at least 2 items of a class (items_per_class)"
-            if gallery_labels is None
+            if batch.gallery_labels is None
             else "no query has a positive: none of the labels is in the gallery"
-            + ("" if query_rows is None else ", but for the queries themselves")
+            + ("" if batch.query_rows is None else ", but for the queries themselves")
         )
     return positives

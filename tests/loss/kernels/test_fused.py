@@ -75,7 +75,9 @@ def solve(loss: Callable[..., Tensor], problem: LossProblem, dtype: torch.dtype,
     return losses.detach().cpu().double(), [gradient.cpu().double() for gradient in gradients]
 
 
-def streamed_loss(kernel: Kernel, dtype: torch.dtype, mean: bool) -> Callable[..., Tensor]:
+def streamed_loss(
+    kernel: Kernel, dtype: torch.dtype, mean: bool, share: tuple[int, int] = streamed.WHOLE
+) -> Callable[..., Tensor]:
     """Return the loss that a kernel computes in `dtype`, with the arguments of `definition.losses`."""
 
     def loss(
@@ -85,7 +87,7 @@ def streamed_loss(kernel: Kernel, dtype: torch.dtype, mean: bool) -> Callable[..
         if "mix_pairs" in options:
             labels = labels_of_all(labels, options["mix_pairs"])
         positives = Positives.from_labels(labels, gallery_labels, options.pop("query_rows", None))
-        objective = streamed.objective_of(queries, positives, **options)
+        objective = streamed.objective_of(queries, positives, share=share, **options)
         result = streamed.loss(queries, gallery, objective, kernel, mean)
         assert result.dtype == dtype
         assert result.ndim == 1 - mean
@@ -196,6 +198,18 @@ def test_of_large_classes_the_nearest_positives_alone_are_ranked(
     fast = solve_fused(problem)
     assert set(widths) == {8}
     assert_same(fast, solve_exactly(problem), 2e-4)
+
+
+@pytest.mark.parametrize("mixup", [False, True])
+def test_shares_add_up_to_the_batch(mixup: bool) -> None:
+    problem = in_unit_rows(random_batch(17, 6, mixup), torch.float32)
+    for parts in (2, 9):  # the latter more than there are classes
+        shares = [
+            solve(streamed_loss(fused.kernel, torch.float32, True, (part, parts)), problem, torch.float32, DEVICE, True)
+            for part in range(parts)
+        ]
+        together = sum(share[0] for share in shares), [torch.stack([share[1][0] for share in shares]).sum(0)]
+        assert_same(together, solve_exactly(problem), 2e-4)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("query_in_database", [True, False])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recallk.loss.kernels.scratch import Scratch
-from recallk.loss.kernels.streamed import Objective
+from recallk.loss.kernels.streamed import WHOLE, Objective
 
 BLOCK_ELEMENTS = 1 << 22  # similarities of a block: large products, 16 MiB in float32
 BLOCK_ROWS = 128  # a block's least height: below it the gradient's traffic outweighs the arithmetic
@@ -45,7 +45,7 @@ def compute_in_blocks(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return losses and gradients as a `streamed.Kernel` does."""
     database = queries if gallery is None else gallery
-    losses = queries.new_empty(int(objective.has_positive.sum()))
+    losses = queries.new_zeros(int(objective.has_positive.sum()))
     query_gradient = torch.zeros_like(queries) if weights is not None else None
     gallery_gradient = torch.zeros_like(gallery) if weights is not None and gallery is not None else None
     scratch = Scratch(queries)
@@ -62,7 +62,7 @@ def compute_in_blocks(
 
 
 def cut(objective: Objective, database: int) -> Iterator[Block]:
-    """Cut the queries that have a positive into blocks, those with as many positives side by side.
+    """Cut the objective's share of the queries that have a positive into blocks, those with as many side by side.
 
     With mixup a block holds whole classes, since a virtual query needs both its parents' rows.
     """
@@ -71,6 +71,10 @@ def cut(objective: Objective, database: int) -> Iterator[Block]:
     queries = torch.nonzero(objective.has_positive)[:, 0]
     queries = queries[torch.argsort(start[queries], stable=True)]
     queries = queries[torch.argsort(count[queries], stable=True)]
+    if objective.share != WHOLE:
+        queries = share_of(queries, queries if objective.mixing is None else start[queries], objective.share)
+        if not len(queries):
+            return
     height = max(BLOCK_ROWS, BLOCK_ELEMENTS // (database if objective.mixing is None else len(count)))
     if objective.mixing is None:
         for rows in torch.split(queries, height):
@@ -96,6 +100,21 @@ def cut(objective: Objective, database: int) -> Iterator[Block]:
             local[other[block]],
             alpha[block],
         )
+
+
+def share_of(queries: Tensor, together: Tensor, share: tuple[int, int]) -> Tensor:
+    """Return a part of the queries `(T,)`: neighbours in turn, so that parts of sorted queries are as much work.
+
+    Neighbours with one number of `together (T,)` stay together.
+
+    >>> queries = torch.arange(10, 16)
+    >>> share_of(queries, queries, (1, 2)), share_of(queries, torch.tensor([0, 0, 2, 2, 4, 4]), (0, 2))
+    (tensor([11, 13, 15]), tensor([10, 11, 14, 15]))
+
+    """
+    part, parts = share
+    turn = torch.unique_consecutive(together, return_inverse=True)[1]
+    return queries[turn % parts == part]
 
 
 def whole_classes(queries: Tensor, starts: Tensor, is_row: Tensor, height: int) -> Iterator[Tensor]:

@@ -18,6 +18,8 @@ from recallk.core.relevance import Positives
 from recallk.loss.kernels.mixing import Mixing, related
 from recallk.loss.pruning import positive_limit
 
+WHOLE = 0, 1
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -31,11 +33,13 @@ class Objective:
     rank_temperature: float
     recall_temperatures: Tensor
     left_out: Tensor | None  # (Q,) the database row that each query does not rank, itself; -1 for none
+    share: tuple[int, int] = WHOLE  # which part of the queries is computed, from 0, and of how many: see `blocks.cut`
 
 
 Kernel = Callable[[Tensor, Tensor | None, Objective, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]
 """From queries, gallery, objective and `weights (Q',)` to the losses `(Q',)` and, where weights are given, the
-gradients of the losses' weighted sum to the queries and to the gallery (None without one)."""
+gradients of the losses' weighted sum to the queries and to the gallery (None without one). Of the objective's share
+alone: the losses of the other queries are zero."""
 
 
 def objective_of(
@@ -49,10 +53,12 @@ def objective_of(
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
     exclude_relatives: bool = False,
+    share: tuple[int, int] = WHOLE,
 ) -> Objective:
     """Return the objective of `definition.losses`, with the same settings.
 
-    `positives` of all queries, with mixup also of the virtual ones.
+    `positives` of all queries, with mixup also of the virtual ones. `share`: which part of them is computed, and of how
+    many; the losses and gradients of all parts add up to the whole.
     """
     mixing = None
     counts = positives.counts
@@ -71,6 +77,7 @@ def objective_of(
         rank_temperature=rank_temperature,
         recall_temperatures=torch.tensor(recall_temperatures, dtype=queries.dtype, device=queries.device),
         left_out=None if query_in_database or not bool((positives.query_rows >= 0).any()) else positives.query_rows,
+        share=share,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recallk.loss.kernels.blocks import whole_classes
 from recallk.loss.kernels.scratch import Scratch
-from recallk.loss.kernels.streamed import Objective, recall
+from recallk.loss.kernels.streamed import WHOLE, Objective, recall
 
 TILE_ROWS = 400
 USED_ELEMENTS = 1 << 21  # numbers of embeddings and gradient that are used again and again: 8 MiB of a CPU's cache
@@ -28,9 +28,10 @@ def is_faster(queries: Tensor, gallery: Tensor | None, objective: Objective) -> 
 
     `tiled` takes three products for the queries that have a positive, and compares with the positives that can count;
     this one takes two for all items, and compares twice, with as many positives for all items of a group as any of them
-    has.
+    has. A share of the queries is a batch that does not rank itself: of N shares `tiled` takes 3 / N products for each.
     """
-    if gallery is not None or objective.mixing is not None or queries.device.type != "cpu":
+    able = gallery is None and objective.mixing is None and objective.share == WHOLE
+    if not able or queries.device.type != "cpu":
         return False
     items, dimensions = queries.shape
     count = objective.positives.counts.sort().values
@@ -63,8 +64,8 @@ def kernel(
     queries: Tensor, gallery: Tensor | None, objective: Objective, weights: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Kernel`."""
-    if gallery is not None or objective.mixing is not None:
-        raise ValueError("only a batch that ranks itself, without virtual items, is symmetric")
+    if gallery is not None or objective.mixing is not None or objective.share != WHOLE:
+        raise ValueError("only a whole batch that ranks itself, without virtual items, is symmetric")
     groups = list(_class_groups(queries, objective))
     order = torch.cat([group.items for group in groups])
     x = queries[order]

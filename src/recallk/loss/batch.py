@@ -1,0 +1,48 @@
+"""What the loss is of: queries, and the gallery that they are ranked against where it is another; checked."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from recallk.core.arrays import ArrayLike, labelled_embeddings
+from recallk.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries `(B, D)` with labels `(B,)`; without a gallery `(G, D)`, with labels `(G,)`, they rank each other.
+
+    `query_rows (B,)` as the caller gives them: `Positives.from_labels` checks them.
+    """
+
+    queries: Tensor
+    labels: Tensor
+    gallery: Tensor | None = None
+    gallery_labels: Tensor | None = None
+    query_rows: ArrayLike | None = None
+
+
+def checked_batch(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    gallery: ArrayLike | None,
+    gallery_labels: ArrayLike | None,
+    query_rows: ArrayLike | None,
+    *,
+    least: int = 1,
+) -> Batch:
+    """Return the batch as a caller gives it, of `least` queries and gallery items or more.
+
+    Raises InputError where something does not fit.
+    """
+    if (gallery is None) != (gallery_labels is None):
+        raise InputError("gallery and gallery_labels go together: give both or neither")
+    queries, labels = labelled_embeddings(embeddings, labels, least=least)
+    if gallery is None or gallery_labels is None:
+        return Batch(queries, labels, query_rows=query_rows)
+    database, database_labels = labelled_embeddings(gallery, gallery_labels, "gallery", "gallery_labels", least=least)
+    if database.shape[1] != queries.shape[1]:
+        raise InputError(f"the gallery has {database.shape[1]} dimensions, the queries {queries.shape[1]}")
+    if database.device != queries.device:
+        raise InputError(f"the gallery is on {database.device}, the queries on {queries.device}: move one")
+    return Batch(queries, labels, database, database_labels, query_rows)
