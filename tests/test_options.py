@@ -270,6 +270,14 @@ def starts(mini: Miniature, **changes: Any) -> bool:
     return True
 
 
+def event_files(mini: Miniature, **changes: Any) -> bool:
+    """Return whether there are some besides the history of a run."""
+    plan, folder = mini.plan(**changes), RunFolder(mini.root / f"logged-{changes['logger']}")
+    shutil.rmtree(folder.path, ignore_errors=True)
+    list(Trainer(plan, folder).rows())
+    return any(folder.tensorboard.glob("events.*"))
+
+
 def precisions(mini: Miniature, **changes: Any) -> set[torch.dtype]:
     return mini.watch(steps=1, **changes).precisions
 
@@ -403,6 +411,7 @@ EFFECT: dict[str, Effect] = {
     "seed": Effect((1, 2), drawn, lambda a, b: all(one != other for one, other in zip(a, b, strict=True))),
     "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
     "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
+    "logger": Effect(("none", "tensorboard"), event_files, both(False, True)),
     "accelerator": Effect(("cpu", ABSENT), starts, both(True, False)),
     # of a single place, PyTorch's convolution in bfloat16 gives NaN now and then: a gradient from memory never written
     "precision": Effect(

@@ -25,6 +25,8 @@ def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
     folder.descriptors("roxford5k").parent.mkdir()
     folder.descriptors("roxford5k").touch()
     (path / "descriptors" / "roxford5k.json").touch()
+    folder.tensorboard.mkdir()
+    (folder.tensorboard / "events.out.tfevents.1700000000.machine.local.12.0").touch()
     return folder
 
 
@@ -42,6 +44,7 @@ def test_a_run_is_removed_with_its_folder(tmp_path: Path) -> None:
         "model/thesis.txt",
         "model.safetensors/thesis.txt",
         "descriptors/thesis.txt",
+        "tensorboard/thesis.txt",
         ".hidden",
     ],
 )

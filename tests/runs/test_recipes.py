@@ -139,7 +139,7 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     # the machine's, and those of own data and of a validation split
     assert set(TrainConfig.model_fields) - SPELLED_OUT == {
         *("recipe", "data", "limit_classes", "test_fraction", "split_seed", "validation_fraction"),
-        *("host_memory_gb", "workers", "accelerator"),
+        *("host_memory_gb", "workers", "logger", "accelerator"),
         "loss_rate_factor",  # recall@k has no parameters
         *("whitening", "epoch_factor"),  # of another head, and of another schedule
         *("pooling_rate_factor", "pooling_weight_decay", "trained_blocks"),  # all of the network is trained alike
@@ -234,7 +234,7 @@ def test_how_many_recipes_have_a_published_number() -> None:
 def test_a_recipe_differs_from_itself_in_nothing(name: str) -> None:
     config = config_of(RECIPES[name])
     assert differences(config) == []
-    for_speed = {"workers": 3, "chunk_size": 7, "host_memory_gb": 1, "accelerator": "cpu"}
+    for_speed = {"workers": 3, "chunk_size": 7, "host_memory_gb": 1, "logger": "wandb", "accelerator": "cpu"}
     assert name in DRAWN or differences(make_config(config.model_dump(), for_speed)) == []
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare"]
+Extra = Literal["train", "report", "compare", "tensorboard", "wandb"]
 
 _TRAIN = {
     "timm": "timm",
@@ -26,7 +26,13 @@ _TRAIN = {
 _REPORT = _TRAIN | {"jinja2": "jinja2"}
 _COMPARE = _REPORT | {"pytorch_metric_learning": "pytorch-metric-learning"}
 
-EXTRAS: dict[Extra, dict[str, str]] = {"train": _TRAIN, "report": _REPORT, "compare": _COMPARE}
+EXTRAS: dict[Extra, dict[str, str]] = {
+    "train": _TRAIN,
+    "report": _REPORT,
+    "compare": _COMPARE,
+    "tensorboard": {"tensorboard": "tensorboard"},
+    "wandb": {"wandb": "wandb"},
+}
 """The modules that an extra brings, each with the name of its package; pyproject.toml says the same with versions."""
 
 

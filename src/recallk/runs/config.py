@@ -99,6 +99,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
         float,
         Field(gt=0, le=1e6, allow_inf_nan=False, description="between checkpoints; every epoch ends with one"),
     ] = 15.0
+    logger: Annotated[
+        Literal["none", "tensorboard", "wandb"],
+        Field(description="where the rows of metrics.jsonl go as well: event files, or Weights & Biases"),
+    ] = "none"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: Annotated[
         int, Field(ge=1, le=1024, description="processes on a machine that train together, one for each GPU")

@@ -18,7 +18,7 @@ from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.history import Measurement, Row, Start, Step, append_row, read_rows, write_rows
 
 _ANOTHER = "choose another folder (--run)"
-_LOCK, _CHECKPOINTS, _DESCRIPTORS = ".lock", "checkpoint", "descriptors"
+_LOCK, _CHECKPOINTS, _DESCRIPTORS, _EVENTS = ".lock", "checkpoint", "descriptors", "tensorboard"
 _FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
     model_files.EARLIER_WEIGHTS
 )
@@ -26,17 +26,18 @@ _INSIDE = {
     _CHECKPOINTS: r"latest\.ckpt|best-\d+\.safetensors",
     model_files.FOLDER: "|".join(map(re.escape, (model_files.SETTINGS, model_files.WEIGHTS, model_files.WHITENING))),
     _DESCRIPTORS: r"[\w.-]+\.(npy|json)",
+    _EVENTS: r"events\.out\.tfevents\..+",
 }
 """The folders in a run's, and the files in them."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model/`, `report.html`, `descriptors/`.
+    """The folder of `config.yaml`, `split.json`, `metrics.jsonl`, `checkpoint/`, `model/`, `report.html`, and others.
 
-    Every file is there as a whole or not at all, but for `metrics.jsonl`, whose reader passes over a line that was
-    cut, and descriptors, which say how many of them there are. Whatever cannot be read or written is InputError, one
-    line.
+    Every file is there as a whole or not at all, but for `metrics.jsonl` and event files, whose readers pass over what
+    was cut, and descriptors, which say how many of them there are. Whatever cannot be read or written is InputError, in
+    one line.
     """
 
     path: Path
@@ -83,6 +84,15 @@ class RunFolder:
     def descriptors(self, name: str) -> Path:
         """Return the file of the descriptors of a gallery, or of distractors: `runs.descriptors`."""
         return self.path / _DESCRIPTORS / f"{name}.npy"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of the event files that TensorBoard reads: `training.loggers`."""
+        return self.path / _EVENTS
+
+    def forget_events(self) -> None:
+        """Remove the event files of an earlier start."""
+        _unlink(list(self.tensorboard.glob("events.out.tfevents.*")))
 
     @property
     def report(self) -> Path:

@@ -22,9 +22,12 @@ WITHOUT_EFFECT = frozenset(
         "devices",
         "nodes",
         "checkpoint_minutes",
+        "logger",
     }
 )
-"""Keys that change where and how fast a run goes, not what it measures. Chunks count where batch norm sees them.
+"""Keys that change where and how fast a run goes and who is told, not what it measures.
+
+Chunks count where batch norm sees them.
 
 The only such list: what may change in a run that is resumed, in a comparison, and beside a recipe follows from it.
 """

@@ -35,6 +35,7 @@ from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
 from recallk.training.large_batch import large_batch_backward
+from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
 from recallk.training.parameters import parameter_groups
 from recallk.training.plan import Plan
@@ -120,6 +121,7 @@ class Trainer:
         self.plan = plan
         self.config = config
         self.folder = folder
+        self._logger = logger_of(config, folder)
         with torch.random.fork_rng([]):
             torch.manual_seed(mixed_seed(config.seed))
             self.embedder = build(config, "none" if folder.has_checkpoint else config.weights)
@@ -157,7 +159,7 @@ class Trainer:
         """
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         try:
-            with self._in_folder(resume), torch.random.fork_rng(devices), self._stopping:
+            with self._in_folder(resume), torch.random.fork_rng(devices), self._stopping, self._logger:
                 yield from self._rows(self._position)
         except Stopped as stopped:
             end_by(stopped.by)
@@ -379,6 +381,7 @@ class Trainer:
     def _write(self, row: Row) -> None:
         if processes.is_first():
             self.folder.append(row)
+            self._logger.follow(row)
 
     def _save_if_due(self) -> None:
         """Write a checkpoint where some minutes have passed since the last; the first process has the clock."""
