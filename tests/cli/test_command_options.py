@@ -28,6 +28,7 @@ OF_COMPARE = "tests/cli/test_command_options.py::test_an_option_of_compare_reach
 
 COVERED: dict[tuple[str, str], str] = {
     ("recallk", "--version"): "tests/test_package.py::test_the_version",
+    ("recallk", "--verbose"): "tests/cli/test_console.py::test_verbose_says_what_is_done_on_stderr",
     ("demo", "--run"): "tests/cli/test_command_options.py::test_the_folder_of_a_run",
     ("demo", "--overwrite"): "tests/cli/test_command_options.py::test_a_demo_is_replaced_only_when_told_to",
     ("train", "--run"): "tests/cli/test_command_options.py::test_the_folder_of_a_run",

@@ -1,5 +1,7 @@
 """What a person sees while a command works: on a terminal a bar, in a log file a line now and then."""
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +21,22 @@ console = Console(highlight=False, markup=False, emoji=False)  # names and label
 def say(line: str, style: str | None = None) -> None:
     """Print a line that may hold names that somebody else chose: as text, and unbroken, to be copied."""
     console.print(shown(line), style=style, soft_wrap=True)
+
+
+class _OnStderr(logging.Handler):
+    """Prints a line for what is logged; where there is a bar, rich stands in for stderr, and prints it above."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(shown(self.format(record)), file=sys.stderr, flush=True)
+
+
+def show_log() -> None:
+    """Show from now on what the package logs, from debug level on, each line with its time."""
+    handler = _OnStderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("recallk")
+    log.handlers = [handler]  # a second call in one process changes nothing
+    log.setLevel(logging.DEBUG)
 
 
 @contextmanager

@@ -28,7 +28,14 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def _recallk(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="say on stderr what is read, computed and written, before the command")
+    ] = False,
 ) -> None:
+    if verbose:
+        from recallk.cli.console import show_log
+
+        show_log()
     if version:
         from recallk import __version__
 

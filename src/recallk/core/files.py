@@ -1,10 +1,12 @@
 """Files: whatever goes wrong is one line, and what is written is there as a whole or not at all."""
 
+import logging
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from recallk.core.errors import InputError, RecallkError
 from recallk.core.text import brief, one_line
 
 T = TypeVar("T")
+log = logging.getLogger("recallk")
 
 UNFINISHED = ".unfinished"
 """At the end of a name: a file that is being written, or was when its process ended. Before it, the file's own name."""
@@ -41,7 +44,10 @@ def read_file(path: Path, parse: Callable[[Path], T], what: str, remedy: str) ->
     """
     try:
         require_file(path)
-        return parse(path)
+        started = time.perf_counter()
+        parsed = parse(path)
+        log.debug("read %s in %.2f s", path, time.perf_counter() - started)
+        return parsed
     except (RecallkError, KeyboardInterrupt, SystemExit, MemoryError, NameError):
         raise  # the last is a mistake of ours
     except OSError as error:
@@ -67,6 +73,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     A power cut leaves the old file or the new one. Raises InputError, one line, where it cannot be written; the old
     file is then as it was.
     """
+    started = time.perf_counter()
     with writing(path):
         # a name of its own: two may write at a time, and nobody's file is in the way
         unfinished = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
@@ -76,12 +83,14 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
             write(unfinished)
             unfinished.chmod(mode)  # some libraries make files that only their owner may read
             _sync(unfinished)
+            size = unfinished.stat().st_size
             unfinished.replace(path)
         except BaseException:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
         _sync(path.parent)
+    log.debug("wrote %s, %s bytes in %.2f s", path, f"{size:,}", time.perf_counter() - started)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """From the settings of the data to what is trained on, chosen by and tested on: all of it read here, once."""
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
 from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own
 from recallk.data.split import VALIDATION, FoundRecords, Split, find_records, root_of, split_of
+
+log = logging.getLogger("recallk")
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,10 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
     What is new since then is left out, and a note says so. Raises InputError for whatever would not train, and where
     items of the recorded split are gone.
     """
+    started = time.perf_counter()
     read = _read(settings, recorded)
+    took = time.perf_counter() - started
+    log.debug("the lists of %s name %s items, read in %.2f s", settings.data, f"{len(read.records):,}", took)
     _require_sides(settings.data, read, ["train", *_sides(read.tests)])
     if read.found is not None and (gone := read.found.gone.total()):
         named = read.found.first_gone or "drawn in memory"

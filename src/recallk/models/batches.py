@@ -1,5 +1,6 @@
 """A batch as chunks, read twice without being held whole, if it is too large."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from recallk.core import processes
 from recallk.models.chunks import Preparation, by_kind, prepared_chunk, read_chunks
+
+log = logging.getLogger("recallk")
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,10 @@ def read_batches(
 
     stream = read_chunks(preparation, order(), workers)
     for number in range(len(batches)):
-        yield TwiceReadBatch(stream, *cut_of(number))
+        made, waiting = cut_of(number)
+        told = "a batch of %s items in %s chunks, of which %s wait in memory to be embedded again"
+        log.debug(told, len(made.items), len(made.chunks), waiting)
+        yield TwiceReadBatch(stream, made, waiting)
         del cuts[number]
 
 

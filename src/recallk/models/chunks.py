@@ -1,5 +1,6 @@
 """Items become chunks, read ahead by workers."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.models.readers import deaths_in_one_line, lost_reader, prepare_reader
+
+log = logging.getLogger("recallk")
 
 LOOKED_THROUGH = 4_096
 """Items among which those of a kind are looked for, where all are embedded."""
@@ -104,6 +107,7 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
         stream = iter(loader)
     except (RuntimeError, OSError) as error:
         raise lost_reader(error, workers) from None
+    log.debug("%s processes read items", workers)
     with deaths_in_one_line(workers):
         while True:
             try:

@@ -1,5 +1,6 @@
 """The device, and the numbers that the network computes with there: float32, or in part float16 or bfloat16."""
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from recallk.core.group import place
 from recallk.core.text import one_line
 from recallk.runs.config import TrainConfig
 
+log = logging.getLogger("recallk")
+
 SMALLEST_SCALE = 2.0**-14
 """A scale of the loss below this has been halved thirty times: the gradients are not finite at any scale."""
 
@@ -31,6 +34,7 @@ def fabric_of(config: TrainConfig) -> tuple[Fabric, GradScaler | None]:
     alone = LightningEnvironment()  # the processes have found each other without Fabric: `core.group`
     try:
         fabric = Fabric(accelerator=config.accelerator, devices=1, plugins=[alone])
+        log.debug("the network computes on %s, in %s", fabric.device, config.precision)
         device = fabric.device.type
         devices: int | list[int] = [local] if device == "cuda" else 1
         scaler = GradScaler(device) if config.precision == "16-mixed" else None
