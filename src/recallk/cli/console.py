@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from recallk.core.text import shown
 
@@ -21,6 +21,39 @@ console = Console(highlight=False, markup=False, emoji=False)  # names and label
 def say(line: str, style: str | None = None) -> None:
     """Print a line that may hold names that somebody else chose: as text, and unbroken, to be copied."""
     console.print(shown(line), style=style, soft_wrap=True)
+
+
+class _Pace:
+    """How long the rest takes, at the pace since the first count; what came before it may be of an earlier start."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def left(self, done: int, total: int | None) -> str:
+        """Say it in words, such as "12 min left"; "" where nobody can know."""
+        now = time.perf_counter()
+        self._first = self._first or (now, done)
+        began, before = self._first
+        if total is None or done <= before or done >= total:
+            return ""
+        return f"{duration((now - began) * (total - done) / (done - before))} left"
+
+
+def duration(seconds: float) -> str:
+    """Say roughly how long something takes.
+
+    >>> duration(40), duration(1000), duration(20_000), duration(200_000)
+    ('40 s', '17 min', '5 h 33 min', '2 d 8 h')
+
+    """
+    minutes = round(seconds / 60)
+    if round(seconds) < 60:
+        return f"{round(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
 class _OnStderr(logging.Handler):
@@ -49,25 +82,31 @@ def progress(what: str, total: int | None = None, note: str = "") -> Iterator[Ba
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=total, note=note)
-        yield lambda done, of, told: bar.update(task, completed=done, total=total if of is None else of, note=told)
+        task, pace = bar.add_task(what, total=total, note=note, left=""), _Pace()
+
+        def told(done: int, of: int | None, note: str) -> None:
+            among = total if of is None else of
+            bar.update(task, completed=done, total=among, note=note, left=pace.left(done, among))
+
+        yield told
 
 
 def _log(what: str, total: int | None) -> BarMoves:
     begun = last = time.perf_counter()
+    pace = _Pace()
 
     def told(done: int, of: int | None, note: str) -> None:
         nonlocal last, total
         total = total if of is None else of
-        now = time.perf_counter()
+        now, left = time.perf_counter(), pace.left(done, total)
         if now - last >= SILENCE or (done == total and now - begun >= 1):
             last = now
             among = "" if total is None else f" of {total:,}"
-            say(f"{what}  {done:,}{among}  {note}".rstrip())
+            say("  ".join(filter(None, (f"{what}  {done:,}{among}", left, note))))
 
     return told
 
