@@ -87,13 +87,15 @@ def leaving() -> str:
         return "gone"
     try:
         processes.gather(torch.ones(1, 1))
-    except InputError as error:
+    except processes.LostProcessError as error:
         return str(error)
     return "waits"
 
 
 def test_who_waits_for_a_process_that_is_gone_is_told() -> None:
-    assert in_processes(leaving, 2) == [processes.LOST, "gone"]
+    told, gone = in_processes(leaving, 2)
+    assert told.startswith("another process of this run has ended")
+    assert gone == "gone"
 
 
 def test_alone_nothing_happens() -> None:

@@ -7,15 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recallk import InputError, load
-from recallk.core import processes
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.processes import in_processes
-from tests.rows import measured, steps, without_time
+from tests.rows import measured, steps
 from tests.training.test_trainer import SMALL, save_patterns
 
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 5, "evaluate_every": 3, "chunk_size": 5}

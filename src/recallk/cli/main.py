@@ -48,13 +48,14 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
+        _leave_printing_to_the_first()
         code = typer.main.get_command(app)(standalone_mode=False, prog_name="recallk")
         sys.stdout.flush()
         if code == INTERRUPTED:  # some versions of typer say it so
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except RecallkError as error:
-        _fail(str(error))
+        _fail(_message_of(error))
     except _UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]
         if not message:  # a group of commands alone: its help has been printed
@@ -81,8 +82,25 @@ def main() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fail(message: str) -> None:
-    print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
+def _leave_printing_to_the_first() -> None:
+    """Where torchrun or srun has started several of this command, have one of them print."""
+    if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
+        from recallk.cli.console import console
+
+        console.quiet = True
+
+
+def _message_of(error: RecallkError) -> str | None:
+    if "WORLD_SIZE" not in os.environ and "SLURM_STEP_ID" not in os.environ:
+        return str(error)
+    from recallk.core.group import message_of  # brings PyTorch, which a mistake need not wait for
+
+    return message_of(error)
+
+
+def _fail(message: str | None) -> None:
+    if message is not None:
+        print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(MISTAKE)
 
 

@@ -95,6 +95,8 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     started = time.perf_counter()
     with _TrainingShown() as following, _told_how_to_go_on(run, following):
         summary = training(following.planned, following.follow)
+    if console.quiet:  # one process of several prints, and makes the report
+        return
     folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)
     reported = _report(run)

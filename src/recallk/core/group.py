@@ -1,15 +1,23 @@
 """Joining the group of processes that this one was started for: by `torchrun`, SLURM's `srun`, or a first process."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import torch
 from torch import distributed
 
-from recallk.core.errors import InputError
+from recallk.core.errors import InputError, RecallkError
+from recallk.core.processes import SharedError
+
+
+class OwnError(InputError):
+    """An error of one process of several, which says so itself."""
+
 
 PATIENCE = timedelta(minutes=60)
 """How long a process waits for the others: the first one measures and writes while they do."""
@@ -72,20 +80,31 @@ def joined(device: str) -> Iterator[None]:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"process {own.number} of {own.count} does not find the others ({reason})") from None
+    if device == "cuda":
+        torch.cuda.set_device(own.local_number)
     try:
         yield
+    except InputError as error:
+        if own.number == 0 or isinstance(error, SharedError):
+            raise
+        raise OwnError(f"process {own.number}: {error}") from None
     finally:
         distributed.destroy_process_group()
 
 
+def message_of(error: RecallkError) -> str | None:
+    """Return what this process is to print of an error that ends it; None where the first process says it."""
+    own = place()
+    return str(error) if own is None or own.number == 0 or isinstance(error, OwnError) else None
+
+
 def _of_slurm(own: Place) -> Mapping[str, str]:
     """Return what torchrun would have put into the environment."""
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
     nodes = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
+    first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).partition(",")[0]  # "node[07-09,12],other" begins with node07
     port = 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000  # the same for all of a job
     return {
-        "MASTER_ADDR": os.environ.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes)),
+        "MASTER_ADDR": os.environ.get("MASTER_ADDR", first),
         "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
         "RANK": str(own.number),
         "WORLD_SIZE": str(own.count),

@@ -2,7 +2,7 @@
 
 They are those of PyTorch's default process group; without one, this process is alone, and everything below does nothing
 or returns what it was given. Rows are in the order of the processes, of any number each. Where one process has ended,
-the others get InputError from what they next exchange.
+the others get LostProcessError from what they next exchange.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,6 @@ from torch import Tensor, distributed
 from recallk.core.errors import InputError
 
 T = TypeVar("T")
-
-LOST = "another process of this run has ended; what it printed last says why"
 
 
 def is_alone() -> bool:
@@ -139,6 +137,10 @@ class SharedError(InputError):
     """An error that all processes raise alike: the first one says it."""
 
 
+class LostProcessError(InputError):
+    """Another process has ended, and this one waited for it."""
+
+
 @contextmanager
 def failing_together() -> Iterator[None]:
     """Where anything inside is a mistake in one process, have all of them raise it, as SharedError."""
@@ -229,4 +231,4 @@ def _all_there() -> Iterator[None]:
     except RuntimeError as error:  # DistBackendError among them
         if "CUDA out of memory" in str(error):
             raise
-        raise InputError(LOST) from error
+        raise LostProcessError("another process of this run has ended; what it printed last says why") from error

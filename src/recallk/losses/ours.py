@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from recallk.loss.recall_at_k import RecallAtKLoss
 
 
-def build_recall_at_k(context: BuildContext) -> "RecallAtKLoss":
+def build_recall_at_k(context: BuildContext, gather_across_devices: bool = False) -> "RecallAtKLoss":
     """Return the surrogate loss, with similarity mixup where it is configured."""
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss
@@ -20,7 +20,12 @@ def build_recall_at_k(context: BuildContext) -> "RecallAtKLoss":
         recall_temperature=given.recall_temperatures,
         query_in_database=given.query_in_database,
         mixup=SimilarityMixup(given.mixup_relatives) if given.mixup else None,
+        gather_across_devices=gather_across_devices,
     )
 
 
-RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", build_recall_at_k, extra=None)
+def _of_all_processes(context: BuildContext) -> "RecallAtKLoss":
+    return build_recall_at_k(context, gather_across_devices=True)
+
+
+RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", _of_all_processes, extra=None)

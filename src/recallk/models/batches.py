@@ -110,10 +110,10 @@ def read_batches(
 
     stream = read_chunks(preparation, order(), workers)
     for number in range(len(batches)):
-        made, waiting = cut_of(number)
-        told = "a batch of %s items in %s chunks, of which %s wait in memory to be embedded again"
-        log.debug(told, len(made.items), len(made.chunks), waiting)
-        yield TwiceReadBatch(stream, made, waiting)
+        whole, share, waiting = cut_of(number)
+        told = "a batch of %s items in %s chunks: %s are embedded here, of which %s wait in memory for the second pass"
+        log.debug(told, len(whole.items), len(whole.chunks), len(share), waiting)
+        yield TwiceReadBatch(stream, whole, share, waiting)
         del cuts[number]
 
 

@@ -18,7 +18,7 @@ from recallk.core.cores import available_cores
 from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.group import joined, place
-from recallk.core.processes import LOST
+from recallk.core.processes import LostProcessError
 from recallk.runs.config import TrainConfig
 
 GRACE = 30
@@ -153,9 +153,7 @@ def _told_of(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Where another process is lost, say which and how."""
     try:
         yield
-    except InputError as error:
-        if LOST not in str(error):
-            raise
+    except LostProcessError as error:
         until = time.monotonic() + 5
         while _failed(started) is None and time.monotonic() < until:
             time.sleep(0.1)

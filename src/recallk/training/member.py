@@ -7,7 +7,7 @@ import sys
 import threading
 
 from recallk.core.errors import RecallkError
-from recallk.core.processes import SharedError
+from recallk.core.group import message_of
 from recallk.core.text import shown
 
 
@@ -24,15 +24,14 @@ def main() -> None:
         else:
             train(task["config"], task["run"])
     except RecallkError as error:
-        if not isinstance(error, SharedError):
-            number = os.environ["RANK"]
-            print(f"recallk: process {number}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
+        if (message := message_of(error)) is not None:
+            print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
         sys.exit(2)
 
 
 def _end_with_first() -> None:
     """End with the process that holds the other end of the standard input, however that ends."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # not by the buffered file, which is locked at the end
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -74,6 +74,16 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
     return config.learning_rate * warmup * float(config.milestone_factor**passed)
 
 
+def _require_work_for_all(plan: Plan) -> None:
+    """Raise InputError where a batch has fewer chunks than there are processes: some would have nothing to do."""
+    chunks, count = math.ceil(plan.items_per_step / plan.config.chunk_size), processes.count()
+    if chunks < count:
+        raise InputError(
+            f"a batch of {plan.items_per_step:,} {plan.data.train.noun} is cut into {chunks} chunks, and there are {count} "
+            f"processes: lower chunk_size to {plan.items_per_step // count}, or take fewer devices"
+        )
+
+
 @dataclass(frozen=True)
 class Position:
     """Where a run stands: in an epoch, from 1, of which so many batches are done; its evaluation is not."""
@@ -117,6 +127,7 @@ class Trainer:
 
     def __init__(self, plan: Plan, folder: RunFolder) -> None:
         config = plan.config
+        _require_work_for_all(plan)
         self.fabric, self.scaler = fabric_of(config)
         self.plan = plan
         self.config = config

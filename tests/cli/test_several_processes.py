@@ -1,0 +1,133 @@
+"""One command, several processes: started by it, or by torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recallk.runs.folder import RunFolder
+from tests.rows import measured, without_time
+from tests.training.test_trainer import save_patterns
+
+OPTIONS = [
+    *("--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--resize", "32"),
+    *("--embedding-size", "16", "--chunk-size", "5", "--workers", "0", "--accelerator", "cpu"),
+]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_patterns(tmp_path_factory.mktemp("pictures"), classes=11, images=8)
+
+
+def start(*words: Any) -> subprocess.Popen[str]:
+    """Start the command, as `recallk`, or with torchrun's words before."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+
+
+def train(pictures: Path, run: Path, *words: Any, before: list[str] | None = None, epochs: int = 2) -> Any:
+    return start(
+        *(["-m"] if before is None else before),
+        *("recallk", "train", "--data", pictures, *OPTIONS, "--epochs", epochs, "--run", run, *words),
+    )
+
+
+def test_one_command_starts_them_and_torchrun_does(pictures: Path, tmp_path: Path) -> None:
+    """All three runs are the same; one process of several prints."""
+    running = {
+        "alone": train(pictures, tmp_path / "alone"),
+        "devices": train(pictures, tmp_path / "devices", "--devices", 2),
+        "torchrun": train(pictures, tmp_path / "torchrun", before=TORCHRUN),
+    }
+    printed = {}
+    for name, process in running.items():
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+        printed[name] = out
+    rows = {name: measured(RunFolder(tmp_path / name).history()) for name in running}
+    for name in ("devices", "torchrun"):
+        assert printed[name].count("model     of epoch") == 1
+        for one, other in zip(rows["alone"], rows[name], strict=True):
+            assert other.metrics == pytest.approx(one.metrics, abs=0.03)  # float32 rounds otherwise
+        assert (tmp_path / name / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_mistakes_are_said_once(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    mistakes = [
+        (train(pictures, tmp_path / "taken", "--devices", 2), "taken: exists already"),
+        (train(tmp_path / "nowhere", tmp_path / "run", before=TORCHRUN), "nowhere: no such folder"),
+        (train(pictures, tmp_path / "run", "--chunk-size", 500, "--devices", 2), "lower chunk_size to 12"),
+        (train(pictures, tmp_path / "run", "--devices", 3, before=TORCHRUN), "2 processes were started on each of 1"),
+    ]
+    for process, said in mistakes:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode in (1, 2)  # torchrun's own is 1
+        assert (out + error).count(said) == 1, error
+        assert "recallk/" not in error, "a traceback"
+    assert not (tmp_path / "run").exists()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], text: str) -> None:
+    until = time.monotonic() + 90
+    while not (path.exists() and text in path.read_text(encoding="utf-8")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_all_with_a_checkpoint(pictures: Path, tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    process = train(pictures, tmp_path / "run", "--devices", 2, epochs=1000)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process, '"epoch": 3')
+    process.send_signal(sent)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    folder = RunFolder(tmp_path / "run")
+    assert folder.has_checkpoint
+    assert f"recallk train --resume {folder.path}" in out
+    assert error.count("recallk: ") == 1
+    before = without_time(folder.history())
+    again = start("-m", "recallk", "train", "--resume", folder.path, "--epochs", 10_000)  # alone
+    wait_for(folder.metrics, again, f'"epoch": {before[-1].epoch + 2}')
+    again.kill()
+    again.wait()
+    assert without_time(folder.history())[: len(before)] == before, "nothing is lost but the step at work"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["devices", "torchrun"])
+def test_the_others_end_with_one_that_is_killed(pictures: Path, tmp_path: Path, how: str) -> None:
+    words = ["--devices", 2] if how == "devices" else []
+    before = None if how == "devices" else TORCHRUN
+    process = train(pictures, tmp_path / "run", *words, before=before, epochs=1000)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process, '"epoch": 2')
+    children = [int(child) for child in _children(process.pid)]
+    os.kill(children[-1], signal.SIGKILL)
+    begun = time.monotonic()
+    _, error = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 60
+    assert process.returncode not in (0, None)
+    assert ("has ended (SIGKILL; it may have run out of memory)" if how == "devices" else "has ended") in error, error
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def _children(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task")
+    return [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]

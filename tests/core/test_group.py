@@ -1,0 +1,81 @@
+"""What torchrun and srun say of a process, and joining the others."""
+
+import pytest
+
+from recallk import InputError
+from recallk.core import group
+from recallk.core.group import OwnError, Place, joined, message_of, place
+from recallk.core.processes import count
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {
+    "SLURM_STEP_ID": "0",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_STEP_NODELIST": "node[07-08]",
+    "SLURM_JOB_ID": "4321987",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in (*TORCHRUN, *SRUN, "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("told", [TORCHRUN, SRUN])
+def test_the_place_is_what_the_environment_says(environment: pytest.MonkeyPatch, told: dict[str, str]) -> None:
+    assert place() is None
+    for name, value in told.items():
+        environment.setenv(name, value)
+    assert place() == Place(number=3, count=4, local_number=1, on_machine=2)
+    assert place() is not None
+    assert Place(3, 4, 1, 2).machines == 2
+
+
+def test_a_process_alone_joins_nothing(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SLURM_STEP_ID", "0")
+    environment.setenv("SLURM_NTASKS", "1")
+    with joined("cpu"):
+        assert count() == 1
+    for name, value in (
+        TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    ).items():
+        environment.setenv(name, value)
+    assert place() is None
+
+
+@pytest.mark.parametrize("change", [{"RANK": "4"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": ""}, {"RANK": "x"}])
+def test_an_environment_that_does_not_fit_together(environment: pytest.MonkeyPatch, change: dict[str, str]) -> None:
+    for name, value in (TORCHRUN | change).items():
+        environment.setenv(name, value)
+    with pytest.raises(InputError, match="RANK="):
+        place()
+
+
+def test_what_torchrun_would_say_under_slurm(environment: pytest.MonkeyPatch) -> None:
+    for name, value in SRUN.items():
+        environment.setenv(name, value)
+    own = place()
+    assert own is not None
+    assert group._of_slurm(own) == {
+        "MASTER_ADDR": "node07",
+        "MASTER_PORT": "16987",
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+    }
+    for nodes, first in {"node3": "node3", "a1,b2": "a1", "x[12,14-15],y1": "x12"}.items():
+        environment.setenv("SLURM_STEP_NODELIST", nodes)
+        assert group._of_slurm(own)["MASTER_ADDR"] == first
+
+
+def test_only_the_first_process_says_what_all_know(environment: pytest.MonkeyPatch) -> None:
+    known, own = InputError("no such file"), OwnError("process 3: no such file")
+    assert message_of(known) == "no such file"
+    for name, value in TORCHRUN.items():
+        environment.setenv(name, value)
+    assert message_of(known) is None
+    assert message_of(own) == "process 3: no such file"
