@@ -79,7 +79,7 @@ def _require_work_for_all(plan: Plan) -> None:
     chunks, count = math.ceil(plan.items_per_step / plan.config.chunk_size), processes.count()
     if chunks < count:
         raise InputError(
-            f"a batch of {plan.items_per_step:,} {plan.data.train.noun} is cut into {chunks} chunks, and there are {count} "
+            f"a batch of {plan.items_per_step:,} {plan.data.train.noun} is cut into {chunks} chunks, for {count} "
             f"processes: lower chunk_size to {plan.items_per_step // count}, or take fewer devices"
         )
 
