@@ -1,6 +1,10 @@
 """The batches of several processes as one: value and gradients are those of one process that has it all."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from recallk import InputError, RecallAtKLoss, SimilarityMixup
 from recallk.core import processes
 from tests.processes import in_processes
 
+ROOT = Path(__file__).parents[2]
 SIZES = 17, 8  # items of each process, where nothing else is said
 SETTINGS: dict[str, Any] = {"ks": (1, 2, 4), "rank_temperature": 0.1, "recall_temperature": (0.5, 1.0, 2.0)}
 SEED = 7
@@ -263,6 +268,14 @@ def test_mistakes_are_raised_in_all(found: list[dict[str, Any]]) -> None:
         strict=True,
     ):
         assert expected in message
+
+
+@pytest.mark.skipif(find_spec("pytorch_lightning") is None, reason="needs pytorch-lightning")
+def test_lightning_has_the_gradients_of_one_process(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.loss.lightning_program", str(tmp_path)]
+    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_gradients([torch.load(tmp_path / f"{number}.pt") for number in range(2)], SIZES)
 
 
 def test_alone_the_flag_changes_nothing() -> None:
