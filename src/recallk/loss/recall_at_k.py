@@ -1,6 +1,5 @@
 """The loss as it is called: checks the input, chooses an implementation."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -16,15 +15,14 @@ from recallk.core.text import brief
 from recallk.loss import definition
 from recallk.loss.batch import Batch, checked_batch
 from recallk.loss.gathered import gathered_batch, shared_generator
-from recallk.loss.kernels import streamed, symmetric, tiled
+from recallk.loss.kernels import streamed
+from recallk.loss.kernels.choice import choose
 from recallk.loss.kernels.unit import unit_rows
 from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix, labels_of_all
 from recallk.loss.temperatures import check_range, checked_temperatures
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
-
-log = logging.getLogger("recallk")
 
 
 def recall_at_k_loss(
@@ -273,53 +271,8 @@ def _loss(
         if mix is not None:
             positives = Positives.from_labels(labels_of_all(labels, mix[0]))
         objective = streamed.objective_of(queries, positives, share=share, **settings)
-        kernel = _choose(implementation, queries, database, objective)
+        kernel = choose(implementation, queries, database, objective)
         return streamed.loss(queries, database, objective, kernel, mean=reduction == "mean")
-
-
-def _choose(
-    implementation: Implementation, queries: Tensor, gallery: Tensor | None, objective: streamed.Objective
-) -> streamed.Kernel:
-    """Return the kernel of an implementation for `queries (Q, D)`, and say so at debug level."""
-    name = implementation
-    if name == "auto":
-        name = "tiled"  # the fused kernel has run in Triton's interpreter alone so far
-    if name == "fused":
-        hindrance = _hindrance(queries, objective)
-        if hindrance is not None:
-            raise InputError(f"implementation='fused' {hindrance}, or choose 'auto'")
-        from recallk.loss.kernels import fused
-
-        kernel = fused.kernel
-    else:
-        kernel = symmetric.kernel if symmetric.is_faster(queries, gallery, objective) else tiled.kernel
-    log.debug(
-        "the loss of %s items on %s is computed by %r, with the kernel of %s",
-        len(queries),
-        queries.device,
-        name,
-        kernel.__module__,
-    )
-    return kernel
-
-
-def _hindrance(queries: Tensor, objective: streamed.Objective) -> str | None:
-    """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
-    if objective.mixing is not None and objective.mixing.parents is not None:
-        return "keeps relatives: choose SimilarityMixup(relatives='keep')"
-    if queries.dtype == torch.float64:
-        return "computes in float32, these are float64: convert the embeddings"
-    try:
-        from recallk.loss.kernels import fused  # not above: Triton is not everywhere
-    except ImportError:
-        return "needs Triton, which cannot be imported: install triton"
-    if fused.INTERPRETED:
-        return None
-    if not queries.is_cuda:
-        return f"runs on CUDA, these embeddings are on {queries.device}: move them to a GPU"
-    if torch.cuda.get_device_capability(queries.device) < (8, 0):
-        return "needs a GPU of compute capability 8.0 or above: use another"
-    return None
 
 
 def _one_of(name: str, value: str, allowed: object) -> None:
