@@ -270,6 +270,19 @@ def starts(mini: Miniature, **changes: Any) -> bool:
     return True
 
 
+def images_left(mini: Miniature, **changes: Any) -> int | str:
+    """Return how many there are where three of 96 are broken; or what keeps them from being read."""
+    root = mini.root / "broken"
+    if not root.exists():
+        shutil.copytree(mini.data("noise"), root)
+        for number in range(3):
+            (root / f"noise{number:02}" / "0.png").write_bytes(b"")
+    try:
+        return mini.plan(data=str(root), **changes).data.files
+    except InputError as error:
+        return str(error)
+
+
 def event_files(mini: Miniature, **changes: Any) -> bool:
     """Return whether there are some besides the history of a run."""
     plan, folder = mini.plan(**changes), RunFolder(mini.root / f"logged-{changes['logger']}")
@@ -399,6 +412,18 @@ EFFECT: dict[str, Effect] = {
         TWO | {"schedule": "exponential"},
     ),
     "warmup_steps": Effect((0, 4), first_rates, both([RATE] * 3, [RATE / 4, RATE / 2, RATE * 3 / 4])),
+    # by default one of a hundred may be left out, and no more
+    "on_bad_image": Effect(
+        ("stop", "skip"),
+        images_left,
+        lambda a, b: bool("3 of 96" not in str(a) and "3 of 96 images cannot be" in str(b)),
+    ),
+    "max_bad_images": Effect(
+        (0.02, 0.04),
+        images_left,
+        lambda a, b: bool("3 of 96 images cannot be read" in str(a) and b == 93),
+        {"on_bad_image": "skip"},
+    ),
     # selection
     "select": Effect(
         ("validation", "test"),

@@ -77,3 +77,25 @@ def test_a_mistake_is_one_line(
     assert message in error
     assert "\n" not in error
     assert not list(tmp_path.rglob("report.html"))
+
+
+def test_images_that_were_left_out_are_in_the_plan_and_on_the_page(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("recallk.reporting.page.SKIPPED_SHOWN", 2)
+    data, run = shutil.copytree(pictures, tmp_path / "data"), tmp_path / "run"
+    broken = sorted(data.rglob("*.png"))[1:30:9]
+    for path in broken:
+        path.write_text("<b>")
+    words = ["train", "--data", data, "--run", run, *FLAGS, "--on-bad-image", "skip"]
+    assert recallk(*words) == 2
+    assert "4 of 30 images cannot be read, more than max_bad_images=0.01 allows" in capfd.readouterr().err
+    assert not run.exists()
+    assert recallk(*words, "--max-bad-images", "0.2") == 0
+    told = f"skipped   4 of 30 images that cannot be read are left out (--on-bad-image), the first: {broken[0]}: not an"
+    assert told.replace(f"{data}/", "") in capfd.readouterr().out
+    page = (run / "report.html").read_text()
+    assert "4 images that could not be read" in page
+    shown = [name for name in broken if f"<li>{name.relative_to(data)}: not an image" in page]
+    assert shown == broken[:2]
+    assert "and 2 more: skipped.csv has all" in page

@@ -18,7 +18,15 @@ def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
     folder.config.write_text(to_yaml(make_config({"data": "x", "recipe": recipe})))
     folder.model.mkdir()
     model = [folder.model / "embedder.json", folder.model / "weights.safetensors", path / "model.safetensors"]
-    for file in (folder.metrics, folder.checkpoint, folder.best(3), *model, folder.report, folder.split):
+    for file in (
+        folder.metrics,
+        folder.checkpoint,
+        folder.best(3),
+        *model,
+        folder.report,
+        folder.split,
+        folder.skipped,
+    ):
         file.touch()
     (path / "config.yaml.0123abcd.unfinished").touch()
     (folder.model / "weights.safetensors.0123abcd.unfinished").touch()

@@ -9,6 +9,7 @@ from rich.table import Table
 from recallk.cli.console import console, say
 from recallk.core.text import shown
 from recallk.data.searches import Search
+from recallk.data.unreadable import first_of
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.batches import Cut
@@ -45,6 +46,8 @@ def show_plan(trainer: Trainer) -> None:
         say(f"note      {note}")
     if len(data.notes) > NOTES_SHOWN:
         say(f"note      and {len(data.notes) - NOTES_SHOWN} more: recallk data check shows them")
+    if plan.skipped is not None:
+        say(f"skipped   {plan.skipped} (--on-bad-image), the first: {first_of(data.split.skipped)}")
     if data.opened < data.files:
         say(f"opened    {data.opened:,} of {data.files:,} {noun}, at random; all of them are there")
     if data.split_by_us:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recallk.cli.console import console, progress, say
+from recallk.cli.console import ProgressShown, progress, say
 from recallk.cli.options import Overrides, given, with_config_options
 from recallk.cli.report import make_page
 from recallk.core.errors import InputError, MissingExtraError
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from recallk.runs.summary import Summary
     from recallk.training.trainer import Trainer
 
-    Training = Callable[[Callable[[Trainer], None], Callable[[Row], None]], Summary]
+    Training = Callable[["_TrainingShown"], Summary]
+
+_READING = "reading the data", 0, 0
 
 
 def demo(
@@ -68,21 +70,25 @@ def train(
 def _train(config: Any, run: Path) -> None:
     from recallk.training.train import train
 
-    _finish(lambda planned, follow: train(config, run, planned=planned, follow=follow), run, resumed=False)
+    def training(shown: "_TrainingShown") -> "Summary":
+        return train(config, run, advance=shown.advance, planned=shown.planned, follow=shown.follow)
+
+    _finish(training, run, resumed=False)
 
 
 def _resume(run: Path, changes: dict[str, Any]) -> None:
     from recallk.training.train import resume
 
-    _finish(lambda planned, follow: resume(run, changes, planned=planned, follow=follow), run, resumed=True)
+    _finish(lambda shown: resume(run, changes, planned=shown.planned, follow=shown.follow), run, resumed=True)
 
 
 def _dry_run(config: Any, run: Path) -> None:
     from recallk.cli import terminal
     from recallk.training.train import trainer_for
 
-    with console.status("reading the data"):
-        trainer = trainer_for(config, run)
+    with ProgressShown() as reading:
+        reading.advance(*_READING)
+        trainer = trainer_for(config, run, reading.advance)
     terminal.show_plan(trainer)
     terminal.show_memory(trainer)
 
@@ -94,7 +100,7 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
 
     started = time.perf_counter()
     with _TrainingShown() as following, _told_how_to_go_on(run, following):
-        summary = training(following.planned, following.follow)
+        summary = training(following)
     if console.quiet:  # one process of several prints, and makes the report
         return
     folder = RunFolder(run)
@@ -128,7 +134,8 @@ class _TrainingShown:
         self._done = 0
 
     def __enter__(self) -> "_TrainingShown":
-        self._shown.enter_context(console.status("reading the data"))
+        self.advance = self._shown.enter_context(ProgressShown()).advance
+        self.advance(*_READING)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,13 +1,9 @@
 """What the process of one run does: it trains, writes what that took or why it failed, and ends with its parent."""
 
-import multiprocessing
-import os
 import re
 import resource
 import signal
 import sys
-import threading
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import torch
 
 from recallk.comparison.single_run import remove_failure, write_cost, write_failure
 from recallk.core.errors import InputError, RecallkError
+from recallk.core.parent import end_with_parent
 from recallk.core.text import one_line
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
@@ -27,25 +24,13 @@ UNWRITTEN = 74  # exit status of a process that failed and could not write why
 def work(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     """Train the configuration of these values in a folder, on a share of the cores; a run that has begun goes on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    _end_with_parent()
+    end_with_parent()
     try:
         _train(values, folder, at_once)
     except RecallkError as error:
         _fail(folder, str(error))
     except Exception as error:  # one contender's failure is a row of the table, and the others go on
         _fail(folder, f"{type(error).__name__}: {one_line(error)}")
-
-
-def _end_with_parent() -> None:
-    """Let this process end with the one that started it, however that ends: nobody else knows of it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "called in a process of a comparison"
-
-    def watch(sentinel: int) -> None:
-        wait([sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from recallk.core.collection import no_cycle_search
 from recallk.core.errors import InputError
+from recallk.core.processes import from_first
+from recallk.core.progress import Advance, silent
 from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
@@ -21,6 +23,7 @@ from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
 from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own
 from recallk.data.split import VALIDATION, FoundRecords, Split, find_records, root_of, split_of
+from recallk.data.unreadable import first_of, unreadable
 
 log = logging.getLogger("recallk")
 
@@ -62,11 +65,12 @@ class _Read:
 
 
 @no_cycle_search()
-def read_for_training(settings: DataSettings, recorded: Split | None = None) -> Dataset:
+def read_for_training(settings: DataSettings, recorded: Split | None = None, advance: Advance = silent) -> Dataset:
     """Read and split the data, and open files; with the `recorded` split of a run that has begun, as it was then.
 
-    What is new since then is left out, and a note says so. Raises InputError for whatever would not train, and where
-    items of the recorded split are gone.
+    What is new since then is left out, and a note says so. With `on_bad_image="skip"` a new run has all files decoded,
+    and leaves out those that cannot be read; the split names them. Raises InputError for whatever would not train, and
+    where items of the recorded split are gone.
     """
     started = time.perf_counter()
     read = _read(settings, recorded)
@@ -79,14 +83,19 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None) -> 
             f"{settings.data}: {gone:,} of the run's items cannot be found ({named} among them), so it cannot be "
             "repeated: put them back, or start a new run"
         )
+    skipped: dict[str, str] = {}
+    if recorded is None and settings.on_bad_image == "skip":
+        read, skipped = _readable(settings, read, advance)
     train, test = _labelled(read.records, "train"), _test_items(read.records, read.tests)
     aside = Aside(train, None)
     if settings.select == "validation":
         before = None if recorded is None else recorded.validation
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
-    split = recorded if recorded is not None else _split(read.records, aside.validation, root_of(settings.data))
+    root = root_of(settings.data)
+    split = recorded if recorded is not None else _split(read.records, aside.validation, root, skipped)
     files = files_of([*train.records, *test.labelled.records])
-    opened = check_files(files, looked_for=are_looked_for(settings.data))
+    all_opened = recorded is None and settings.on_bad_image == "skip"
+    opened = len(files) if all_opened else check_files(files, looked_for=are_looked_for(settings.data))
     why_not, by_us = aside.why_not, read.split_by_us
     return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, len(files), opened)
 
@@ -141,6 +150,17 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     return _Read(found.records, tests, split_by_us, [*notes, *changed], found)
 
 
+def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_Read, dict[str, str]]:
+    """Return what is left without the files that cannot be read, and these with the reasons."""
+    files = list(dict.fromkeys(files_of(read.records).names))
+    skipped = from_first(lambda: unreadable(files, settings.max_bad_images, advance))
+    left = replace(read, records=[record for record in read.records if record.file not in skipped])
+    there = {record.split for record in left.records}
+    if missing := [side for side in ["train", *_sides(read.tests)] if side not in there]:
+        raise InputError(f"{settings.data}: none of the {missing[0]} images can be read: {first_of(skipped)}")
+    return left, skipped
+
+
 def _sides(tests: Sequence[TestSet]) -> list[str]:
     return [side for test in tests for side in (test.queries, test.gallery) if side is not None]
 
@@ -177,14 +197,14 @@ def _check_positives(test: LabelledItems) -> None:
         raise InputError("every test class has one item: there is nothing to retrieve; give at least two of a class")
 
 
-def _split(records: Sequence[Record], validation: LabelledItems | None, root: Path) -> Split:
+def _split(records: Sequence[Record], validation: LabelledItems | None, root: Path, skipped: dict[str, str]) -> Split:
     """Return the split as a run's folder writes it down."""
     aside = frozenset(validation.classes) if validation is not None else frozenset()
     splits: dict[str, list[Record]] = {}
     for record in records:
         own = VALIDATION if record.split == "train" and record.label in aside else str(record.split)
         splits.setdefault(own, []).append(record)
-    return split_of(splits, root)
+    return split_of(splits, root, skipped)
 
 
 def _key(record: Record) -> object:

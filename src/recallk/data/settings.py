@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recallk.core.bounds import Seed, Share
 
@@ -34,6 +34,21 @@ class DataSettings(BaseModel):
     validation_fraction: Annotated[
         Share, Field(description="share of the training classes set aside for select=validation")
     ] = 0.1
+
+    on_bad_image: Annotated[
+        Literal["stop", "skip"],
+        Field(description="what a file that cannot be read does: end the run, or be left out; skip opens all before"),
+    ] = "stop"
+    max_bad_images: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False, description="share of all files that on_bad_image=skip leaves out"),
+    ] = 0.01
+
+    @model_validator(mode="after")
+    def _nothing_is_left_out_of_what_stops(self) -> "DataSettings":
+        if self.on_bad_image == "stop" and self.max_bad_images != 0.01:
+            raise ValueError("max_bad_images is for on_bad_image=skip, and on_bad_image=stop: choose one")
+        return self
 
     def reads_as(self, other: "DataSettings") -> bool:
         """Whether other settings read the same items, split alike."""

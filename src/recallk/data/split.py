@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ Names = list[str] | int
 
 @dataclass(frozen=True)
 class Split:
-    """Which items are in which split: by the split's name, by the label, their names."""
+    """Which items are in which split: by the split's name, by the label, their names.
+
+    `skipped` are the names of files that are in none, since they could not be read, each with the reason.
+    """
 
     splits: Mapping[str, Mapping[str, Names]]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def in_words(self) -> str:
         """Return it as JSON."""
-        return json.dumps({"version": VERSION, "splits": self.splits})
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        return json.dumps({"version": VERSION, "splits": self.splits} | skipped)
 
     def counted(self, split: str, noun: str = "items") -> str:
         """Say in words how much is in a split, such as "1,200 images of 300 classes"."""
@@ -68,8 +73,10 @@ def root_of(data: str) -> Path:
     return path.parent if path.suffix.lower() in SUFFIXES else path
 
 
-def split_of(records_by_split: Mapping[str, Iterable[Record]], root: Path) -> Split:
-    """Return the split of records whose files lie below `root`."""
+def split_of(
+    records_by_split: Mapping[str, Iterable[Record]], root: Path, skipped: Mapping[str, str] | None = None
+) -> Split:
+    """Return the split of records whose files lie below `root`, and of the files that are `skipped`, with reasons."""
     name, splits = _namer(root), dict[str, dict[str, Names]]()
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
@@ -78,7 +85,7 @@ def split_of(records_by_split: Mapping[str, Iterable[Record]], root: Path) -> Sp
                 labels.setdefault(record.label, []).append(name(record.file))
             else:
                 labels[record.label] = labels.get(record.label, 0) + 1
-    return Split(splits)
+    return Split(splits, {name(file): why for file, why in (skipped or {}).items()})
 
 
 def save_split(split: Split, path: Path) -> None:
@@ -120,7 +127,7 @@ def find_records(
                 rest[side_now, record.label] -= 1
         if side_now is not None:
             found.append(record if record.split == side_now else record.in_split(side_now))
-        elif of_all or record.label in named:
+        elif (of_all or record.label in named) and not (record.file and name(record.file) in split.skipped):
             new[record.label] += 1
     gone = Counter(label for _, label, _ in place)
     gone.update({label: count for (_, label), count in rest.items() if count})
@@ -162,7 +169,10 @@ def _parse(path: Path) -> Split:
         raise ValueError(f"the class {min(both)} is trained and tested on")
     if not {"train"} < splits.keys():
         raise ValueError("no training items, or nothing to test on")
-    return Split(splits)
+    skipped = held.get("skipped", {})
+    if not isinstance(skipped, dict) or not all(isinstance(why, str) for why in skipped.values()):
+        raise ValueError("a file was left out without a reason")
+    return Split(splits, skipped)
 
 
 def _counted(items: Counter[str]) -> str:

@@ -19,6 +19,7 @@ from recallk.reporting.pictures import Retrieval
 from recallk.runs.history import Row
 
 _THUMBNAIL = 160  # pixels of the longest side: sharp on a dense screen, and a few kB
+SKIPPED_SHOWN = 100
 _TINY = 64  # up to here the very pixels are kept, and the browser enlarges them without blur
 
 
@@ -36,6 +37,7 @@ class ReportData:
     worst: list[Retrieval]
     best: list[Retrieval]
     config: str  # YAML
+    skipped: Sequence[tuple[str, str]] = ()  # files that were left out, with the reasons
     warnings: Sequence[str] = ()  # sentences that a reader must not miss
 
 
@@ -48,7 +50,7 @@ def write_report(data: ReportData, path: Path) -> None:
         ("Answered worst", "The right item comes last here, or not at all. Look for wrong labels first.", data.worst),
         ("Answered best", "Right items come first here, with the widest gap to the first wrong one.", data.best),
     ]
-    render("page.html", path, data=data, charts=charts, groups=groups)
+    render("page.html", path, data=data, charts=charts, groups=groups, shown=SKIPPED_SHOWN)
 
 
 def has_pictures(path: Path) -> bool:

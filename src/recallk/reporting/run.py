@@ -62,6 +62,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
             stays = "the page that is there has them and stays; remove it to have one without"
             return [shown(f"no queries and no similarities can be shown: {error}; {stays}")]
     before, after = summary.before.metrics, summary.after.metrics
+    split = _split(folder)
     published = summary.published
     data = ReportData(
         title=folder.path.absolute().name,
@@ -75,13 +76,14 @@ def report(run: str | os.PathLike[str]) -> list[str]:
             for name in summary.metrics
         ],
         published=summary.beside_published,
-        facts=[*_facts(summary, _split(folder), test), *whitened],
+        facts=[*_facts(summary, split, test), *whitened],
         history=summary.rows,
         same_class=same,
         other_class=other,
         worst=worst,
         best=best,
         config=to_yaml(summary.config),
+        skipped=[] if split is None else list(split.skipped.items()),
         warnings=[*summary.warnings, *missing],
     )
     write_report(data, folder.report)
@@ -110,6 +112,8 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     noun = "items" if test is None else test.labelled.noun
     chunk = f"{'one shape, at most ' if config.image_shape == 'keep' else ''}{config.chunk_size}"
     facts = [] if split is None else [("train", split.counted("train", noun))]
+    if split is not None and split.skipped:
+        facts.append(("left out", f"{len(split.skipped):,} {noun} that could not be read"))
     facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]
     return [
         *facts,

@@ -1,5 +1,7 @@
 """A run's folder: what is in it, and how it is written so that an interruption leaves nothing half-done."""
 
+import csv
+import io
 import os
 import re
 import shlex
@@ -19,7 +21,7 @@ from recallk.runs.history import Measurement, Row, Start, Step, append_row, read
 
 _ANOTHER = "choose another folder (--run)"
 _LOCK, _CHECKPOINTS, _DESCRIPTORS, _EVENTS = ".lock", "checkpoint", "descriptors", "tensorboard"
-_FILES = r"config\.yaml|split\.json|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
+_FILES = r"config\.yaml|split\.json|skipped\.csv|metrics\.jsonl|report\.html|failure\.txt|cost\.json|" + re.escape(
     model_files.EARLIER_WEIGHTS
 )
 _INSIDE = {
@@ -51,6 +53,11 @@ class RunFolder:
     def split(self) -> Path:
         """Which items are trained on, set aside and tested on."""
         return self.path / "split.json"
+
+    @property
+    def skipped(self) -> Path:
+        """The files that were left out since they could not be read, with the reasons: what the split says of them."""
+        return self.path / "skipped.csv"
 
     @property
     def metrics(self) -> Path:
@@ -135,7 +142,14 @@ class RunFolder:
         make_folder(self.checkpoint.parent)
         self.write_config(config)  # the first: from here on there is a run that can be continued
         save_split(split, self.split)
+        if split.skipped:
+            self._write_skipped(split)
         write_rows(self.metrics, [])
+
+    def _write_skipped(self, split: Split) -> None:
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("path", "reason"), *split.skipped.items()])
+        write_text(self.skipped, table.getvalue())
 
     def clear(self, recipe: str | None = None) -> None:
         """Remove a run, and its folder: the files that a run writes, and never what a link leads to.

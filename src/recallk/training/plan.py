@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from recallk.core.progress import Advance, silent
 from recallk.data.dataset import Dataset, read_for_training
 from recallk.data.split import Split
 from recallk.losses.registry import check_batch
@@ -57,9 +58,19 @@ class Plan:
         )
 
     @property
+    def skipped(self) -> str | None:
+        """Say in words how many files could not be read; None where none were left out."""
+        skipped = len(self.data.split.skipped)
+        if not skipped:
+            return None
+        return f"{skipped:,} of {self.data.files + skipped:,} {self.data.train.noun} that cannot be read are left out"
+
+    @property
     def differences(self) -> list[str]:
         """Say in words where the data made the run differ from its configuration, or from what was published."""
         told = [] if self.smaller_batches is None else [self.smaller_batches]
+        if self.skipped is not None:
+            told.append(self.skipped)
         searches = self.data.test.searches
         if self.selection == "test" and len(searches) > 1:
             told.append(
@@ -82,12 +93,12 @@ class Plan:
         return self.sampler.classes_per_batch * self.sampler.items_per_class
 
 
-def prepare(config: TrainConfig, recorded: Split | None = None) -> Plan:
+def prepare(config: TrainConfig, recorded: Split | None = None, advance: Advance = silent) -> Plan:
     """Read the data and lay out the batches; with the `recorded` split of a run that has begun, as it was then.
 
     Raises InputError, one line, for whatever would not train.
     """
-    return lay_out(config, read_for_training(config, recorded))
+    return lay_out(config, read_for_training(config, recorded, advance))
 
 
 def lay_out(config: TrainConfig, data: Dataset) -> Plan:

@@ -8,6 +8,7 @@ from typing import Any
 from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.progress import Advance, silent
 from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
@@ -27,6 +28,7 @@ def train(
     config: TrainConfig | Mapping[str, Any],
     run: str | os.PathLike[str] | None = None,
     *,
+    advance: Advance = silent,
     planned: Planned = lambda _trainer: None,
     follow: Follow = lambda _row: None,
 ) -> Summary:
@@ -53,7 +55,7 @@ def train(
     with in_processes_of(checked, task):
         processes.from_first(RunFolder(folder).require_free)
         with processes.failing_together():
-            trainer = trainer_for(checked, folder)
+            trainer = trainer_for(checked, folder, advance)
         return _trained(trainer, planned, follow, resumed=False)
 
 
@@ -80,9 +82,9 @@ def resume(
         return _trained(trainer, planned, follow, resumed=True)
 
 
-def trainer_for(config: TrainConfig, run: str | os.PathLike[str]) -> Trainer:
+def trainer_for(config: TrainConfig, run: str | os.PathLike[str], advance: Advance = silent) -> Trainer:
     """Return what trains a new run; nothing is written yet. Raises as `train`."""
-    return Trainer(prepare(with_whole_path(config)), RunFolder(user_path(run)))
+    return Trainer(prepare(with_whole_path(config), None, advance), RunFolder(user_path(run)))
 
 
 def trainer_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Trainer:

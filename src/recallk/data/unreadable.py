@@ -1,0 +1,69 @@
+"""Which image files cannot be read: all are decoded, as training would, before it begins."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+
+from recallk.core.cores import available_cores
+from recallk.core.errors import InputError
+from recallk.core.parent import end_with_parent
+from recallk.core.progress import Advance
+from recallk.core.text import shown
+from recallk.data.images import check_image, read_image
+
+NAMED = 3
+"""Files that an error names."""
+_BLOCK = 32  # files that a process is given at a time
+
+
+def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str, str]:
+    """Return the files that cannot be read, each with the reason, in their order; several processes decode them.
+
+    Raises InputError, with how many and the first of them, where they are more than the share `most` of all files.
+    """
+    found: dict[str, str] = {}
+    try:
+        with ProcessPoolExecutor(available_cores(), initializer=_begin) as pool:
+            for done, (file, why) in enumerate(zip(files, pool.map(_why_not, files, chunksize=_BLOCK), strict=True), 1):
+                if why is not None:
+                    found[file] = why
+                if done % _BLOCK == 0 or done == len(files):
+                    advance("opening images", done, len(files))
+    except BrokenProcessPool:
+        raise InputError(
+            "a process that opens images ended; it may have run out of memory, or a file has broken it: "
+            "--on-bad-image stop looks at a sample only"
+        ) from None
+    if len(found) <= most * len(files):  # once more, and alone: nothing is left out for a lack of memory
+        found = {file: why for file in found if (why := _why_not(file)) is not None}
+    if len(found) > most * len(files):
+        raise InputError(
+            f"{len(found):,} of {len(files):,} images cannot be read, more than max_bad_images={most:g} allows: "
+            f"mend or remove them, or raise it; {first_of(found)}"
+        )
+    return found
+
+
+def first_of(found: Mapping[str, str]) -> str:
+    """Return the first of some files, each with the reason, in one line."""
+    named = [f"{file}: {why}" for file, why in islice(found.items(), NAMED)]
+    return shown("; ".join([*named, "..."] if len(found) > NAMED else named))
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the main process, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def _why_not(file: str) -> str | None:
+    path = Path(file)
+    try:
+        check_image(path)
+        read_image(path)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
