@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recallk.cli.console import ProgressShown, progress, say
+from recallk.cli.console import ProgressShown, console, progress, say
 from recallk.cli.options import Overrides, given, with_config_options
 from recallk.cli.report import make_page
 from recallk.core.errors import InputError, MissingExtraError
