@@ -45,21 +45,14 @@ def looped(similarities: Tensor, relevant: Tensor, bins: int) -> Tensor:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_numbers_of_its_authors(name: str) -> None:
-    """The gradient but for similarities of exactly 1, at the end of the bins.
-
-    There the loss is flat on either side, as the next test sees, and the authors' value an accident of which of two
-    equal numbers counts as the smaller. Only an item's similarity with itself is 1: no gradient of it reaches an
-    embedding of unit length.
-    """
+    """Also at similarities of exactly 1, at the end of the bins, where the slope is a matter of convention: theirs."""
     similarities, relevant, bins, expected, grad = case(name)
     leaf = similarities.clone().requires_grad_()
     loss = listwise_ap_loss(leaf, relevant, bins)
     (found,) = torch.autograd.grad(loss, leaf)
     assert loss.item() == pytest.approx(expected, abs=1e-12)
-    end = similarities == 1
-    assert end.sum() == (end.diag()).sum() < len(end)
-    torch.testing.assert_close(found[~end], grad[~end], atol=1e-12, rtol=0)
-    torch.testing.assert_close(found[end], torch.zeros(int(end.sum()), dtype=torch.float64), atol=1e-12, rtol=0)
+    assert (similarities == 1).any()
+    torch.testing.assert_close(found, grad, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)

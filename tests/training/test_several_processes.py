@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recallk.core import processes
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row

@@ -39,10 +39,12 @@ def listwise_ap_loss(similarities: Tensor, relevant: Tensor, bins: int = 20) -> 
 
     """
     _check(bins)
-    place = ((1 - similarities) * ((bins - 1) / 2)).clamp(0, bins - 1)
-    upper = place.detach().floor().clamp(max=bins - 2).long()
-    in_lower = place - upper  # the share of an item that counts for the bin after its upper one
-    in_upper = 1 - in_lower
+    place = (1 - similarities) * ((bins - 1) / 2)
+    upper = place.detach().floor().clamp(0, bins - 2).long()
+    first, last = place.new_zeros(()), place.new_full((), bins - 1)
+    # an item at an end, as one is for itself: of the end's own bin half the slope counts, as in the authors' code
+    in_upper = 1 - (torch.maximum(place, first).clamp(max=bins - 1) - upper)
+    in_lower = torch.minimum(place.clamp(min=0), last) - upper  # what counts for the bin after the upper one
 
     def histogram(weight: Tensor) -> Tensor:
         none = place.new_zeros(len(place), bins - 1)
@@ -51,7 +53,7 @@ def listwise_ap_loss(similarities: Tensor, relevant: Tensor, bins: int = 20) -> 
 
     items, positives = histogram(torch.ones_like(place[:, :1]).expand_as(place)), histogram(relevant.to(place))
     precision = positives.cumsum(1) / (items.cumsum(1) + 1e-16)
-    average_precision = (precision * positives).sum(1) / relevant.sum(1)
+    average_precision = (precision * positives).sum(1) / positives.sum(1)  # of all bins: how many are relevant
     return 1 - average_precision.mean()
 
 
