@@ -7,7 +7,7 @@ BASE_TESTS := tests/loss tests/evaluation/test_metrics.py tests/evaluation/test_
 	tests/evaluation/test_average_precision.py tests/evaluation/test_gap.py tests/retrieval/test_exact.py \
 	tests/training/test_large_batch.py tests/core/test_precision.py tests/core/test_relevance.py tests/core/test_devices.py
 
-.PHONY: demo test test-slow test-oldest wheel check bench clean
+.PHONY: demo test test-slow test-oldest wheel check bench gpu clean
 
 .venv/ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recallk needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -52,6 +52,10 @@ check: .venv/ready  ## style, types, direction of imports
 
 bench: .venv/ready  ## the loss beside its alternatives: table, CSV and picture (long; QUICK=1: two minutes)
 	$(BIN)/python -m benchmarks.loss $(if $(QUICK),--quick)
+
+gpu: .venv/ready  ## on a GPU: all tests, the fused kernels and a training step measured; without one, small ones interpreted
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/pytest -q -n 4 --dist loadgroup; fi
+	$(BIN)/python -m benchmarks.gpu
 
 clean:  ## remove what can be made again
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

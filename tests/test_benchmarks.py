@@ -1,5 +1,8 @@
 """The benchmark: rows as promised, and none for a loss that is wrong."""
 
+import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,25 @@ def test_a_row_of_each_search(tmp_path: Path) -> None:
         assert float(row["median_s"]) > 0
         assert 0.1 < float(row["peak_gb"]) < 1.5
     assert float(rows[0]["ratio"]) > 0
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_to_show_runs_in_the_interpreter(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("`make gpu` runs it at full size here")
+    words = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", "--out", str(tmp_path)]
+    subprocess.run(words, check=True, cwd=Path(__file__).parents[1], capture_output=True)
+    with (tmp_path / "gpu_kernels.csv").open() as file:
+        kernels = list(csv.DictReader(file))
+    assert [(row["items"], row["mixup"]) for row in kernels] == [
+        ("24", "False"),
+        ("24", "True"),
+        ("48", "False"),
+        ("48", "True"),
+    ]
+    assert all(float(row["gradient_error"]) < 1e-5 and row["same_twice"] == "True" for row in kernels)
+    with (tmp_path / "gpu_step.csv").open() as file:
+        (step,) = csv.DictReader(file)
+    assert 0 < float(step["loss_share"]) < 1
+    assert float(step["images_per_s"]) > 0
+    assert float(step["files_images_per_s"]) > 0
