@@ -52,7 +52,9 @@ def gradients(model: nn.Module) -> list[Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
-def check_against_one_pass(model: nn.Module, inputs: Any, chunks: Callable[[], Any], labels: Any, size: int) -> None:
+def check_against_one_pass(
+    model: nn.Module, inputs: Any, chunks: Callable[[], Any], labels: Any, size: int, memory: float = 0
+) -> None:
     """Compare loss and gradients with those of one pass over all chunks at once."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
     seed()
@@ -63,7 +65,7 @@ def check_against_one_pass(model: nn.Module, inputs: Any, chunks: Callable[[], A
     model.load_state_dict(state)
     model.zero_grad()
     seed()
-    loss = large_batch_backward(model, inputs, labels, loss_fn, size, batch_norm="per-chunk")
+    loss = large_batch_backward(model, inputs, labels, loss_fn, size, batch_norm="per-chunk", activation_memory=memory)
     if not abs(float(loss) - float(expected_loss)) <= 1e-9:
         raise FaultError(f"loss {float(loss)} instead of {float(expected_loss)}")
     for name, found, right in zip(dict(model.named_parameters()), gradients(model), expected, strict=True):
@@ -170,7 +172,7 @@ def plain(rng: Rng) -> Case:
     between: tuple[list[nn.Module], ...] = ([nn.Dropout(0.3)], [nn.BatchNorm1d(8)], [nn.LayerNorm(8), nn.Tanh()], [])
     layers = [nn.Linear(6, 8), *pick(rng, between)]
     form, of_labels = pick(rng, ("tensor", "list", "loader")), pick(rng, ("tensor", "list", "array"))
-    start = int(rng.integers(1000))
+    start, memory = int(rng.integers(1000)), float(pick(rng, (0, 1_000, 4_000, 16_000, np.inf)))
 
     def act(place: Place) -> None:
         torch.manual_seed(start)
@@ -180,10 +182,12 @@ def plain(rng: Rng) -> Case:
         inputs = {"tensor": x, "list": chunks, "loader": reader(chunks, batch_size=None)}[form]
         given = {"tensor": labels, "list": labels.tolist(), "array": labels.numpy()}[of_labels]
         # a reader draws a number when it begins, and so must the one pass
-        check_against_one_pass(model, inputs, lambda: inputs if form == "loader" else chunks, given, size)
+        check_against_one_pass(model, inputs, lambda: inputs if form == "loader" else chunks, given, size, memory)
 
     kinds = ", ".join(type(layer).__name__ for layer in layers)
-    return Case(f"large batch of {count} in {size}, {form}, labels as {of_labels}, {kinds}", act, "must not")
+    return Case(
+        f"large batch of {count} in {size}, {form}, labels as {of_labels}, {kinds}, {memory:g} bytes", act, "must not"
+    )
 
 
 def _no_scalar(embeddings: Tensor, labels: Tensor) -> Tensor:

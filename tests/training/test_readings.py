@@ -31,7 +31,7 @@ def same(first: Any, second: Any) -> bool:
     readings = Readings()
     readings.remember(first)
     try:
-        readings.compare(second)
+        readings.compare(0, second)
         readings.check()
     except InputError:
         return False

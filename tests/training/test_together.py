@@ -102,7 +102,9 @@ def by_hand() -> list[Grown]:
     for batch_norm in POLICIES:
         model = network()
         together = Together(model)
-        done = two_passes(model, images()[rows], LABELS[rows], loss_fn, CHUNK, batch_norm=batch_norm)
+        done = two_passes(
+            model, images()[rows], LABELS[rows], loss_fn, CHUNK, batch_norm=batch_norm, activation_memory=15_000
+        )
         together.synchronise(chunks=done.chunks)
         results.append(grown(model))
     return results

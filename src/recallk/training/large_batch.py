@@ -1,10 +1,11 @@
 """Batches of any size in the memory of one chunk: embed twice, back-propagate chunk by chunk."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,8 +19,17 @@ from recallk.core.arrays import as_tensor
 from recallk.core.devices import to_device
 from recallk.core.errors import InputError
 from recallk.core.text import brief, one_line
+from recallk.training.kept import KeptGraphs
 from recallk.training.readings import Passes, Readings
-from recallk.training.replay import Buffers, Gradients, RandomState, RandomStates, gradient_leaves, undone_on_failure
+from recallk.training.replay import (
+    Buffers,
+    Gradients,
+    RandomState,
+    RandomStates,
+    Restorable,
+    gradient_leaves,
+    undone_on_failure,
+)
 from recallk.training.targets import as_targets, rows_of
 from recallk.training.together import Together
 
@@ -30,10 +40,12 @@ _END = object()
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """What came of a batch, besides gradients: the detached loss, and how many chunks this process embedded."""
+    """What came of a batch besides gradients: the loss, detached, and of this process's chunks how many there were."""
 
     loss: Tensor
     chunks: int
+    kept: int
+    """So many of them were embedded once only."""
 
 
 def large_batch_backward(
@@ -45,13 +57,14 @@ def large_batch_backward(
     *,
     batch_norm: BatchNorm = "frozen",
     backward: Callable[[Tensor], None] | None = None,
+    activation_memory: float = 0,
 ) -> Tensor:
     """Leave in the model's parameters the gradients of the loss of one whole batch; return the detached loss.
 
     First every chunk is embedded without keeping activations; then the loss of all embeddings is taken and
     differentiated; then every chunk is embedded again, and its part of the gradient is back-propagated. Peak memory
-    depends on the chunk, not on the batch. A batch of a single chunk is embedded once. Gradients add to those already
-    there.
+    depends on the chunk, not on the batch. A batch of a single chunk is embedded once, and so are the first chunks of a
+    larger one, as far as `activation_memory` goes. Gradients add to those already there.
 
     The second pass goes as the first: each chunk is read and embedded under the global random states (Python's,
     NumPy's, and PyTorch's on every device of the model) and with the buffers of the first time. In the end states and
@@ -86,6 +99,12 @@ def large_batch_backward(
             under either policy, and its running statistics, if it tracks any, move once for each chunk.
         backward: called with the loss instead of `loss.backward()`; for gradient scaling (`fabric.backward`, or
             `lambda loss: scaler.scale(loss).backward()`). The chunks' gradients are then scaled already.
+        activation_memory: bytes in which the first pass may keep activations: as many of the first chunks as fit are
+            embedded once, with the same gradients in less time. What is kept is measured and never takes more; while a
+            chunk is embedded that turns out not to fit, its own activations come on top of it. The second pass uses up
+            what is kept first, and frees it chunk by chunk. `inputs` are read again behind the chunks that are kept, by
+            their method `second_reading(kept)` if they have one, which is called for every batch; else they are
+            iterated, unless all are kept. Infinity keeps all.
 
     Returns:
         The loss, not scaled.
@@ -105,7 +124,16 @@ def large_batch_backward(
     (torch.Size([]), torch.Size([4, 16]))
 
     """
-    return two_passes(model, inputs, labels, loss_fn, chunk_size, batch_norm=batch_norm, backward=backward).loss
+    return two_passes(
+        model,
+        inputs,
+        labels,
+        loss_fn,
+        chunk_size,
+        batch_norm=batch_norm,
+        backward=backward,
+        activation_memory=activation_memory,
+    ).loss
 
 
 def two_passes(
@@ -117,9 +145,10 @@ def two_passes(
     *,
     batch_norm: BatchNorm = "frozen",
     backward: Callable[[Tensor], None] | None = None,
+    activation_memory: float = 0,
 ) -> TwoPasses:
     """Do what `large_batch_backward` does, and tell more of it."""
-    _check_arguments(model, loss_fn, chunk_size, batch_norm, backward)
+    _check_arguments(model, loss_fn, chunk_size, batch_norm, backward, activation_memory)
     chunks, targets = _as_chunks(inputs, chunk_size), as_targets(labels)
     model, in_group = _module_of(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -137,13 +166,22 @@ def two_passes(
         reading = _recorded(iter(chunks), random_states, read_under)
         first_two = list(islice(reading, 2))
         single = len(first_two) == 1
-        for number, chunk in enumerate(_released(first_two, reading)):
+        graphs = KeptGraphs(model, math.inf if single else activation_memory, device)
+        undo.append(graphs)
+
+        def embed(chunk: Any) -> Tensor:
             chunk = to_device(chunk, device)
             if not single:
                 readings.remember(chunk)
             embedded_under.append(random_states.now())
-            with torch.set_grad_enabled(single):
-                embedded.append(_embed(model, chunk, number))
+            return _embed(model, chunk, len(embedded))
+
+        # autocast keeps the weights it has cast: without a graph, without a way back to their gradients
+        torch.clear_autocast_cache()
+        for chunk in _released(first_two, reading):
+            if embedded and graphs.open:
+                buffers = Buffers(model)  # as the first chunk that is embedded again has to find them
+            embedded.append(graphs.embed(chunk, embed))
         rows = sum(map(len, embedded))
         if not rows:
             raise InputError("the batch is empty: there is nothing to embed")
@@ -151,49 +189,48 @@ def two_passes(
             raise InputError(f"{rows} embeddings and {rows_of(targets)} labels: give one label for each row")
         if len({part.shape[1] for part in embedded}) > 1:
             raise InputError(f"embeddings of {' and '.join(sorted({str(p.shape[1]) for p in embedded}))} dimensions")
-        # autocast keeps the weights it has cast, here without a way back to their gradients
         torch.clear_autocast_cache()
 
-        embeddings = torch.cat(embedded).detach().requires_grad_()
+        embeddings = torch.cat(embedded).requires_grad_()
         loss = _differentiated(loss_fn, embeddings, to_device(targets, embeddings.device), backward, undo)
         assert embeddings.grad is not None
         sizes = [len(part) for part in embedded]
         gradients = torch.split(embeddings.grad, sizes)
-        if single:
-            _backward(embedded[0], gradients[0])
-        else:
-            embedded = list(torch.split(embeddings.detach(), sizes))
-            passes = Passes(embeddings)
-            with _ending_as_now(random_states, model):
-                buffers.restore()
-                random_states.restore(at_start)
-                reading = iter(chunks)
-                for number, (part, gradient) in enumerate(zip(embedded, gradients, strict=True)):
-                    random_states.restore(read_under[number])
-                    chunk = next(reading, _END)
-                    if chunk is _END:
-                        raise InputError(f"the second reading of the inputs gave {number} chunks after {len(embedded)}")
-                    chunk = to_device(chunk, device)
-                    readings.compare(chunk)
-                    random_states.restore(embedded_under[number])
-                    again = _embed(model, chunk, number)
-                    if again.shape != part.shape:
-                        raise InputError(
-                            f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the "
-                            f"model must turn the same chunk into as many"
-                        )
-                    passes.compare(part, again)
-                    _backward(again, gradient)
-                if next(reading, _END) is not _END:
-                    raise InputError("the second reading of the inputs gave more chunks than the first")
-                readings.check()
-                passes.check()
+        embedded = list(torch.split(embeddings.detach(), sizes))
+
+        kept, passes = len(graphs), Passes(embeddings)
+        with _ending_as_now(random_states, model):
+            for gradient in gradients[:kept]:
+                _backward_kept(graphs.take(), gradient)
+            buffers.restore()
+            random_states.restore(at_start)
+            for number, chunk in enumerate(_read_again(chunks, random_states, read_under, kept), kept):
+                chunk = to_device(chunk, device)
+                readings.compare(number, chunk)
+                random_states.restore(embedded_under[number])
+                again, part = _embed(model, chunk, number), embedded[number]
+                if again.shape != part.shape:
+                    raise InputError(
+                        f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the model "
+                        f"must turn the same chunk into as many"
+                    )
+                passes.compare(part, again)
+                _backward(again, gradients[number])
+            readings.check()
+            passes.check()
         if together is not None:
             together.synchronise(len(embedded))
-    return TwoPasses(loss, len(embedded))
+    return TwoPasses(loss, len(embedded), kept)
 
 
-def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_norm: object, backward: object) -> None:
+def _check_arguments(
+    model: object,
+    loss_fn: object,
+    chunk_size: object,
+    batch_norm: object,
+    backward: object,
+    activation_memory: object,
+) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"model is of type {type(model).__name__}: an nn.Module is needed")
     if not callable(loss_fn):
@@ -204,6 +241,12 @@ def _check_arguments(model: object, loss_fn: object, chunk_size: object, batch_n
         raise InputError(f"chunk_size={brief(chunk_size)}: a whole number is needed, a chunk holds at least 1 row")
     if batch_norm not in get_args(BatchNorm):
         raise InputError(f"batch_norm={brief(batch_norm)} is unknown: choose 'frozen' or 'per-chunk'")
+    if (
+        isinstance(activation_memory, bool)
+        or not isinstance(activation_memory, Real)
+        or not float(activation_memory) >= 0
+    ):
+        raise InputError(f"activation_memory={brief(activation_memory)}: bytes are needed, 0 or more")
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here: call it outside of torch.no_grad() and inference_mode()")
 
@@ -246,6 +289,23 @@ def _recorded(reading: Iterator[Any], random_states: RandomStates, states: list[
         yield chunk
 
 
+def _read_again(chunks: Any, random_states: RandomStates, read_under: list[RandomState], kept: int) -> Iterator[Any]:
+    """Yield all chunks but the first ones that are kept, each read under the random states of the first time."""
+    skips = hasattr(chunks, "second_reading")
+    if kept == len(read_under) and not skips:
+        return
+    reading = iter(chunks.second_reading(kept) if skips else chunks)
+    for number in range(kept if skips else 0, len(read_under)):
+        random_states.restore(read_under[number])
+        chunk = next(reading, _END)
+        if chunk is _END:
+            raise InputError(f"the second reading of the inputs gave {number} chunks after {len(read_under)}")
+        if number >= kept:
+            yield chunk
+    if next(reading, _END) is not _END:
+        raise InputError("the second reading of the inputs gave more chunks than the first")
+
+
 def _released(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
     """Yield all, and hold none: a chunk is freed once it is embedded."""
     while first:
@@ -278,7 +338,7 @@ def _differentiated(
     embeddings: Tensor,
     targets: Any,
     backward: Callable[[Tensor], None] | None,
-    undo: list[Buffers | Gradients],
+    undo: list[Restorable],
 ) -> Tensor:
     """Return the loss, detached; leave its gradient in the embeddings, and in what else it depends on."""
     loss = loss_fn(embeddings, targets)
@@ -301,6 +361,18 @@ def _backward(embeddings: Tensor, gradient: Tensor) -> None:
     if not embeddings.requires_grad:
         raise InputError("no parameter of the model is trained: the embeddings are detached from them")
     torch.autograd.backward(embeddings, gradient)
+
+
+def _backward_kept(embeddings: Tensor, gradient: Tensor) -> None:
+    try:
+        _backward(embeddings, gradient)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise InputError(
+            "the model writes into a buffer that the graph of an earlier chunk needs: let it use a clone, or take "
+            "activation_memory=0"
+        ) from error
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Readings:
     def __init__(self) -> None:
         self._kinds: list[list[Hashable]] = []
         self._sums: list[Tensor] = []
-        self._again: list[Tensor] = []
+        self._again: dict[int, Tensor] = {}
 
     def remember(self, chunk: Any) -> None:
         """Take the next chunk of the first reading, as the model gets it."""
@@ -36,32 +36,38 @@ class Readings:
         self._kinds.append(kinds)
         self._sums.append(total)
 
-    def compare(self, chunk: Any) -> None:
-        """Take the next chunk of the second reading. Raises InputError where it is not even of the same shapes."""
-        number = len(self._again)
+    def compare(self, number: int, chunk: Any) -> None:
+        """Take a chunk of the second reading, of any number. Raises InputError where not even its shapes are the same.
+
+        Chunks are counted from 0.
+        """
         kinds, total = _checksum(chunk)
         if kinds != self._kinds[number]:
             raise _differs(number)
-        self._again.append(total)
+        self._again[number] = total
 
     def check(self) -> None:
         """Raise InputError where any value differed; only here, so that a GPU need not be waited for each time."""
-        differing = torch.stack(self._sums).ne(torch.stack(self._again)).nonzero()
+        if not self._again:
+            return
+        sums = torch.stack([self._sums[number] for number in self._again])
+        differing = sums.ne(torch.stack(list(self._again.values()))).nonzero()
         if len(differing):
-            raise _differs(int(differing[0]))
+            raise _differs(list(self._again)[int(differing[0])])
 
 
 class Passes:
-    """Counts the rows that the second pass embeds otherwise than the first."""
+    """Counts the rows that the second pass embeds otherwise than the first, of those that it embeds."""
 
     def __init__(self, embeddings: Tensor) -> None:
-        self._rows = len(embeddings)
+        self._rows = 0
         first = _wide(embeddings)
         self._allowed = SHARE_OF_SPREAD * (first - first.mean(dim=0)).norm(dim=1).square().mean().sqrt()
         self._differing = torch.zeros((), dtype=torch.long, device=embeddings.device)
 
     def compare(self, first: Tensor, second: Tensor) -> None:
         """Take a chunk's embeddings `(n, D)` of either pass."""
+        self._rows += len(first)
         first, second = _wide(first), _wide(second)
         moved, length = (second - first).norm(dim=1), first.norm(dim=1)
         # NaN is never greater: embeddings that are not finite are for the loss to refuse, or a gradient scaler
@@ -94,7 +100,7 @@ def _checksum(chunk: Any) -> tuple[list[Hashable], Tensor]:
     """Return what a chunk consists of, and a checksum of its tensors, still on their device."""
     kinds: list[Hashable] = []
     total: Tensor | None = None
-    for place, content in enumerate(_contents(chunk)):
+    for place, content in enumerate(contents(chunk)):
         if not isinstance(content, Tensor):
             kinds.append(content)
             continue
@@ -105,8 +111,8 @@ def _checksum(chunk: Any) -> tuple[list[Hashable], Tensor]:
     return kinds, torch.zeros((), dtype=torch.long) if total is None else total
 
 
-def _contents(value: Any) -> Iterator[Any]:
-    """Yield tensors as they are, and of other plain values something hashable; what is unknown says nothing."""
+def contents(value: Any) -> Iterator[Any]:
+    """Yield tensors as they are, however wrapped, of other plain values something hashable, of what is unknown None."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, np.ndarray) and value.dtype != object:
@@ -115,13 +121,13 @@ def _contents(value: Any) -> Iterator[Any]:
         yield len(value)
         for key, item in value.items():
             yield repr(key) if isinstance(key, str | int) else None
-            yield from _contents(item)
+            yield from contents(item)
     elif isinstance(value, list | tuple):
         yield len(value)
         for item in value:
-            yield from _contents(item)
+            yield from contents(item)
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from _contents({field.name: getattr(value, field.name) for field in fields(value)})
+        yield from contents({field.name: getattr(value, field.name) for field in fields(value)})
     elif isinstance(value, str | bytes):
         yield hash(value)
     elif isinstance(value, int | float | complex | np.generic) or value is None:

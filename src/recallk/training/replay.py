@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -52,6 +53,13 @@ class RandomStates:
         torch.set_rng_state(state.cpu)
         if self._at:
             set_device_states(state.devices, state.on_devices, device_type=self._at[0].device.type)
+
+
+class Restorable(Protocol):
+    """What can be as it was before."""
+
+    def restore(self) -> None:
+        """Make it so."""
 
 
 class Buffers:
@@ -104,9 +112,9 @@ def gradient_leaves(result: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def undone_on_failure() -> Iterator[list[Buffers | Gradients]]:
+def undone_on_failure() -> Iterator[list[Restorable]]:
     """Restore what is put into the list, should anything be raised."""
-    undo: list[Buffers | Gradients] = []
+    undo: list[Restorable] = []
     try:
         yield undo
     except BaseException:
