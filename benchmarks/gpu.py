@@ -144,7 +144,7 @@ def step_row(sizes: Sizes) -> dict[str, Any]:
 
     def timed_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         begun = _waited()
-        loss = loss_fn(embeddings, targets)
+        loss: torch.Tensor = loss_fn(embeddings, targets)
         loss_seconds.append(_waited() - begun)
         return loss
 

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recallk.cli.console import console, say
+from recallk.core import processes
 from recallk.core.text import shown
 from recallk.data.searches import Search
 from recallk.data.unreadable import first_of
@@ -69,6 +70,9 @@ def show_plan(trainer: Trainer) -> None:
     trained = sum(p.numel() for p in trainer.embedder.parameters() if p.requires_grad)
     head = "" if config.head == "linear" else f"head {config.head}, "
     say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, config.chunk_size)}")
+    if (together := max(processes.count(), config.devices * config.nodes)) > 1:
+        fewest, rest = divmod(len(first.chunks), together)
+        say(f"processes {together:,}, each embeds {fewest:,}{f' or {fewest + 1:,}' if rest else ''} of the chunks")
     say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(

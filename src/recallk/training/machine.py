@@ -5,13 +5,16 @@ from importlib.metadata import version
 
 import torch
 
+from recallk.core import processes
+
 
 def machine(device: torch.device) -> str:
-    """Say in words which machine a device belongs to."""
+    """Say in words which machine a device belongs to, and how many processes have one like it."""
+    each = f"{processes.count()} processes, each on " if processes.count() > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return each + torch.cuda.get_device_name(device)
     cores = torch.get_num_threads()
-    return f"{cores} CPU {'core' if cores == 1 else 'cores'}, {platform.machine()}"
+    return f"{each}{cores} CPU {'core' if cores == 1 else 'cores'}, {platform.machine()}"
 
 
 def versions() -> str:
