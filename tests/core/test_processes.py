@@ -15,18 +15,20 @@ def rows_of(number: int) -> Tensor:
     return 10.0 * number + torch.arange(3.0 * size).reshape(size, 3)
 
 
-def gathered() -> tuple[Tensor, Tensor, int, bool, int]:
-    own, first = rows_of(processes.number()), processes.of_first(processes.number())
-    return processes.gather(own), processes.gather_to_first(own), processes.count(), processes.is_first(), first
+def gathered() -> tuple[Tensor, Tensor, int, bool, int, list[int]]:
+    own, number = rows_of(processes.number()), processes.number()
+    of_first, of_each = processes.of_first(number), processes.of_each(number)
+    both = processes.gather(own), processes.gather_to_first(own)
+    return *both, processes.count(), processes.is_first(), of_first, of_each
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_rows_are_gathered_in_the_order_of_the_processes(count: int) -> None:
     expected = torch.cat([rows_of(number) for number in range(count)])
-    for number, (rows, to_first, told, first, of_first) in enumerate(in_processes(gathered, count)):
+    for number, (rows, to_first, told, first, of_first, of_each) in enumerate(in_processes(gathered, count)):
         assert torch.equal(rows, expected)
         assert torch.equal(to_first, expected if number == 0 else expected[:0])
-        assert (told, first, of_first) == (count, number == 0, 0)
+        assert (told, first, of_first, of_each) == (count, number == 0, 0, list(range(count)))
 
 
 def gradients(parts: bool) -> tuple[Tensor, Tensor]:

@@ -284,7 +284,7 @@ def test_mistakes_are_raised_in_all(found: list[dict[str, Any]]) -> None:
 @pytest.mark.skipif(find_spec("pytorch_lightning") is None, reason="needs pytorch-lightning")
 def test_lightning_has_the_gradients_of_one_process(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tests.loss.lightning_program", str(tmp_path)]
-    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert_same_gradients([torch.load(tmp_path / f"{number}.pt") for number in range(2)], SIZES)
 
