@@ -1,5 +1,6 @@
 """What a person mistypes, and what a machine runs out of: one line, nothing left behind. And what ends a run early."""
 
+import contextlib
 import os
 import re
 import signal
@@ -134,8 +135,8 @@ def hears_interruptions() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start_until_it_trains(pictures: Path, run: Path) -> "subprocess.Popen[str]":
-    words = ["train", "--data", pictures, "--run", run, *FLAGS, "--epochs", "100000"]
+def start_until_it_trains(pictures: Path, run: Path, *further: object) -> "subprocess.Popen[str]":
+    words = ["train", "--data", pictures, "--run", run, *FLAGS, "--epochs", "100000", *further]
     process = subprocess.Popen(
         [sys.executable, "-m", "recallk", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -170,6 +171,34 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(
     assert error.strip() == line
     assert out.strip().endswith(f"continue with   recallk train --resume '{run}'")
     assert not list(run.glob("**/*.unfinished"))
+    assert not (run / ".lock").exists()
+
+
+def children_of(process: "subprocess.Popen[str]") -> list[int]:
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for children in tasks for pid in children.read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the readers as Linux shows them")
+def test_a_reader_that_is_killed_ends_the_run_within_seconds(pictures: Path, tmp_path: Path) -> None:
+    """And the line names it; one that has nothing left to read when it is killed is not missed."""
+    run, killed = tmp_path / "run", list[int]()
+    process = start_until_it_trains(pictures, run, "--workers", "2", "--chunk-size", "2", "--host-memory-gb", "0")
+    started = time.monotonic()
+    while process.poll() is None and time.monotonic() < started + 60:
+        if readers := children_of(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(readers[0], signal.SIGKILL)
+                killed.append(readers[0])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    process.kill()
+    error = process.communicate()[1]
+    assert process.returncode == 2
+    assert error.startswith("recallk: a process that reads items failed (DataLoader worker (pid")
+    assert any(f"{pid})" in error for pid in killed)
+    assert "lower --workers (now 2), or raise the limit" in one_line(error)
     assert not (run / ".lock").exists()
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,3 +196,27 @@ def test_a_temporary_folder_that_is_gone_is_one_line(
 def test_hangs_are_told() -> None:
     with pytest.raises(HangsError), seconds(0.05):
         time.sleep(5)
+
+
+@pytest.mark.parametrize("lost", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_reader_that_breaks_its_connection_is_named(lost: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end may be seen first where it was handing something over."""
+    from torch.utils.data import dataloader
+
+    killed = []
+
+    def next_data(stream: Any) -> None:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would be the first
+        killed.append(stream._workers[1].pid)
+        os.kill(killed[0], signal.SIGKILL)
+        stream._workers[1].join()
+        signal.signal(signal.SIGCHLD, before)
+        raise lost
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_next_data", next_data)
+    with pytest.raises(InputError) as error:
+        list(read_chunks(Fails(Path(), crash), CHUNKS, 2))
+    assert str(error.value).startswith(
+        f"a process that reads items failed (DataLoader worker (pid {killed[0]}) is killed by signal: SIGKILL)"
+    )
+    assert "lower --workers (now 2)" in str(error.value)

@@ -115,7 +115,7 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                raise lost_reader(error, workers) from None
+                raise lost_reader(error, workers, stream._workers) from None  # type: ignore[attr-defined]
             yield _whole(chunk)
 
 

@@ -2,8 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -21,14 +23,31 @@ def prepare_reader(_worker: int) -> None:
     make_socket_folder()
 
 
-def lost_reader(error: BaseException, workers: int) -> InputError:
-    """Return what to say where the readers' processes, or what connects them, fail."""
+_MOMENT = 1.0  # seconds that a process which has closed its connections takes to be gone, at most
+
+
+def lost_reader(error: BaseException, workers: int, readers: Sequence[BaseProcess] = ()) -> InputError:
+    """Return what to say where the `readers`, or what connects them, fail: which has ended, and how, if one has."""
+    if isinstance(error, OSError | EOFError) and (ended := _ended(readers)):
+        error = OSError(ended)  # rather than of the connection that it has left behind
     text = str(error).strip()
     if "\nOriginal Traceback" in text:  # raised as a reader began: the last line of its traceback says what
         error = OSError(text.splitlines()[-1])
     return InputError(
         f"a process that reads items failed ({one_line(error)}); it may have run out of memory or of open files: "
         f"lower --workers (now {workers}), or raise the limit (ulimit -n, /dev/shm)"
+    )
+
+
+def _ended(readers: Sequence[BaseProcess]) -> str:
+    """Say which of the readers have ended, as PyTorch does where it is the first to see it."""
+    wait([reader.sentinel for reader in readers], _MOMENT)
+    ended = [(reader.pid, reader.exitcode) for reader in readers if reader.exitcode is not None]
+    return ", ".join(
+        f"DataLoader worker (pid {pid}) is killed by signal: {signal.Signals(-code).name}"
+        if code < 0
+        else f"DataLoader worker (pid {pid}) has ended with {code}"
+        for pid, code in ended
     )
 
 
