@@ -15,7 +15,7 @@ from recallk.reporting.run import report
 from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Start, write_rows
-from recallk.training.train import train
+from recallk.training.train import resume, train
 from tests.reporting.test_page import Tags
 from tests.rows import kind_of, measured, steps
 from tests.training.test_trainer import SMALL, save_patterns
@@ -232,6 +232,23 @@ def test_what_is_no_finished_run_is_one_line(folder: RunFolder, tmp_path: Path) 
     assert not folder.report.exists()
     with pytest.raises(InputError, match=r"nowhere: no config\.yaml in this folder"):
         report(tmp_path / "nowhere")
+
+
+def test_a_last_line_that_a_crash_has_cut_costs_no_more_than_itself(folder: RunFolder) -> None:
+    """It is the result here: the run is finished once more, and a step before it is a step less in the page."""
+    whole, steps_before = folder.metrics.read_bytes(), len(steps(folder.history()))
+    folder.metrics.write_bytes(whole[:-20])
+    with pytest.raises(InputError, match=r"no result in its metrics\.jsonl; finish it: recallk train --resume"):
+        report(folder.path)
+    summary = resume(folder.path)
+    assert len(summary.steps) == steps_before
+    assert report(folder.path) == []
+    lines = folder.metrics.read_bytes().splitlines(keepends=True)
+    last_step = max(number for number, line in enumerate(lines) if b'"step", "epoch"' in line)
+    lines[last_step] = lines[last_step][:20] + b"\n"
+    folder.metrics.write_bytes(b"".join(lines))
+    assert report(folder.path) == []
+    assert f"{steps_before - 1} steps" in folder.report.read_text()
 
 
 def test_a_page_that_cannot_be_written_is_one_line(folder: RunFolder) -> None:
