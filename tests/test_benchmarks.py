@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import landmarks_search
+from benchmarks import landmarks_search, two_passes
 from benchmarks import loss as command
 from benchmarks.cases import Case, batch_of, pairs
 from benchmarks.measure import measure
@@ -108,3 +108,24 @@ def test_what_a_gpu_is_to_show_runs_in_the_interpreter(tmp_path: Path) -> None:
     assert 0 < float(step["loss_share"]) < 1
     assert float(step["images_per_s"]) > 0
     assert float(step["files_images_per_s"]) > 0
+
+
+def test_steps_that_are_compared_leave_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    chunks, found = two_passes.Chunks(128, 32), []
+    model = two_passes.network()
+    for way in (two_passes.ONE_GRAPH, two_passes.NOTHING, two_passes.EVERYTHING):
+        two_passes.step(way, model, chunks, chunks.labels)
+        found.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    for gradients in zip(*found, strict=True):
+        assert gradients[0].norm() > 0
+        assert torch.equal(gradients[1], gradients[2])
+        assert (gradients[1] - gradients[0]).norm() <= 1e-4 * gradients[0].norm()
+
+
+def test_bounds_of_steps() -> None:
+    row = {"batch": 512, "ratio": "1.41", "peak_mb": "1000"}
+    rows = [{**row, "way": way} for way in (two_passes.ONE_GRAPH, two_passes.NOTHING, two_passes.EVERYTHING)]
+    rows.append({"batch": 4096, "ratio": "", "peak_mb": "1100", "way": two_passes.NOTHING})
+    values = [(value, bound) for _, value, bound in two_passes.bounds(rows)]
+    assert values == [(1.41, 1.40), (1.41, 1.05), (1.1, 1.15)]
