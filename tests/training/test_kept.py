@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from recallk import InputError, RecallAtKLoss, large_batch_backward
 from recallk.training.kept import KeptGraphs
-from recallk.training.large_batch import TwoPasses, two_passes
+from recallk.training.two_passes import TwoPasses, two_passes
 
 LABELS = torch.randperm(24, generator=torch.Generator().manual_seed(2)) // 4
 ALL = float("inf")

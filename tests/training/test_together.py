@@ -10,8 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recallk import InputError, RecallAtKLoss, large_batch_backward
 from recallk.core import processes
-from recallk.training.large_batch import two_passes
 from recallk.training.together import Together
+from recallk.training.two_passes import two_passes
 from tests.processes import in_processes
 
 LABELS = torch.randperm(24, generator=torch.Generator().manual_seed(2)) // 4

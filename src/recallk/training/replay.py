@@ -121,3 +121,14 @@ def undone_on_failure() -> Iterator[list[Restorable]]:
         for each in undo:
             each.restore()
         raise
+
+
+@contextmanager
+def ending_as_now(random_states: RandomStates, model: nn.Module) -> Iterator[None]:
+    """Go back to the present random states and buffers in the end."""
+    state, buffers = random_states.now(), Buffers(model)
+    try:
+        yield
+    finally:
+        buffers.restore()
+        random_states.restore(state)
