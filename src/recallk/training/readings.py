@@ -1,6 +1,6 @@
-"""Whether two readings of a batch, and the embeddings of two passes, are the same."""
+"""A batch as chunks that can be read twice; whether both readings, and the embeddings of both passes, are the same."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recallk.core.arrays import as_tensor
 from recallk.core.errors import InputError
 
 BLOCK = 2**17
@@ -20,6 +21,24 @@ without and with a graph may run different kernels, on a GPU not the same twice.
 dropout, moves an embedding by a good part of the spread or more."""
 FEW_ROWS = 0.05
 """Share of the rows that may move further: rounding can send a row through another branch of the model."""
+
+
+def as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
+    """Return inputs as something that gives chunks, twice. Raises InputError for what cannot."""
+    if isinstance(inputs, np.ndarray):
+        inputs = as_tensor(inputs, "inputs", "numbers are needed")
+    if isinstance(inputs, Tensor):
+        if not inputs.ndim or not len(inputs):
+            raise InputError(f"inputs are of shape {tuple(inputs.shape)}: rows are needed, (B, ...)")
+        return torch.split(inputs, int(chunk_size))
+    if isinstance(inputs, Iterator):
+        raise InputError("inputs can be iterated only once: give a tensor, a list, or an object that starts anew")
+    # not by trying: a data loader draws, and starts its workers, when it is asked for an iterator
+    able = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+    if not able or isinstance(inputs, str | bytes | Mapping):
+        raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks")
+    chunks: Iterable[Any] = inputs
+    return chunks
 
 
 class Readings:

@@ -8,19 +8,17 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from recallk.core.arrays import as_tensor
 from recallk.core.devices import to_device
 from recallk.core.errors import InputError
 from recallk.core.text import brief, one_line
 from recallk.training.kept import KeptGraphs
-from recallk.training.readings import Passes, Readings
+from recallk.training.readings import Passes, Readings, as_chunks
 from recallk.training.replay import (
     Buffers,
     Gradients,
@@ -62,7 +60,7 @@ def two_passes(
 ) -> TwoPasses:
     """Do what `large_batch_backward` does, and tell more of it."""
     _check_arguments(model, loss_fn, chunk_size, batch_norm, backward, activation_memory)
-    chunks, targets = _as_chunks(inputs, chunk_size), as_targets(labels)
+    chunks, targets = as_chunks(inputs, chunk_size), as_targets(labels)
     model, in_group = _module_of(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
@@ -172,23 +170,6 @@ def _module_of(model: nn.Module) -> tuple[nn.Module, bool]:
         raise InputError("the model is in a process group of its own: DistributedDataParallel over all processes works")
     module: nn.Module = model.module
     return module, True
-
-
-def _as_chunks(inputs: Any, chunk_size: int) -> Iterable[Any]:
-    if isinstance(inputs, np.ndarray):
-        inputs = as_tensor(inputs, "inputs", "numbers are needed")
-    if isinstance(inputs, Tensor):
-        if not inputs.ndim or not len(inputs):
-            raise InputError(f"inputs are of shape {tuple(inputs.shape)}: rows are needed, (B, ...)")
-        return torch.split(inputs, int(chunk_size))
-    if isinstance(inputs, Iterator):
-        raise InputError("inputs can be iterated only once: give a tensor, a list, or an object that starts anew")
-    # not by trying: a data loader draws, and starts its workers, when it is asked for an iterator
-    able = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
-    if not able or isinstance(inputs, str | bytes | Mapping):
-        raise InputError(f"inputs are of type {type(inputs).__name__}: give a tensor, or a list of chunks")
-    chunks: Iterable[Any] = inputs
-    return chunks
 
 
 def _recorded(reading: Iterator[Any], random_states: RandomStates, states: list[RandomState]) -> Iterator[Any]:
