@@ -31,6 +31,8 @@ def search(
     at_scales = numbers("--scales", scales)
     with ProgressShown() as following:
         found = searched(run, queries, gallery, k, scales=at_scales, advance=following.advance)
+    if console.quiet:  # one process of several prints, and draws
+        return
     for note in found.notes:
         say(f"note      {note.message}")
     table = Table("query", "rank", "similarity", "image")

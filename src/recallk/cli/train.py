@@ -101,7 +101,8 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     started = time.perf_counter()
     with _TrainingShown() as following, _told_how_to_go_on(run, following):
         summary = training(following)
-    if console.quiet:  # one process of several prints, and makes the report
+    if console.quiet:  # one process of several prints; all make the report
+        _report(run)
         return
     folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)

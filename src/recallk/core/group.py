@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
+from itertools import count
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.processes import SharedError
@@ -76,7 +80,13 @@ def joined(device: str) -> Iterator[None]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of gloo, about names of machines
-                distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+                distributed.init_process_group(
+                    "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
+                    store=_store_of_next_group(),
+                    rank=own.number,
+                    world_size=own.count,
+                    timeout=PATIENCE,
+                )
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"process {own.number} of {own.count} does not find the others ({reason})") from None
@@ -96,6 +106,22 @@ def message_of(error: RecallkError) -> str | None:
     """Return what this process is to print of an error that ends it; None where the first process says it."""
     own = place()
     return str(error) if own is None or own.number == 0 or isinstance(error, OwnError) else None
+
+
+def _store_of_next_group() -> Store:
+    """Return what the processes find each other by: nothing in it is left of the groups before."""
+    store, numbers = _store(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
+    return PrefixStore(f"group {next(numbers)}", store)
+
+
+@lru_cache(maxsize=1)
+def _store(_address: str, _port: str) -> tuple[Store, Iterator[int]]:
+    """Return the store of all groups, kept from one to the next, and their numbers.
+
+    Where this process holds it, the others may be in the next group before this one has left.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    return store, count()
 
 
 def _of_slurm(own: Place) -> Mapping[str, str]:

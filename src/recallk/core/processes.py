@@ -6,7 +6,7 @@ the others get LostProcessError from what they next exchange.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -159,6 +159,16 @@ def failing_together() -> Iterator[None]:
         if message is not None:
             everywhere = all(other == message for other in told)
             raise SharedError(message if process == 0 or everywhere else f"process {process}: {message}")
+
+
+@contextmanager
+def entered_by_first(context: AbstractContextManager[object]) -> Iterator[None]:
+    """Have the first process be in a context, such as a lock; a mistake as it enters is raised in all."""
+    with ExitStack() as held:
+        with failing_together():
+            if is_first():
+                held.enter_context(context)
+        yield
 
 
 def share(count_of_parts: int) -> range:

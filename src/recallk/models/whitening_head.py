@@ -5,11 +5,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.data.item import LabelledItems
 from recallk.models.embedder import Embedder
 from recallk.models.image_embedder import ImageEmbedder
-from recallk.models.whitening import Method, fit_whitening
+from recallk.models.together import embed_together
+from recallk.models.whitening import Method, Whitening, fit_whitening
 
 MOST_ITEMS = 20_000
 """To which it is fitted: more would change little, and take long."""
@@ -20,21 +22,26 @@ def begin_as_whitening(
 ) -> None:
     """Make a whitening of the head of an embedder with `head=whitening`, fitted to the features of training items.
 
-    To those of the first classes, at most `MOST_ITEMS` in all, as at test. Raises InputError where an item cannot be
-    read, or a whitening cannot be fitted to the features.
+    To those of the first classes, at most `MOST_ITEMS` in all, as at test. The processes of a group embed a share each,
+    the first one fits it, and all have its weights. Raises InputError, in all of them, where an item cannot be read,
+    or a whitening cannot be fitted to the features.
 
     A learned one is for more pairs of items than there are features: of fewer it tells the training items apart from
     the start, and the loss has little left to teach.
     """
     if not isinstance(embedder, ImageEmbedder) or not isinstance(embedder.head, nn.Linear):
-        raise InputError(f"head=whitening: this network for {embedder.noun} has no such head; take another")
+        raise processes.SharedError(f"head=whitening: this network for {embedder.noun} has no such head; take another")
     chosen = first_classes(train.labels, MOST_ITEMS)
     items = [train.records[number].item for number in chosen]
-    features = embedder.without_head().embed(items, chunk_size=chunk_size, workers=workers)
-    try:
-        whitening = fit_whitening(method, features, train.labels[chosen], embedder.settings.embedding_size)
-    except InputError as error:
-        raise InputError(f"head=whitening: {error}") from None
+    features = embed_together(embedder.without_head(), items, chunk_size=chunk_size, workers=workers)
+
+    def fitted() -> Whitening:
+        try:
+            return fit_whitening(method, features, train.labels[chosen], embedder.settings.embedding_size)
+        except InputError as error:
+            raise InputError(f"head=whitening: {error}") from None
+
+    whitening = processes.from_first(fitted)
     with torch.no_grad():
         embedder.head.weight.copy_(whitening.projection)
         embedder.head.bias.copy_(whitening.bias)

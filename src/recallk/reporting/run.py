@@ -1,13 +1,17 @@
 """From the folder of a finished run to its page."""
 
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recallk.core import processes
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.group import joined
 from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import TestItems, read_for_test
@@ -32,7 +36,8 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     """Write the page `report.html` of a finished run from its folder; return, a sentence each, what it could not show.
 
     The model embeds the test items anew. Where they are gone, or the model is, the page has the numbers and curves;
-    but an earlier page that has its queries stays, as they could not be had again.
+    but an earlier page that has its queries stays, as they could not be had again. In processes that torchrun or srun
+    has started, each embeds a share of the items, and the first one writes the page.
     Raises InputError, one line, for a folder without a finished run, or where the page cannot be written.
 
     >>> from pathlib import Path
@@ -44,18 +49,52 @@ def report(run: str | os.PathLike[str]) -> list[str]:
     """
     folder = RunFolder(user_path(run))
     summary = summary_of(folder)
+    with joined(available_device(summary.config.accelerator).type):
+        embedded = _embed(folder, summary)
+        return processes.from_first(lambda: _write(folder, summary, embedded))
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """The test items as far as they are there, and their embeddings `(N, D)`, or why there are none.
+
+    `whitened` is a fact for the page, `missing` are sentences: where the items are not what they were in training.
+    """
+
+    test: TestItems | None
+    embeddings: torch.Tensor | InputError
+    whitened: list[tuple[str, str]]
+    missing: list[str]
+
+
+def _embed(folder: RunFolder, summary: Summary) -> _Embedded:
+    """Have all processes embed the test items; the first one has the embeddings."""
     test, missing, whitened = None, list[str](), list[tuple[str, str]]()
-    same = other = np.empty(0, dtype=np.float32)
-    worst, best = list[Retrieval](), list[Retrieval]()
+    embeddings: torch.Tensor | InputError
     try:
-        test, missing = _test_items(folder, summary)
-        embedder = load(folder.path)
+        with processes.failing_together():
+            test, missing = _test_items(folder, summary)
+            embedder = load(folder.path)
         if embedder.whitening is not None:
             _, how = how_embedded(embedder, ONE_SCALE)
             whitened = [("queries and similarities", f"{how}; the numbers of the run are without it")]
         embeddings = embed_as_configured(embedder, summary.config, test.labelled.items)
-        same, other = pair_similarities(embeddings, test.labelled.labels, seed=summary.config.seed)
-        worst, best = extreme_queries(answers(embeddings, test.labelled, test.searches[0]))
+    except InputError as error:
+        embeddings = error
+    return _Embedded(test, embeddings, whitened, missing)
+
+
+def _write(folder: RunFolder, summary: Summary, embedded: _Embedded) -> list[str]:
+    """Write the page; return what it could not show."""
+    test, missing = embedded.test, embedded.missing
+    same = other = np.empty(0, dtype=np.float32)
+    worst, best = list[Retrieval](), list[Retrieval]()
+    try:
+        if isinstance(embedded.embeddings, InputError):
+            raise embedded.embeddings
+        assert test is not None, "it has been embedded"
+        same, other = pair_similarities(embedded.embeddings, test.labelled.labels, seed=summary.config.seed)
+        worst, best = extreme_queries(answers(embedded.embeddings, test.labelled, test.searches[0]))
     except InputError as error:
         missing = [f"no queries and no similarities are shown: {error}"]
         if has_pictures(folder.report):
@@ -76,7 +115,7 @@ def report(run: str | os.PathLike[str]) -> list[str]:
             for name in summary.metrics
         ],
         published=summary.beside_published,
-        facts=[*_facts(summary, split, test), *whitened],
+        facts=[*_facts(summary, split, test), *embedded.whitened],
         history=summary.rows,
         same_class=same,
         other_class=other,

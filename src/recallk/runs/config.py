@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from recallk.core.bounds import Epoch, K, Positive, Seed
-from recallk.core.cores import available_cores
+from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief
@@ -141,8 +141,8 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
 
     @property
     def readers(self) -> int:
-        """How many processes read items: what is configured, or one per core."""
-        return available_cores() if self.workers is None else self.workers
+        """How many processes read items: what is configured, or one per core; of a group, each process has its own."""
+        return own_cores() if self.workers is None else self.workers
 
 
 def given_keys(config: object) -> dict[str, Any]:

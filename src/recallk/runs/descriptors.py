@@ -6,18 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.core.files import make_folder, read_file, write_text, writing
 from recallk.data.item import Item
 
 BLOCK = 4_096
-"""Items between two writes: what a kill costs. Reading processes are started once for each block."""
+"""Items of each process between two writes: what a kill costs. Reading processes are started once for each block."""
 FORMAT = 1
 _LARGEST = float(np.finfo(np.float16).max)
 _DAMAGED = "remove it, and it is made anew"
@@ -46,25 +48,43 @@ def stored_descriptors(
     `embed` makes `(n, D)` of a block of items; `advance` is told how many rows there are already. A file beside it,
     `.json`, says what the descriptors are of and how many are written: those that an earlier process has left are used,
     and only the missing ones made, unless the `fingerprint` is another (`runs.fingerprint`); then all are made anew.
-    The caller keeps other processes out of the folder. Raises InputError, one line, for a file that is damaged or
-    cannot be written, and for descriptors that float16 cannot hold.
+    The caller keeps other processes out of the folder. In a group of processes all call `embed` for each block, which
+    gives the first one the embeddings; that one alone reads and writes files, and the others return no rows, `(0, D)`.
+    Raises InputError, one line, in all processes alike, for a file that is damaged or cannot be written, and for
+    descriptors that float16 cannot hold.
     """
+    facts = processes.from_first(partial(_resumed, path, fingerprint, len(items)))
+    if facts is not None and facts.done:
+        advance(facts.done)
+    block = BLOCK * processes.count()
+    for start in range(facts.done if facts else 0, len(items), block):
+        embeddings = embed(items[start : start + block])
+        facts = processes.from_first(partial(_written, path, facts, fingerprint, len(items), embeddings))
+    assert facts is not None
+    with processes.failing_together():
+        if processes.is_first():
+            return read_file(path, _mapped, "descriptors", _DAMAGED)
+    return np.empty((0, facts.dimension), dtype=np.float16)
+
+
+def _resumed(path: Path, fingerprint: str, rows: int) -> _Facts | None:
+    """Return what is there of these descriptors; None where nothing is. Those of others are removed."""
     make_folder(path.parent)
-    facts = _begun(path, fingerprint, len(items))
+    facts = _begun(path, fingerprint, rows)
     if facts is None:
         with writing(path):
             for earlier in (_facts_of(path), path):  # what it says first: without it, the rest is of nothing
                 earlier.unlink(missing_ok=True)
-    elif facts.done:
-        advance(facts.done)
-    for start in range(facts.done if facts else 0, len(items), BLOCK):
-        block = items[start : start + BLOCK]
-        rows = _as_float16(embed(block), path)
-        if facts is None:
-            facts = _Facts(FORMAT, fingerprint, len(items), rows.shape[1], 0)
-            _require_room(path, facts)
-        facts = _append(path, facts, rows)
-    return read_file(path, _mapped, "descriptors", _DAMAGED)
+    return facts
+
+
+def _written(path: Path, facts: _Facts | None, fingerprint: str, rows: int, embeddings: Tensor) -> _Facts:
+    """Write a block of so many rows in all, the first where there are no facts yet; return what is there then."""
+    block = _as_float16(embeddings, path)
+    if facts is None:
+        facts = _Facts(FORMAT, fingerprint, rows, block.shape[1], 0)
+        _require_room(path, facts)
+    return _append(path, facts, block)
 
 
 def _facts_of(path: Path) -> Path:

@@ -8,6 +8,7 @@ from recallk.core.devices import available_device
 from recallk.data.item import Item
 from recallk.models.embedder import Embedder
 from recallk.models.scales import ONE_SCALE, Scales
+from recallk.models.together import embed_together
 from recallk.runs.config import TrainConfig
 
 
@@ -21,10 +22,13 @@ def embed_as_configured(
 ) -> Tensor:
     """Return `(N, D)` embeddings, on the CPU, of items: on the run's device, with its chunks and reading processes.
 
-    Where the device is not there by now, on the CPU. `advance` is told how many more are done.
+    Where the device is not there by now, on the CPU. In a group of processes all embed a share, and the first one has
+    the embeddings, the others none, `(0, D)`. `advance` is told how many more are done.
     """
     embedder.to(available_device(config.accelerator))
-    return embedder.embed(items, scales=scales, chunk_size=config.chunk_size, workers=config.readers, advance=advance)
+    return embed_together(
+        embedder, items, advance=advance, scales=scales, chunk_size=config.chunk_size, workers=config.readers
+    )
 
 
 def how_embedded(embedder: Embedder, scales: Scales) -> list[str]:

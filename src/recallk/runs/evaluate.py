@@ -4,12 +4,17 @@ import os
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from torch import Tensor
+
+from recallk.core import processes
 from recallk.core.arrays import checked_ks
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.group import joined
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief
-from recallk.data.dataset import read_all, read_for_test
+from recallk.data.dataset import TestItems, read_all, read_for_test
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
@@ -42,6 +47,9 @@ def evaluate(
 
     With `benchmark`, an instance-level test set such as "roxford5k" is measured instead, as its authors define it:
     `runs.instances.evaluate_instances`, whose are the further arguments.
+
+    In processes that torchrun or srun has started, each embeds a share of the items, the first one measures, and all
+    return the same.
 
     Raises InputError, one line, for whatever does not fit.
 
@@ -90,27 +98,44 @@ def _evaluate_classes(
 
     embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.read_config()
-    depths = config.evaluate_ks if asked is None else asked
-    advance("reading the data", 0, 0)
-    test, notes = read_for_test(config, folder.read_split()) if data is None else read_all(data)
-    if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
-        raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
-    items = test.labelled
-    told = counting(advance, "embedding", len(items))
-    embeddings = embed_as_configured(embedder, config, items.items, told, scales=scales)
-    metrics: dict[str, float] = {}
-    spread: dict[str, float] = {}
-    if protocol == "re-identification":
-        for search in test.searches:
-            searching, labels = embeddings[search.queries], items.labels[search.queries]
-            for name, (mean, deviation) in re_identification(searching, labels, depths).items():
-                metrics[f"{search.name} {name}".strip()] = mean
-                spread[f"{search.name} {name}".strip()] = deviation
-    else:
-        advance("ranking and clustering", 0, 0)
-        measured = measure(embeddings, items.labels, test.searches, depths)
-        metrics = {display_name(name, test.searches): value for name, value in measured.items()}
-        metrics["nmi" if len(test.searches) == 1 else "nmi of all items"] = nmi(embeddings, items.labels)
-    plain = scales == ONE_SCALE and embedder.whitening is None
-    conditions = () if plain else how_embedded(embedder, scales)
-    return Evaluation(items.counted, metrics, spread, notes, conditions)
+    with joined(available_device(config.accelerator).type):
+        with processes.failing_together():
+            advance("reading the data", 0, 0)
+            test, notes = read_for_test(config, folder.read_split()) if data is None else read_all(data)
+            if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
+                raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
+        items, depths = test.labelled, config.evaluate_ks if asked is None else asked
+        told = counting(advance, "embedding", len(items))
+        embeddings = embed_as_configured(embedder, config, items.items, told, scales=scales)
+
+        def measured() -> Evaluation:
+            if protocol == "re-identification":
+                metrics, spread = _re_identified(embeddings, test, depths)
+            else:
+                advance("ranking and clustering", 0, 0)
+                metrics, spread = _searched(embeddings, test, depths), {}
+            plain = scales == ONE_SCALE and embedder.whitening is None
+            conditions = () if plain else how_embedded(embedder, scales)
+            return Evaluation(items.counted, metrics, spread, notes, conditions)
+
+        return processes.from_first(measured)
+
+
+def _searched(embeddings: Tensor, test: TestItems, depths: Sequence[int]) -> dict[str, float]:
+    measured = measure(embeddings, test.labelled.labels, test.searches, depths)
+    metrics = {display_name(name, test.searches): value for name, value in measured.items()}
+    of_all = "nmi" if len(test.searches) == 1 else "nmi of all items"
+    return metrics | {of_all: nmi(embeddings, test.labelled.labels)}
+
+
+def _re_identified(
+    embeddings: Tensor, test: TestItems, depths: Sequence[int]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the means over the draws, and the deviations."""
+    metrics, spread = dict[str, float](), dict[str, float]()
+    for search in test.searches:
+        searching, labels = embeddings[search.queries], test.labelled.labels[search.queries]
+        for name, (mean, deviation) in re_identification(searching, labels, depths).items():
+            metrics[f"{search.name} {name}".strip()] = mean
+            spread[f"{search.name} {name}".strip()] = deviation
+    return metrics, spread

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from recallk.core import processes
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.group import joined
 from recallk.core.lock import locked
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import shown
@@ -45,7 +48,10 @@ _IN_WORDS: dict[Queries, str] = {
 
 @dataclass(frozen=True)
 class _Vectors:
-    """Descriptors of unit length: queries `(Q, D)`, and what they search, the gallery first, then distractors."""
+    """Descriptors of unit length: queries `(Q, D)`, and what they search, the gallery first, then distractors.
+
+    In a group of processes those that are made here are in the first one.
+    """
 
     queries: Tensor
     parts: Sequence[Part]
@@ -76,6 +82,9 @@ def evaluate_instances(
     `distractors (N, D)`, in float16, float32 or float64 and in the order of the test set's lists, which alone have to
     be in `data` then. No network is built.
 
+    In processes that torchrun or srun has started, each embeds a share of the images, the first one writes and
+    measures, and all return the same.
+
     Raises InputError, one line, for whatever does not fit.
     """
     if (run is None) == (descriptors is None):
@@ -86,35 +95,42 @@ def evaluate_instances(
     if descriptors is not None:
         _refuse_beside_descriptors(distractors, at_scales, uncropped)
     named = None if benchmark == OWN else instance_benchmark_named(benchmark)
-    advance("reading the test set", 0, 0)
-    found, notes = read_instances(benchmark, data, images=descriptors is None)
-    boxes = any(isinstance(query, Region) for query in found.queries)
-    if uncropped and not boxes:
-        raise InputError(f"{benchmark} has no boxes around its queries: leave uncropped out")
+    config = None if run is None else RunFolder(user_path(run)).read_config()
     with ExitStack() as held:
+        held.enter_context(joined("cpu" if config is None else available_device(config.accelerator).type))
+        with processes.failing_together():
+            advance("reading the test set", 0, 0)
+            found, notes = read_instances(benchmark, data, images=descriptors is None)
+            boxes = any(isinstance(query, Region) for query in found.queries)
+            if uncropped and not boxes:
+                raise InputError(f"{benchmark} has no boxes around its queries: leave uncropped out")
         if run is None:
             queries: Queries = "as given" if boxes else "whole"
-            vectors = _given(user_path(descriptors or ""), found, advance)
+            with processes.failing_together():
+                vectors = _given(user_path(descriptors or ""), found, advance)
         else:
             queries = "NOT cropped" if uncropped else "cropped" if boxes else "whole"
             vectors = _made(run, benchmark, _asked(found, uncropped), distractors, at_scales, held, advance)
-        measured = measure_instances(vectors.queries, vectors.parts, found.truth, advance=advance)
-    others = sum(map(len, vectors.parts[1:]))
-    label = f"{benchmark}, queries {queries}" if queries in ("NOT cropped", "as given") else benchmark
-    among = f"{others:,} distractors" if others else "no distractors"
-    conditions = [_IN_WORDS[queries], among, *vectors.conditions]
-    rows, source = dict[str, dict[str, float]](), ""
-    complete = named is not None and (len(found.queries), len(found.gallery)) == (named.queries, named.gallery)
-    if run is not None and complete and not uncropped:
-        rows, source = published_rows(RunFolder(user_path(run)), benchmark, others)
-    return Evaluation(
-        f"{label}: {found.counted}" + (f", {among}" if others else ""),
-        measured,
-        notes=notes,
-        conditions=conditions,
-        published=rows,
-        source=source,
-    )
+
+        def measured() -> Evaluation:
+            metrics = measure_instances(vectors.queries, vectors.parts, found.truth, advance=advance)
+            others = sum(map(len, vectors.parts[1:]))
+            label = f"{benchmark}, queries {queries}" if queries in ("NOT cropped", "as given") else benchmark
+            among = f"{others:,} distractors" if others else "no distractors"
+            rows, source = dict[str, dict[str, float]](), ""
+            complete = named is not None and (len(found.queries), len(found.gallery)) == (named.queries, named.gallery)
+            if run is not None and complete and not uncropped:
+                rows, source = published_rows(RunFolder(user_path(run)), benchmark, others)
+            return Evaluation(
+                f"{label}: {found.counted}" + (f", {among}" if others else ""),
+                metrics,
+                notes=notes,
+                conditions=[_IN_WORDS[queries], among, *vectors.conditions],
+                published=rows,
+                source=source,
+            )
+
+        return processes.from_first(measured)
 
 
 def _refuse_beside_descriptors(distractors: object, scales: Scales, uncropped: bool) -> None:
@@ -156,18 +172,19 @@ def _made(
     from recallk.runs.embedding import embed_as_configured
     from recallk.runs.fingerprint import fingerprint
 
-    embedder, folder = load(run), RunFolder(user_path(run))
-    config = folder.read_config()
-    galleries = [("gallery", benchmark, found.gallery)]
-    if distractors is not None:
-        galleries.append(("distractors", "distractors", read_distractors(user_path(distractors))))
-    held.enter_context(locked(folder.path))
+    folder = RunFolder(user_path(run))
+    with processes.failing_together():
+        embedder, config = load(run), folder.read_config()
+        galleries = [("gallery", benchmark, found.gallery)]
+        if distractors is not None:
+            galleries.append(("distractors", "distractors", read_distractors(user_path(distractors))))
+    held.enter_context(processes.entered_by_first(locked(folder.path)))
     embed = partial(embed_as_configured, embedder, config, scales=scales)
     queries = embed(found.queries, advance=counting(advance, "embedding the queries", len(found.queries)))
     parts = list[Part]()
     for what, name, items in galleries:
         told = counting(advance, f"embedding the {what}", len(items))
-        made = fingerprint(embedder, items, scales)
+        made = processes.from_first(partial(fingerprint, embedder, items, scales))
         file = folder.descriptors(name + _how(embedder, scales))
         parts.append(stored_descriptors(file, made, items, partial(embed, advance=told), told))
     return _Vectors(queries, parts, _conditions(embedder, scales))

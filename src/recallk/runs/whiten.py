@@ -8,8 +8,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.core import processes
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.group import joined
 from recallk.core.lock import locked
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
@@ -55,7 +58,8 @@ def whiten(
     `data` is what `recallk.train` takes: a folder with a folder per class, a table, "glyphs" or "places"; for the
     method pca also a folder of images without classes. The method learned takes items of one class as pairs that
     belong together. `dimension` is that of the embeddings by default, `power` is for pca: `models.whitening`. Images
-    are embedded at each of the `scales`, which should be those of later use.
+    are embedded at each of the `scales`, which should be those of later use. In processes that torchrun or srun has
+    started, each embeds a share of the items, the first one fits and stores, and all return the same.
 
     Raises InputError, one line, for whatever cannot be read, a folder without a model or in use, and a dimension that
     cannot be.
@@ -73,39 +77,47 @@ def whiten(
         raise InputError(f"method={brief(method)}: one of {', '.join(get_args(Method))}")
     at_scales, folder = checked_scales(scales), RunFolder(user_path(run))
     config = folder.read_config()
-    with locked(folder.path):
-        embedder = saved.load_network(run)
-        size = embedder.settings.embedding_size
-        if dimension is None:
-            dimension = size
-        if isinstance(dimension, bool) or not isinstance(dimension, int) or not 1 <= dimension <= size:
-            raise InputError(f"dimension={brief(dimension)}: from 1 to {size}, that of the embeddings")
-        if method == "learned" and power != POWER:
-            raise InputError(f"power={brief(power)} is for the method pca; the learned whitening has none")
-        advance("reading the data", 0, 0)
-        items, labels, notes = _read(data, method)
+    with joined(available_device(config.accelerator).type), processes.entered_by_first(locked(folder.path)):
+        with processes.failing_together():
+            embedder = saved.load_network(run)
+            size = embedder.settings.embedding_size
+            kept = size if dimension is None else dimension
+            if isinstance(kept, bool) or not isinstance(kept, int) or not 1 <= kept <= size:
+                raise InputError(f"dimension={brief(dimension)}: from 1 to {size}, that of the embeddings")
+            if method == "learned" and power != POWER:
+                raise InputError(f"power={brief(power)} is for the method pca; the learned whitening has none")
+            advance("reading the data", 0, 0)
+            items, labels, notes = _read(data, method)
         told = counting(advance, "embedding", len(items))
         embeddings = embed_as_configured(embedder, config, items, told, scales=at_scales)
-        advance("fitting the whitening", 0, 0)
-        found = fit_whitening(method, embeddings, labels, dimension, power)
-        embedder.whitening = replace(
-            found, fitted=Fitted(method, float(power), at_scales, shown(str(data)), len(items))
-        )
-        if folder.model.exists():
-            saved.save_whitening(embedder, folder.model)
-        else:  # a run of an earlier version, which has no folder for it
-            saved.save(embedder, folder.model)
-    return Whitened(embedder.whitening, f"{len(items):,} {embedder.noun}", size, notes)
+
+        def stored() -> Whitened:
+            advance("fitting the whitening", 0, 0)
+            found = fit_whitening(method, embeddings, labels, kept, power)
+            fitted = Fitted(method, float(power), at_scales, shown(str(data)), len(items))
+            embedder.whitening = replace(found, fitted=fitted)
+            if folder.model.exists():
+                saved.save_whitening(embedder, folder.model)
+            else:  # a run of an earlier version, which has no folder for it
+                saved.save(embedder, folder.model)
+            return Whitened(embedder.whitening, f"{len(items):,} {embedder.noun}", size, notes)
+
+        return processes.from_first(stored)
 
 
 def remove_whitening(run: str | os.PathLike[str]) -> None:
     """Remove what `whiten` has stored. Raises InputError where there is nothing, or the folder is in use."""
     folder = RunFolder(user_path(run))
     folder.read_config()
-    with locked(folder.path):
-        if not (folder.model / WHITENING).exists():
-            raise InputError(f"{folder.path}: its model has no whitening that was fitted after training")
-        saved.remove_whitening(folder.model)
+
+    def removed() -> None:
+        with locked(folder.path):
+            if not (folder.model / WHITENING).exists():
+                raise InputError(f"{folder.path}: its model has no whitening that was fitted after training")
+            saved.remove_whitening(folder.model)
+
+    with joined("cpu"):
+        processes.from_first(removed)
 
 
 def _read(data: str, method: Method) -> tuple[Sequence[Item], NDArray[np.int64], Sequence[Finding]]:
