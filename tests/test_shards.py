@@ -1,4 +1,4 @@
-"""What embeds outside of training does so in shards: several processes give what one gives, and the first one writes."""
+"""What embeds outside of training does so in shards: several processes give what one gives, and one of them writes."""
 
 import os
 import shutil

@@ -66,6 +66,31 @@ def test_one_command_starts_them_and_torchrun_does(pictures: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_what_embeds_is_started_by_torchrun_too(pictures: Path, tmp_path: Path) -> None:
+    """It prints what one process prints, once, and says a mistake once."""
+    run, image = tmp_path / "run", next(pictures.rglob("*.png"))
+    _, error = (training := train(pictures, run, before=TORCHRUN, epochs=1)).communicate(timeout=240)
+    assert training.returncode == 0, error
+    assert (run / "report.html").is_file(), "made in shards too"
+
+    def together(*words: Any) -> tuple[str, str]:
+        process = start(*TORCHRUN, "recallk", *words)
+        out, error = process.communicate(timeout=240)
+        assert process.returncode == (1 if "nowhere" in words else 0), error
+        return out, error
+
+    alone = start("-m", "recallk", "evaluate", run)
+    assert together("evaluate", run)[0] == alone.communicate(timeout=240)[0]
+    drawn = together("search", run, image, "--gallery", pictures, "--picture", tmp_path / "found.png")[0]
+    assert drawn.count("drawn in") == 1
+    assert together("whiten", run, "--data", pictures, "--dimension", 2)[0].count("to 2 of 16 dimensions") == 1
+    assert together("whiten", run, "--remove")[0].count("removed") == 1
+    _, error = together("evaluate", run, "--data", "nowhere")
+    assert error.count("nowhere: no such folder") == 1, error
+    assert "recallk/" not in error, "a traceback"
+
+
+@pytest.mark.slow
 def test_mistakes_are_said_once(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()

@@ -1,6 +1,11 @@
 """What torchrun and srun say of a process, and joining the others."""
 
+import os
+import subprocess
+import sys
+
 import pytest
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from recallk import InputError
 from recallk.core import group
@@ -46,6 +51,38 @@ def test_a_process_alone_joins_nothing(environment: pytest.MonkeyPatch) -> None:
     ).items():
         environment.setenv(name, value)
     assert place() is None
+
+
+IN_GROUPS = """
+import os, time
+from recallk.core import processes
+from recallk.core.group import joined
+
+late = os.environ["RANK"]
+for number in range(4):
+    time.sleep(0.5 * (str(number % 2) == late))
+    with joined("cpu"):
+        print(processes.number(), processes.of_each(10 * number + processes.number()))
+"""
+
+
+def test_groups_follow_each_other() -> None:
+    """In turn one is late, and the other finds in torchrun's store what the groups before have left there."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    of_all = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", IN_GROUPS],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | where | of_all | {"RANK": str(number), "LOCAL_RANK": str(number)},
+        )
+        for number in range(2)
+    ]
+    for number, process in enumerate(started):
+        out, _ = process.communicate(timeout=60)
+        assert out.splitlines() == [f"{number} [{first}, {first + 1}]" for first in (0, 10, 20, 30)]
 
 
 @pytest.mark.parametrize("change", [{"RANK": "4"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": ""}, {"RANK": "x"}])

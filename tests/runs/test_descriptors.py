@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk import InputError
+from recallk.core import processes
 from recallk.core.files import write_text
 from recallk.data.item import Item
 from recallk.runs import descriptors
 from recallk.runs.descriptors import stored_descriptors
+from tests.processes import in_processes
 
 ITEMS = [f"item {number}" for number in range(100)]
 DIMENSION = 8
@@ -229,3 +231,47 @@ def test_a_place_that_cannot_be_written_is_one_line(path: Path) -> None:
     with pytest.raises(InputError, match=r"descriptors: cannot be written") as caught:
         stored_descriptors(path, "a", ITEMS, directions)
     assert "\n" not in str(caught.value)
+
+
+class InShards(Recorded):
+    """Makes directions in all processes of a group; the last one meets a mistake in a block."""
+
+    def __init__(self, failing: int | None) -> None:
+        super().__init__()
+        self._failing = failing
+
+    def __call__(self, items: Sequence[Item]) -> Tensor:
+        share = processes.share(len(items))
+        with processes.failing_together():
+            if self.blocks == self._failing and processes.number() == processes.count() - 1:
+                raise InputError("broken")
+            made = super().__call__(items[share.start : share.stop])
+        return processes.gather_to_first(made)
+
+
+def made_in_shards(file: str, failing: int | None) -> tuple[NDArray[np.float16] | str, list[Item], list[int]]:
+    """Return the rows, or the mistake; what this process embedded, and how many it was told were there."""
+    descriptors.BLOCK = 4
+    made, told = InShards(failing), list[int]()
+    try:
+        found: NDArray[np.float16] | str = np.array(stored_descriptors(Path(file), "a", ITEMS, made, told.append))
+    except InputError as error:
+        found = str(error)
+    return found, made.items, told
+
+
+def test_another_number_of_processes_goes_on_with_them(path: Path) -> None:
+    """Three stop after two blocks, of twelve; two go on to the end; one has nothing left to do."""
+    stopped = in_processes(made_in_shards, 3, str(path), 2)
+    assert [found for found, _, _ in stopped] == ["process 2: broken"] * 3
+    assert json.loads(path.with_suffix(".json").read_text())["done"] == 24
+    first, other = in_processes(made_in_shards, 2, str(path), None)
+    assert right(first[0])  # type: ignore[arg-type]
+    assert isinstance(other[0], np.ndarray)
+    assert other[0].shape == (0, DIMENSION)
+    assert sorted(first[1] + other[1]) == sorted(ITEMS[24:])  # type: ignore[type-var]
+    assert min(len(first[1]), len(other[1])) == 38
+    assert first[2] == other[2] == [24]
+    made = Recorded()
+    assert right(stored_descriptors(path, "a", ITEMS, made))
+    assert made.items == []
