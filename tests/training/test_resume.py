@@ -15,9 +15,12 @@ import torch
 from recallk import InputError, load
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import Step
 from recallk.training.plan import prepare
+from recallk.training.state import load_state
 from recallk.training.trainer import Trainer
-from tests.rows import without_time
+from tests.processes import in_processes
+from tests.rows import measured, steps, without_time
 from tests.training.test_trainer import SMALL, save_patterns
 
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 3}
@@ -83,6 +86,97 @@ def test_a_kill_before_the_first_checkpoint_is_no_dead_end(pictures: Path, whole
     assert folder.config.exists()
     resume(folder)
     assert same(folder, whole)
+
+
+EVERY_STEP: dict[str, Any] = {"batch_size": 4, "items_per_class": 2, "chunk_size": 2, "checkpoint_minutes": 1e-9}
+"""Two steps an epoch, each followed by a checkpoint."""
+KINDS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam", "milestones": (2,), "mixup": True},
+    "adamw": {"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 4},
+    "proxies": {"loss": "proxy-nca", "select": "test", "evaluate_every": 2},
+    "a memory": {"loss": {"name": "memory-contrastive", "memory_size": 6}},
+    "a memory of ours": {"loss": {"name": "memory-recall@k", "memory_size": 6}, "select": "test"},
+    "16-mixed": {"precision": "16-mixed", "schedule": "exponential", "epoch_factor": 0.5},
+    "head=whitening": {"head": "whitening", "embedding_size": 4, "batch_norm": "frozen"},
+}
+
+
+def cut_after(pictures: Path, path: Path, step: int, **changes: Any) -> RunFolder:
+    """A run that was interrupted when the step after this one was done."""
+    folder = RunFolder(path)
+    for row in Trainer(prepare(config_of(pictures, **EVERY_STEP | changes)), folder).rows():
+        if isinstance(row, Step) and row.step == step + 1:
+            break
+    state = load_state(folder.checkpoint)
+    assert (state["epoch"], state["batches"]) == (1 + step // 2, step % 2)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_goes_on_in_mid_epoch(pictures: Path, tmp_path: Path, kind: str) -> None:
+    whole = RunFolder(tmp_path / "whole")
+    list(Trainer(prepare(config_of(pictures, **EVERY_STEP | KINDS[kind])), whole).rows())
+    folder = cut_after(pictures, tmp_path / "run", 3, **KINDS[kind])
+    resume(folder)
+    assert same(folder, whole)
+    ends = [load_state(one.checkpoint) for one in (folder, whole)]
+    assert ends[0]["best"] == ends[1]["best"]
+    assert ends[0]["scaler"] == ends[1]["scaler"]
+    for name in ("loss", "optimizer"):
+        assert equal(ends[0].get(name), ends[1].get(name))
+    reached = [[row.reached is not None for row in steps(one.history())] for one in (folder, whole)]
+    assert (
+        reached[0] == reached[1] == [row.step % 2 == 1 and "loss" not in KINDS[kind] for row in steps(whole.history())]
+    )
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+
+
+def test_a_run_that_was_cut_in_its_last_epoch_can_be_lengthened(pictures: Path, tmp_path: Path) -> None:
+    whole = RunFolder(tmp_path / "whole")
+    list(Trainer(prepare(config_of(pictures, **EVERY_STEP)), whole).rows())
+    folder = cut_after(pictures, tmp_path / "run", 3, epochs=2)
+    longer = folder.read_config().model_copy(update={"epochs": 3})
+    with pytest.raises(InputError, match="epochs=1: 2 are done already"):
+        list(Trainer(prepare(longer.model_copy(update={"epochs": 1})), folder).rows(resume=True))
+    list(Trainer(prepare(longer), folder).rows(resume=True))
+    assert same(folder, whole)
+
+
+def test_the_model_that_was_the_best_must_be_there(pictures: Path, tmp_path: Path) -> None:
+    """It is asked for at once, and not when everything else has been trained."""
+    folder = cut_after(pictures, tmp_path / "run", 3, select="test")
+    (best,) = folder.checkpoint.parent.glob("best-*")
+    best.unlink()
+    with pytest.raises(InputError, match=r"the model of the epoch that was the best is not there; start the run anew"):
+        resume(folder)
+
+
+def resumed_here(root: str, number: int) -> None:
+    resume(RunFolder(Path(root) / f"run-{number}"))
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_run_goes_on_in_another_number_of_processes(pictures: Path, tmp_path: Path, before: int) -> None:
+    changes = {"learning_rate": 1e-4, "mixup": True}
+    in_processes(cut_here, before, str(pictures), str(tmp_path), changes)
+    in_processes(resumed_here, 3 - before, str(tmp_path), 0)
+    in_processes(resumed_here, before, str(tmp_path), 1)
+    rows = [measured(RunFolder(tmp_path / f"run-{number}").history()) for number in (0, 1)]
+    for one, other in zip(*rows, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-9)
+    ends = [load(tmp_path / f"run-{number}").state_dict() for number in (0, 1)]
+    for name, value in ends[0].items():
+        assert torch.allclose(value.double(), ends[1][name].double(), rtol=1e-4, atol=1e-6), name
+
+
+def cut_here(pictures: str, root: str, changes: dict[str, Any]) -> None:
+    for number in (0, 1):
+        cut_after(Path(pictures), Path(root) / f"run-{number}", 3, **changes)
 
 
 WORK = """

@@ -12,10 +12,16 @@ import pytest
 import torch
 
 from recallk import InputError
+from recallk.core import processes
+from recallk.core.processes import SharedError
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.history import Step
+from recallk.training import trainer
 from recallk.training.plan import prepare
+from recallk.training.state import load_state
 from recallk.training.trainer import Trainer
+from tests.processes import in_processes
 from tests.rows import without_time
 from tests.training.test_trainer import SMALL, save_patterns, train
 
@@ -62,6 +68,10 @@ def resume(folder: RunFolder) -> None:
 
 def without(key: str) -> Callable[[dict[str, Any]], object]:
     return lambda state: state.pop(key)
+
+
+def change(**values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda state: state.update(values)
 
 
 def of_another_width(state: dict[str, Any]) -> None:
@@ -176,7 +186,14 @@ def test_a_cut_checkpoint_is_one_line(begun: RunFolder, length: int) -> None:
         lambda state: state.update(epoch="two"),
         lambda state: state.update(epoch=-1),
         lambda state: state.update(version=99),
-        lambda state: state.update(best="first"),
+        *(
+            change(best=best)
+            for best in ("first", (True, 0.5), (1, torch.nan), (1, 1), (0, 0.5), (2, 0.5), (99, 0.5), None)
+        ),
+        without("batches"),
+        *(change(batches=batches) for batches in ("two", None, -1, True, 1.0, 2, 10**30, torch.tensor(1))),
+        *(change(epoch=epoch) for epoch in (True, 2.0, 0, None)),
+        *(change(version=version) for version in (1, "2", None, 3)),
         lambda state: state["model"].popitem(),
     ],
 )
@@ -226,11 +243,11 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     pictures: Path, begun: RunFolder, tmp_path: Path, no_room: Callable[[int], None]
 ) -> None:
     whole = begun.checkpoint.read_bytes()
-    trainer = Trainer(prepare(begun.read_config()), begun)
+    resumed = Trainer(prepare(begun.read_config()), begun)
     best = max(path.stat().st_size for path in begun.checkpoint.parent.glob("best-*"))
     no_room((len(whole) + best) // 2)  # the weights fit, the checkpoint does not
     with pytest.raises(InputError, match=r"latest.ckpt: cannot be written.*") as caught:
-        list(trainer.rows(resume=True))
+        list(resumed.rows(resume=True))
     assert "\n" not in str(caught.value)
     no_room(resource.RLIM_INFINITY)
     assert begun.checkpoint.read_bytes() == whole
@@ -240,9 +257,58 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert without_time(begun.history()) == without_time(RunFolder(tmp_path / "whole").history())
 
 
+STEPS = {"batch_size": 4, "items_per_class": 2, "checkpoint_minutes": 1e-9}
+"""Two steps an epoch, each followed by a checkpoint."""
+
+
+def test_a_full_disk_in_mid_epoch_leaves_the_checkpoint_before(
+    pictures: Path, tmp_path: Path, no_room: Callable[[int], None]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    rows = Trainer(prepare(make_config(TINY, STEPS, {"data": str(pictures)})), folder).rows()
+    assert any(isinstance(row, Step) and row.step == 2 for row in rows)
+    whole = folder.checkpoint.read_bytes()
+    no_room(len(whole) // 2)
+    with pytest.raises(InputError, match=r"latest.ckpt: cannot be written.*") as caught:
+        next(rows)
+    assert "\n" not in str(caught.value)
+    no_room(resource.RLIM_INFINITY)
+    assert folder.checkpoint.read_bytes() == whole
+    assert load_state(folder.checkpoint)["batches"] == 1
+    assert not list(folder.path.rglob("*.unfinished"))
+    resume(folder)
+    train(pictures, tmp_path / "whole", image_size=16, resize=16, **STEPS)
+    assert without_time(folder.history()) == without_time(RunFolder(tmp_path / "whole").history())
+
+
+def on_a_full_disk(pictures: str, root: str) -> list[str]:
+    """Train in several processes, the first of which cannot write something; return what each is told."""
+    told = []
+    for owner, name in ((trainer, "save_state"), (trainer, "write_weights"), (RunFolder, "append")):
+        config = make_config(TINY, STEPS, {"data": pictures, "chunk_size": 2})
+        rows = Trainer(prepare(config), RunFolder(Path(root) / name)).rows()
+        assert any(isinstance(row, Step) for row in rows)
+        with pytest.MonkeyPatch.context() as patched:
+            if processes.is_first():
+                patched.setattr(owner, name, full)
+            with pytest.raises(SharedError) as caught:
+                list(rows)
+        told.append(str(caught.value))
+    return told
+
+
+def full(*_: object) -> None:
+    raise InputError("the disk is full")
+
+
+def test_a_full_disk_is_told_to_all_processes(pictures: Path, tmp_path: Path) -> None:
+    """All of them end by the same error, which the first one prints."""
+    assert in_processes(on_a_full_disk, 2, str(pictures), str(tmp_path)) == [["the disk is full"] * 3] * 2
+
+
 def test_a_full_disk_at_the_start_leaves_no_run(pictures: Path, tmp_path: Path, no_room: Callable[[int], None]) -> None:
-    trainer = Trainer(prepare(make_config(TINY, {"data": str(pictures)})), RunFolder(tmp_path / "run"))
+    begun = Trainer(prepare(make_config(TINY, {"data": str(pictures)})), RunFolder(tmp_path / "run"))
     no_room(10)
     with pytest.raises(InputError, match="cannot be written"):
-        list(trainer.rows())
+        list(begun.rows())
     assert not (tmp_path / "run").exists()

@@ -25,12 +25,14 @@ from recallk.comparison.single_run import (
 )
 from recallk.core.errors import InputError
 from recallk.core.files import write_text
+from recallk.core.group import place
 from recallk.core.lock import locked
 from recallk.core.text import shown
 from recallk.data.dataset import Dataset, read_for_training
 from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import unlike
+from recallk.training.launch import require_devices
 from recallk.training.plan import Plan, lay_out
 
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
@@ -62,6 +64,8 @@ class Comparison:
         self.folder, self.common, self.contenders = ComparisonFolder(folder), common, contenders
         self.factors, self.seeds, self.searches = factors, seeds, searches
         self.minutes, self.at_once = minutes, at_once
+        if place() is not None:
+            raise InputError("a comparison starts the processes of its runs itself: give devices=N, without torchrun")
         counts = {"contenders": len(contenders), "rates": len(factors), "seeds": seeds}
         for name, count in (counts | {"searches": searches, "at_once": at_once}).items():
             if count < 1:
@@ -79,7 +83,10 @@ class Comparison:
         for contender in contenders:
             for key in SET_BY_COMPARISONS.keys() & contender.changes.keys():
                 raise InputError(f"{shown(contender.name)}: {key} is set by {SET_BY_COMPARISONS[key]}, for all alike")
-            make_config(self._values(contender))
+            config = make_config(self._values(contender))
+            require_devices(config)
+            if config.nodes > 1:
+                raise InputError(f"{shown(contender.name)}: nodes={config.nodes}: a comparison runs on one machine")
         self.how_chosen = ""
         """How the epoch is chosen whose model a run is measured by; known before the first job is yielded."""
         self.refused: list[str] = []

@@ -1,5 +1,6 @@
 """What the process of one run does: it trains, writes what that took or why it failed, and ends with its parent."""
 
+import os
 import re
 import resource
 import signal
@@ -10,13 +11,14 @@ from typing import Any
 import torch
 
 from recallk.comparison.single_run import remove_failure, write_cost, write_failure
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.parent import end_with_parent
 from recallk.core.text import one_line
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
-from recallk.training.plan import prepare
-from recallk.training.trainer import Trainer
+from recallk.runs.recipes import WHEN_RESUMED
+from recallk.training.train import resume, train
 
 UNWRITTEN = 74  # exit status of a process that failed and could not write why
 
@@ -34,15 +36,18 @@ def work(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
 
 
 def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
     config = make_config(values)
+    threads = max(1, torch.get_num_threads() // at_once // config.devices)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that this one starts
     config = config.model_copy(update={"workers": config.readers // (1 if config.workers else at_once)})
     remove_failure(folder)
-    begun = folder.config.is_file()
-    trainer = Trainer(prepare(config, folder.read_split() if begun else None), folder)
-    for _ in trainer.rows(resume=begun):
-        pass
-    write_cost(folder, _peak_bytes(trainer.fabric.device))
+    path = folder.path.absolute()
+    if folder.config.is_file():
+        resume(path, {key: getattr(config, key) for key in WHEN_RESUMED})
+    else:
+        train(config, path)
+    write_cost(folder, _peak_bytes(available_device(config.accelerator)))
 
 
 def _fail(folder: RunFolder, reason: str) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
-from recallk.models.readers import deaths_in_one_line, lost_reader, prepare_reader
+from recallk.models.readers import deaths_in_one_line, lost_reader, prepare_reader, starting_readers
 
 log = logging.getLogger("recallk")
 
@@ -104,7 +104,8 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
             yield _whole(chunk)
         return
     try:
-        stream = iter(loader)
+        with starting_readers():
+            stream = iter(loader)
     except (RuntimeError, OSError) as error:
         raise lost_reader(error, workers) from None
     log.debug("%s processes read items", workers)

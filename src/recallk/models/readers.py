@@ -1,6 +1,9 @@
 """Processes that read items: what ends one of them is told in one line."""
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,17 +16,43 @@ from recallk.core.errors import InputError
 from recallk.core.sockets import make_socket_folder
 from recallk.core.text import one_line
 
+_SENDER_IS_TOLD = sys.platform == "linux"
+"""Whether the system says which process has sent a signal, in a way that Python knows."""
+_MOMENT = 1.0  # seconds that a process which has closed its connections takes to be gone, at most
+
 
 def prepare_reader(_worker: int) -> None:
     """Leave Ctrl-C to the main process, which ends the others: each would print a traceback of its own.
 
-    And make sure that chunks can be handed over, or raise OSError: later, nobody would be told.
+    And SIGTERM, which SLURM and torchrun send to all processes: the main one still reads the chunks of its step. And
+    make sure that chunks can be handed over, or raise OSError: later, nobody would be told.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None and _SENDER_IS_TOLD:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
     make_socket_folder()
 
 
-_MOMENT = 1.0  # seconds that a process which has closed its connections takes to be gone, at most
+@contextmanager
+def starting_readers() -> Iterator[None]:
+    """Have what is forked inside wait with a SIGTERM until `prepare_reader`."""
+    if not _SENDER_IS_TOLD:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_by(parent: int) -> None:
+    """End when this process tells us to, by SIGTERM, and no other."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def lost_reader(error: BaseException, workers: int, readers: Sequence[BaseProcess] = ()) -> InputError:

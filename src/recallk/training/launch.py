@@ -47,16 +47,18 @@ def in_processes_of(config: TrainConfig, task: Mapping[str, Any]) -> Iterator[No
     elif config.devices * config.nodes == 1:
         yield
     else:
-        _require_devices(config, device)
+        require_devices(config)
         with _others(config, task) as told, joined(device), _own_cores(config.devices), told:
             yield
 
 
-def _require_devices(config: TrainConfig, device: str) -> None:
+def require_devices(config: TrainConfig) -> None:
+    """Raise InputError where this machine has not the devices that are asked for."""
+    device = available_device(config.accelerator).type
     there = torch.cuda.device_count() if device == "cuda" else None
     if there is not None and config.devices > there:
         raise InputError(f"devices={config.devices}: {there} GPUs are here")
-    if device == "mps":
+    if device == "mps" and config.devices > 1:
         raise InputError(f"devices={config.devices}: there is one of this kind; take --accelerator cpu, or 1")
 
 

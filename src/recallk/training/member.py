@@ -14,7 +14,10 @@ from recallk.core.text import shown
 def main() -> None:
     """Do what the first process has written into the standard input: train a run, or go on with one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
-    task = json.loads(sys.stdin.buffer.readline())
+    told = sys.stdin.buffer.readline()
+    if not told:  # the first process has ended before it could say
+        sys.exit(2)
+    task = json.loads(told)
     threading.Thread(target=_end_with_first, daemon=True).start()
     from recallk.training.train import resume, train
 

@@ -34,7 +34,8 @@ def save_state(state: State, path: Path) -> None:
 def load_state(path: Path) -> State:
     """Return a checkpoint's state.
 
-    With `epoch`, at least 1, and how many of its `batches` are done; `best`, None or an epoch and what it reached.
+    With `epoch`, at least 1, and how many of its `batches` are done; `best`, None or an epoch and the number, finite,
+    that it reached.
     Raises InputError, one line, for a damaged, foreign or hostile file.
     """
     return read_file(path, _read, "a checkpoint that is whole", REMEDY)
@@ -134,7 +135,7 @@ def _read(path: Path) -> State:
     match state.get("best"):
         case None:
             best = None
-        case (int(epoch), float(reached)):
+        case (int(epoch), float(reached)) if type(epoch) is int and math.isfinite(reached):
             best = epoch, reached
         case _:
             raise InputError(f"{path}: it does not say which epoch was the best; {REMEDY}")

@@ -233,6 +233,7 @@ class Trainer:
             self._save()
             self._forget_others()
         yield self._finish()
+        self._stopping.agree()  # a signal that came after the last chunk
 
     def _begin_alike(self) -> None:
         """Give all processes the weights of the first: they drew the same, but a library may round otherwise."""
@@ -253,8 +254,9 @@ class Trainer:
         by = "map@r" if self.plan.selection == "validation" else f"recall@{self.config.evaluate_ks[0]}"
         if self.plan.selection == "last" or self._best is None or measured.metrics[by] > self._best[1]:
             self._best = epoch, measured.metrics[by]
-            if processes.is_first():
-                write_weights(self.embedder, self.folder.best(epoch))
+            with processes.failing_together():
+                if processes.is_first():
+                    write_weights(self.embedder, self.folder.best(epoch))
 
     def _forget_others(self) -> None:
         """Remove the models of earlier choices; not before the checkpoint: an interruption would go back to them."""
@@ -390,9 +392,10 @@ class Trainer:
         return row
 
     def _write(self, row: Row) -> None:
-        if processes.is_first():
-            self.folder.append(row)
-            self._logger.follow(row)
+        with processes.failing_together():
+            if processes.is_first():
+                self.folder.append(row)
+                self._logger.follow(row)
 
     def _save_if_due(self) -> None:
         """Write a checkpoint where some minutes have passed since the last; the first process has the clock."""
@@ -407,16 +410,17 @@ class Trainer:
         """
         position = self._position
         assert position is not None
-        if processes.is_first():
-            state: State = {name: module.state_dict() for name, module in self._modules().items()}
-            state |= {
-                "optimizer": optimizer_state(self.optimizer.optimizer),
-                "scaler": self.scaler and self.scaler.state_dict(),
-                "epoch": position.epoch,
-                "batches": position.batches,
-                "best": self._best,
-            }
-            save_state(state, self.folder.checkpoint)
+        with processes.failing_together():
+            if processes.is_first():
+                state: State = {name: module.state_dict() for name, module in self._modules().items()}
+                state |= {
+                    "optimizer": optimizer_state(self.optimizer.optimizer),
+                    "scaler": self.scaler and self.scaler.state_dict(),
+                    "epoch": position.epoch,
+                    "batches": position.batches,
+                    "best": self._best,
+                }
+                save_state(state, self.folder.checkpoint)
         self._saved = time.monotonic()
 
     def _find_checkpoint(self) -> None:
@@ -445,6 +449,7 @@ class Trainer:
         if self.config != folder.read_config():  # where the data is by now, for one: others read it there
             folder.write_config(self.config)
         folder.forget_after(epoch, self.plan.steps_until(epoch) + self._position.batches)
+        self._forget_others()
 
     def _load(self) -> Position:
         path = self.folder.checkpoint
@@ -453,12 +458,28 @@ class Trainer:
             restore_module(module, state.get(name), name, path)
         restore_optimizer(self.optimizer.optimizer, state["optimizer"], path)
         restore_scaler(self.scaler, state.get("scaler"), path)
-        self._best = state["best"]
-        position = Position(state["epoch"], state["batches"])
+        position, self._best = Position(state["epoch"], state["batches"]), state["best"]
         begun = position.epoch if position.batches else position.epoch - 1
         if begun > self.config.epochs:
             raise InputError(f"epochs={self.config.epochs}: {begun} are done already; give {begun} or more")
+        self._check_position(position)
         return position
+
+    def _check_position(self, position: Position) -> None:
+        """Raise InputError where the run cannot stand there, or what it had chosen by then is gone."""
+        plan, path, done = self.plan, self.folder.checkpoint, position.epoch - 1
+        if position.batches > (batches := plan.steps_until(position.epoch) - plan.steps_until(done)):
+            raise InputError(
+                f"{path}: {position.batches} batches of epoch {position.epoch} are done, which has {batches}; {REMEDY}"
+            )
+        if self._best is None:
+            chosen = done < min(self.config.evaluate_every, self.config.epochs)  # none had to be
+        else:
+            epoch = self._best[0]
+            needed = plan.selection != "last" or done == self.config.epochs
+            chosen = 1 <= epoch <= done and (not needed or os.path.lexists(self.folder.best(epoch)))
+        if not chosen:
+            raise InputError(f"{path}: the model of the epoch that was the best is not there; {REMEDY}")
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"model": self.embedder} | ({"loss": self.loss} if self.loss.state_dict() else {})
