@@ -11,6 +11,11 @@ def steps(rows: Iterable[Row]) -> list[Step]:
     return [row for row in rows if isinstance(row, Step)]
 
 
+def losses_of(rows: Iterable[Row]) -> list[float]:
+    """Return the losses of the steps that were made."""
+    return [row.loss for row in steps(rows) if row.loss is not None]
+
+
 def measured(rows: Iterable[Row], kind: MeasurementKind | None = None) -> list[Measurement]:
     """Return the measurements, of one kind or all."""
     return [row for row in rows if isinstance(row, Measurement) and kind in (None, row.kind)]

@@ -291,6 +291,18 @@ def event_files(mini: Miniature, **changes: Any) -> bool:
     return any(folder.tensorboard.glob("events.*"))
 
 
+def ends_with_a_result(mini: Miniature, **changes: Any) -> bool:
+    """Return whether a run does that has lost its first step to a loss that is no number."""
+    trainer = Trainer(mini.plan(**changes), RunFolder(mini.root / f"spoilt-{changes['on_non_finite']}"))
+    shutil.rmtree(trainer.folder.path, ignore_errors=True)
+    calls = iter(range(1000))
+    trainer.loss.register_forward_hook(lambda _module, _given, loss: loss * torch.nan if not next(calls) else None)
+    try:
+        return kind_of(list(trainer.rows())[-1]) == "result"
+    except InputError:
+        return False
+
+
 def precisions(mini: Miniature, **changes: Any) -> set[torch.dtype]:
     return mini.watch(steps=1, **changes).precisions
 
@@ -442,6 +454,7 @@ EFFECT: dict[str, Effect] = {
     "precision": Effect(
         ("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16}), {"image_size": 32, "resize": 32}
     ),
+    "on_non_finite": Effect(("stop", "skip"), ends_with_a_result, both(False, True)),
 }
 
 

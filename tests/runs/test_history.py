@@ -28,7 +28,8 @@ KINDS: list[MeasurementKind] = ["validation", "evaluation", "result"]
 NAMES = st.sampled_from(["recall@1", "map@r", "small recall@10", "nmi", "\u0645 recall@1"])
 ROWS: st.SearchStrategy[Row] = st.one_of(
     st.builds(Start, COUNTS, TEXTS, TEXTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3).map(tuple)),
-    st.builds(Step, COUNTS, COUNTS, NUMBERS, NUMBERS, COUNTS, NUMBERS, st.none() | NUMBERS),
+    st.builds(Step, COUNTS, COUNTS, NUMBERS, NUMBERS, COUNTS, NUMBERS, st.none() | NUMBERS, st.none() | TEXTS),
+    st.builds(Step, COUNTS, COUNTS, st.none(), NUMBERS, COUNTS, NUMBERS, st.none(), TEXTS),
     st.builds(Measurement, st.sampled_from(KINDS), COUNTS, COUNTS, st.dictionaries(NAMES, NUMBERS), NUMBERS),
 )
 STEP = Step(1, 1, 0.5, 0.1, 8, 2.0)
@@ -87,6 +88,8 @@ def test_columns_are_of_one_kind_and_of_rows_that_have_them_all() -> None:
         Measurement("result", 1, 2, {"recall@1": 1.0}),
     ]
     assert columns(rows, "step", "epoch", "step", "items", "seconds") == [[1, 1], [1, 2], [8, 8], [2.0, 3.0]]
+    rows.append(Step(1, 3, None, 0.1, 8, 1.0, note="skipped: the loss is nan"))
+    assert columns(rows, "step", "step", "loss") == [[1, 2], [0.5, 0.25]]
     assert columns(rows, "step", "step", "reached") == [[1], [0.75]]
     assert columns(rows, "validation", "epoch", "map@r") == [[1], [0.125]]
     assert columns(rows, "evaluation", "seconds", "recall@1") == [[1.5], [0.25]]
@@ -133,6 +136,7 @@ def changed(row: dict[str, object], **changes: str) -> str:
         *(changed(SOUND, epoch=value) for value in ("9" * 400, "9" * 5000, "-1", "1.0", "true", "null")),
         *(changed(SOUND, step=value) for value in ("-1", "1.5", "null")),
         *(changed(SOUND, reached=value) for value in ("NaN", "null", "true")),
+        *(changed(SOUND, note=value) for value in ("null", "3", "[]")),
         *(changed(SOUND, kind=value) for value in ("null", '"other"', "[]", "3", "{}")),
         *(
             changed({name: value for name, value in SOUND.items() if name != lost})

@@ -112,6 +112,12 @@ def test_a_result_below_the_start_is_told(after: dict[str, float], told: str | N
     assert not said or "--select last" not in said[0]
 
 
+def test_steps_that_were_left_out_are_told(tmp_path: Path) -> None:
+    left_out = [Step(1, number, None, 0.05, 8, 1.0, note="skipped: the loss is nan") for number in (3, 4)]
+    (told,) = summary_of(folder_of(tmp_path, [*ROWS[:5], *left_out, *ROWS[5:]])).warnings
+    assert told.startswith("2 of 4 steps were left out, first step 3, at learning rate 0.05 (skipped: the loss is nan)")
+
+
 def test_the_last_epoch_is_advised_where_it_was_not_taken() -> None:
     fallen = summary_from(BEFORE, {"recall@1": 0.1}, select="validation")
     assert ", --select last, or more classes" in fallen.warnings[0]

@@ -98,6 +98,8 @@ def test_the_numbers_of_rows() -> None:
         "step/seconds": 1.5,
     }
     assert numbers_of(Step(2, 7, 0.5, 1e-3, 8, 1.5, 0.25))["step/reached"] == 0.25
+    skipped = numbers_of(Step(2, 7, None, 1e-3, 8, 1.5, note="skipped: the loss is nan"))
+    assert skipped.keys() == {"step/epoch", "step/learning_rate", "step/items", "step/seconds"}
     measured = numbers_of(Measurement("validation", 2, 7, {"recall@1": 0.75}, 3.0))
     assert measured == {"validation/recall@1": 0.75, "validation/epoch": 2, "validation/seconds": 3.0}
     assert numbers_of(Start(0, "", "", "", "")) == {}

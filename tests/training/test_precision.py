@@ -15,7 +15,7 @@ from recallk.training import trainer as trainers
 from recallk.training.plan import Plan, prepare
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
-from tests.rows import kind_of, steps, without_time
+from tests.rows import kind_of, losses_of, without_time
 from tests.training.test_trainer import SMALL, save_patterns
 
 MIXED = ["bf16-mixed", "16-mixed"]
@@ -33,7 +33,7 @@ def plan_of(pictures: Path, **changes: Any) -> Plan:
 def losses(pictures: Path, run: Path, **changes: Any) -> list[float]:
     rows = list(Trainer(plan_of(pictures, epochs=1, **changes), RunFolder(run)).rows())
     assert kind_of(rows[-1]) == "result"
-    return [row.loss for row in steps(rows)]
+    return losses_of(rows)
 
 
 @pytest.mark.parametrize("precision", MIXED)

@@ -16,7 +16,7 @@ from recallk.runs.folder import RunFolder
 from recallk.runs.history import MeasurementKind, Row, Step
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer, learning_rate
-from tests.rows import kind_of, measured, steps, without_time
+from tests.rows import kind_of, losses_of, measured, steps, without_time
 
 SMALL: dict[str, Any] = {
     "backbone": "test_resnet",
@@ -149,7 +149,7 @@ def test_training_learns(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     data = save_patterns(tmp_path / "data", classes=32, images=4)
     rows = train(data, tmp_path / "run", epochs=12, evaluate_every=12, learning_rate=3e-3, chunk_size=32)
-    losses = [row.loss for row in steps(rows)]
+    losses = losses_of(rows)
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
 
 

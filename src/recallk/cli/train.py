@@ -159,7 +159,10 @@ class _TrainingShown:
         config, plan = self.trainer.config, self.trainer.plan
         if isinstance(row, Step):
             self._done, speed = row.step, row.items / row.seconds
-            note = f"epoch {row.epoch}/{config.epochs}  loss {row.loss:.4f}  {speed:,.0f} {plan.data.train.noun}/s"
+            if row.note is not None:
+                say(f"note      step {row.step:,}, learning rate {row.learning_rate:g}: {row.note}")
+            loss = "skipped" if row.loss is None else f"loss {row.loss:.4f}"
+            note = f"epoch {row.epoch}/{config.epochs}  {loss}  {speed:,.0f} {plan.data.train.noun}/s"
             self._advance(self._done, None, note)
         elif isinstance(row, Measurement) and row.kind == "result":
             say(f"model     of epoch {row.epoch}, {plan.how_chosen}")

@@ -52,13 +52,14 @@ class TwiceReadBatch:
     """A batch that gives the same chunks in two readings.
 
     The first `in_memory` chunks wait for the second reading; the others are read again.
-    Of the batch's chunks they are this process's `share`. `items` are the numbers of their items, in the order of the
-    chunks, `all_items` those of the whole batch, over all processes.
+    Of the batch's chunks they are this process's `share`, of these `sizes`. `items` are the numbers of their items, in
+    the order of the chunks, `all_items` those of the whole batch, over all processes.
     """
 
     def __init__(self, stream: Iterator[Any], whole: Cut, share: range, in_memory: int) -> None:
         self.all_items, self.share = whole.items, share
-        self.items = whole.part(share).items
+        own = whole.part(share)
+        self.items, self.sizes = own.items, [len(chunk) for chunk in own.chunks]
         self._stream, self._chunks, self._in_memory = stream, len(share), in_memory
         self._waiting: deque[Any] = deque()
         self._read = False

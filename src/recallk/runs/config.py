@@ -109,6 +109,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     ] = 1
     nodes: Annotated[int, Field(ge=1, le=100_000, description="machines that train together")] = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    on_non_finite: Annotated[
+        Literal["stop", "skip"],
+        Field(description="a step whose loss or gradients are NaN or infinite ends the run, or is left out"),
+    ] = "stop"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":

@@ -31,15 +31,24 @@ class Start:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training; `reached` is the share of its queries that the loss reaches, where it was measured."""
+    """One step of training; `reached` is the share of its queries that the loss reaches, where it was measured.
+
+    `note` says what went otherwise than planned. A step that was skipped has no loss; its note says why.
+    """
 
     epoch: int
     step: int
-    loss: float
+    loss: float | None
     learning_rate: float
     items: int
     seconds: float
     reached: float | None = None
+    note: str | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it changed nothing."""
+        return self.loss is None
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def columns(rows: Iterable[Row], kind: MeasurementKind | Literal["step"], *names
 def _numbers(row: Row, kind: MeasurementKind | Literal["step"]) -> Mapping[str, float] | None:
     """Return the numbers of a row by their names; None where it is of another kind."""
     if isinstance(row, Step) and kind == "step":
-        return {name: value for name, value in asdict(row).items() if value is not None}
+        return {name: value for name, value in asdict(row).items() if isinstance(value, int | float)}
     if isinstance(row, Measurement) and kind == row.kind:
         return {**row.metrics, "epoch": row.epoch, "step": row.step, "seconds": row.seconds}
     return None
@@ -124,13 +133,15 @@ def _row(line: bytes) -> Row | None:
         kind = written.pop("kind")
         if kind == "start":
             return _start(written)
+        note = _text(written.pop("note")) if kind == "step" and "note" in written else None
         values = {_EARLIER_NAMES.get(name, name): _number(value) for name, value in written.items()}
         epoch, step = _count(values.pop("epoch")), _count(values.pop("step"))
         seconds = values.pop("seconds", 0.0)
         if kind == "step":
             items = _count(values.pop("items"))
-            loss, rate = values.pop("loss"), values.pop("learning_rate", 0.0)
-            return Step(epoch, step, loss, rate, items, seconds, values.get("reached"))
+            loss = values.pop("loss") if note is None else values.pop("loss", None)
+            rate = values.pop("learning_rate", 0.0)
+            return Step(epoch, step, loss, rate, items, seconds, values.get("reached"), note)
         if kind in _MEASURED:
             return Measurement(kind, epoch, step, values, seconds)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

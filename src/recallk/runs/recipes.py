@@ -23,11 +23,12 @@ WITHOUT_EFFECT = frozenset(
         "nodes",
         "checkpoint_minutes",
         "logger",
+        "on_non_finite",
     }
 )
 """Keys that change where and how fast a run goes and who is told, not what it measures.
 
-Chunks count where batch norm sees them.
+Chunks count where batch norm sees them. A run that leaves steps out would otherwise have ended without a result.
 
 The only such list: what may change in a run that is resumed, in a comparison, and beside a recipe follows from it.
 """

@@ -62,6 +62,23 @@ class Summary:
 
     @property
     def warnings(self) -> list[str]:
+        """Say what went otherwise than planned in training, and what of the test metrics fell."""
+        return [*self._left_out, *self._fell]
+
+    @property
+    def _left_out(self) -> list[str]:
+        """Say how many steps were skipped."""
+        skipped = [step for step in self.steps if step.skipped]
+        if not skipped:
+            return []
+        first = skipped[0]
+        return [
+            f"{len(skipped):,} of {len(self.steps):,} steps were left out, first step {first.step:,}, at learning rate "
+            f"{first.learning_rate:g} ({first.note}); try a lower --learning-rate"
+        ]
+
+    @property
+    def _fell(self) -> list[str]:
         """Say where the test metrics, as they are shown, are below those before training, and what to try."""
         before, after = self.before.metrics, self.after.metrics
         fell = [

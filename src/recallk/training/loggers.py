@@ -78,7 +78,9 @@ def numbers_of(row: Row) -> dict[str, float]:
             kind, named = "step", asdict(row)
         case _:
             kind, named = row.kind, {**row.metrics, "epoch": row.epoch, "seconds": row.seconds}
-    return {f"{kind}/{name}": value for name, value in named.items() if name != "step" and value is not None}
+    return {
+        f"{kind}/{name}": value for name, value in named.items() if name != "step" and isinstance(value, int | float)
+    }
 
 
 class _TensorBoard:

@@ -16,6 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.group import place
 from recallk.core.text import one_line
 from recallk.runs.config import TrainConfig
+from recallk.training.setbacks import NotFiniteError
 
 log = logging.getLogger("recallk")
 
@@ -71,16 +72,18 @@ class InPrecision(nn.Module):
         return embeddings
 
 
-def check_gradients(optimizer: Optimizer, scaler: GradScaler | None, step: str, remedy: str) -> None:
-    """Raise InputError where the gradients are not finite; it says when (`step`) and what to do (`remedy`).
+def check_gradients(optimizer: Optimizer, scaler: GradScaler | None, step: int) -> None:
+    """Raise NotFiniteError where the gradients are not finite.
 
-    With a scaler such a step is left out, as some must be at the start, and an error only where no scale fits.
+    With a scaler such a step is left out, as some must be at the start, and InputError is raised where no scale fits.
     oneDNN leaves bfloat16 gradients of some convolutions over a single pixel unwritten: this finds them, too.
     """
     if scaler is not None:
         if scaler.get_scale() < SMALLEST_SCALE:
-            raise InputError(f"{step}: the gradients are finite at no scale; take --precision bf16-mixed or 32-true")
+            raise InputError(
+                f"step {step}: the gradients are finite at no scale; take --precision bf16-mixed or 32-true"
+            )
         return
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not bool(torch.isfinite(get_total_norm(gradients))):
-        raise InputError(f"{step}: the gradients hold NaN or infinity; {remedy}, or take --precision 32-true")
+        raise NotFiniteError("the gradients hold NaN or infinity", "take --precision 32-true")

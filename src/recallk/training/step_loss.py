@@ -6,24 +6,28 @@ from torch import Tensor, nn
 from recallk.core import processes
 from recallk.loss.reached import reached_share
 from recallk.loss.recall_at_k import RecallAtKLoss
+from recallk.training.setbacks import NotFiniteError, Setback
 from recallk.training.stopping import Stopping
+
+_NO_CHUNK = 2**62
+"""Beyond the number of any chunk."""
 
 
 class StepLoss:
     """The loss of one step, called once; `reached_share` can be asked afterwards, with the same random numbers.
 
-    In a group it is the loss of all processes' embeddings together. The error for a divergence says when it was
-    (`step`) and what to do (`remedy`).
+    In a group it is the loss of all processes' embeddings together. `sizes` are those of this process's chunks, by
+    their numbers in the whole batch, from 0.
     """
 
-    def __init__(self, loss: nn.Module, seed: int, step: str, remedy: str, stopping: Stopping) -> None:
-        self._loss, self._seed, self._step, self._remedy, self._stopping = loss, seed, step, remedy, stopping
+    def __init__(self, loss: nn.Module, seed: int, sizes: dict[int, int], stopping: Stopping) -> None:
+        self._loss, self._seed, self._sizes, self._stopping = loss, seed, sizes, stopping
 
     def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss. Raises InputError where the embeddings are no numbers any more, and Stopped."""
-        broken = not bool(torch.isfinite(embeddings.detach()).all())
-        if self._stopping.agree(also=broken):
-            raise processes.SharedError(f"{self._step}: the embeddings hold NaN or infinity; {self._remedy}")
+        """Return the loss. Raises NotFiniteError where embeddings are no numbers any more, and Stopped."""
+        broken = ~torch.isfinite(embeddings.detach()).all(1)
+        if self._stopping.agree(also=Setback.NOT_FINITE if bool(broken.any()) else Setback.NONE):
+            raise NotFiniteError(f"the embeddings of chunk {self._first_of(broken)} hold NaN or infinity")
         self._asked = embeddings.detach(), labels
         if not getattr(self._loss, "gather_across_devices", False):  # all compute the same
             embeddings, labels = processes.gather_rows(embeddings, parts=False), processes.gather(labels)
@@ -37,3 +41,9 @@ class StepLoss:
 
     def _drawing(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed)
+
+    def _first_of(self, broken: Tensor) -> int:
+        """Return the number, from 1, of the first chunk in any process that has such a row."""
+        parts = torch.split(broken, list(self._sizes.values()))
+        found = [number + 1 for number, part in zip(self._sizes, parts, strict=True) if bool(part.any())]
+        return -processes.largest(-min(found, default=_NO_CHUNK))[0]

@@ -47,12 +47,12 @@ class Stopping:
         if self._by:
             raise Stopped(self._by, agreed=False)
 
-    def agree(self, also: bool = False) -> bool:
-        """Raise Stopped in all processes where one of them is to stop; else say whether `also` holds in any."""
+    def agree(self, also: int = 0) -> int:
+        """Raise Stopped in all processes where one of them is to stop; else return the largest `also` of any."""
         by, other = processes.largest(self._by, int(also))
         if by:
             raise Stopped(by, agreed=True)
-        return bool(other)
+        return other
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._by = number

@@ -41,6 +41,7 @@ from recallk.training.parameters import parameter_groups
 from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, SeededChunk, check_gradients, fabric_of
 from recallk.training.replay import Buffers
+from recallk.training.setbacks import NotFiniteError, Setback
 from recallk.training.state import (
     REMEDY,
     State,
@@ -90,6 +91,13 @@ class Position:
 
     epoch: int
     batches: int
+
+
+def _diverged(step: int, rate: float, error: NotFiniteError) -> processes.SharedError:
+    remedies = ", or ".join(filter(None, (f"lower the learning rate ({rate:g})", error.remedy)))
+    return processes.SharedError(
+        f"step {step}: {error.what}; {remedies}, or leave such steps out (--on-non-finite skip)"
+    )
 
 
 class _ChunksOfStep:
@@ -295,23 +303,30 @@ class Trainer:
             rate = learning_rate(config, epoch, step, plan.steps)
             for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
                 group["lr"] = rate * factor
-            loss, reached = self._step(batch, epoch, number, f"step {step}", f"lower the learning rate ({rate:g})")
+            loss, reached, note = None, None, None
+            try:
+                loss, reached = self._step(batch, epoch, number, step)
+            except NotFiniteError as error:
+                if config.on_non_finite == "stop":
+                    raise _diverged(step, rate, error) from None
+                note = f"skipped: {error.what}"
             self._position = Position(epoch, number + 1)
-            yield self._log(Step(epoch, step, loss, rate, len(batch.all_items), time.perf_counter() - started, reached))
+            items, seconds = len(batch.all_items), time.perf_counter() - started
+            yield self._log(Step(epoch, step, loss, rate, items, seconds, reached, note))
             self._save_if_due()
             started = time.perf_counter()
 
-    def _step(
-        self, batch: TwiceReadBatch, epoch: int, number: int, step: str, too_high: str
-    ) -> tuple[float, float | None]:
+    def _step(self, batch: TwiceReadBatch, epoch: int, number: int, step: int) -> tuple[float, float | None]:
         """Make one step of all processes; return the loss, and of an epoch's first, the share of queries it reached.
 
-        Where the run is to stop, Stopped is raised, and everything is as before the step.
+        Where the run is to stop, Stopped is raised, and where loss or gradients are not finite, NotFiniteError:
+        parameters, moments, buffers and what the loss remembers are then as before the step.
         """
         self.optimizer.zero_grad()
         seeds = (self.config.seed, epoch, number)
         labels = torch.from_numpy(self.plan.data.train.labels)[batch.items]
-        loss_fn = StepLoss(self.loss, mixed_seed(*seeds), step, too_high, self._stopping)
+        sizes = dict(zip(batch.share, batch.sizes, strict=True))
+        loss_fn = StepLoss(self.loss, mixed_seed(*seeds), sizes, self._stopping)
         undo = _Undo(self.embedder, self.loss)
         together = Together(self.embedder)
         try:
@@ -323,16 +338,18 @@ class Trainer:
                 batch_norm=self.config.batch_norm,
                 backward=self.fabric.backward,
             )
-            if not math.isfinite(loss):
-                raise processes.SharedError(f"{step}: the loss is {float(loss)}; {too_high}")
-            self._stopping.agree()
+            if self._stopping.agree(also=Setback.NONE if math.isfinite(loss) else Setback.NOT_FINITE):
+                raise NotFiniteError(f"the loss is {float(loss)}")
+            together.synchronise(chunks=len(batch.share))
+            check_gradients(self.optimizer, self.scaler, step)
         except Stopped as stopped:
             undo.restore()
             if not stopped.agreed:
                 self._stopping.agree()
             raise
-        together.synchronise(chunks=len(batch.share))
-        check_gradients(self.optimizer, self.scaler, step, too_high)
+        except NotFiniteError:
+            undo.restore()
+            raise
         self.optimizer.step()
         reached = None
         if number == 0 and isinstance(self.loss, RecallAtKLoss):
