@@ -303,6 +303,25 @@ def ends_with_a_result(mini: Miniature, **changes: Any) -> bool:
         return False
 
 
+def compilations(mini: Miniature, **changes: Any) -> int:
+    with mock.patch("torch.compile", side_effect=lambda function, **_: function) as compiling:
+        mini.watch(steps=1, **changes)
+    return compiling.call_count
+
+
+def layouts(mini: Miniature, **changes: Any) -> set[bool]:
+    """Return whether what the layers hand on is laid out with the channels last."""
+    seen, hook = set[bool](), torch.nn.modules.module.register_module_forward_hook
+
+    def see(module: torch.nn.Module, _given: Any, out: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.training:
+            seen.add(out.stride(1) == 1)
+
+    with hook(see):
+        mini.watch(steps=1, **changes)
+    return seen
+
+
 def precisions(mini: Miniature, **changes: Any) -> set[torch.dtype]:
     return mini.watch(steps=1, **changes).precisions
 
@@ -454,6 +473,8 @@ EFFECT: dict[str, Effect] = {
     "precision": Effect(
         ("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16}), {"image_size": 32, "resize": 32}
     ),
+    "compile": Effect((False, True), compilations, both(0, 1)),
+    "channels_last": Effect((False, True), layouts, both({False}, {True}), {"image_size": 64, "resize": 64}),
     "on_non_finite": Effect(("stop", "skip"), ends_with_a_result, both(False, True)),
 }
 

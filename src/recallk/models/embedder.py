@@ -43,6 +43,16 @@ class Embedder(nn.Module, ABC):
             part.eval()
         return self
 
+    def speed_up(self, *, compile_it: bool, channels_last: bool) -> None:
+        """Compute faster from now on, with the same results up to rounding; names and shapes of weights stay.
+
+        With the channels last, dropout of maps takes its random numbers in another order. Called once, where the
+        network is on its device. Raises InputError for what is not possible.
+        """
+        if compile_it or channels_last:
+            key = "compile" if compile_it else "channels_last"
+            raise InputError(f"{key}: not for a network of {self.noun}; leave it out")
+
     @property
     def embedding_size(self) -> int:
         """The dimensions of what `embed` returns."""

@@ -1,7 +1,7 @@
 """Backbone + pooling + head: from 8-bit images to embeddings of unit length."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from recallk.core.text import one_line
 from recallk.data.headers import Size
 from recallk.data.item import File
 from recallk.models.backbone import make_backbone, own_size, patch_size
+from recallk.models.compiled import compiled
 from recallk.models.embedder import Embedder, evaluating
 from recallk.models.head import make_head
 from recallk.models.pictures import Picture, Pictures, converted
@@ -50,6 +51,8 @@ class ImageEmbedder(Embedder):
         self.backbone = backbone
         self.shapes = Shapes(settings.image_size)  # with image_shape=keep
         self._known_in_training: dict[File, Size] = {}
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._channels_last = False
         self.channels = channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.pool = Pool(settings.pooling, channels, int(getattr(backbone, "num_prefix_tokens", 0)))
         self.norm, self.head = make_head(settings.head, channels, settings.embedding_size)
@@ -71,6 +74,14 @@ class ImageEmbedder(Embedder):
             if (mistake := self._mistake(images, error)) is None:
                 raise
             raise mistake from None
+
+    def speed_up(self, *, compile_it: bool, channels_last: bool) -> None:
+        """Compile the backbone, and lay out its weights and the images with the channels last."""
+        if channels_last:
+            self._channels_last = True
+            self.to(memory_format=torch.channels_last)
+        if compile_it:
+            self._compiled = compiled(self.backbone.forward_features, self.mean.device)  # type: ignore[arg-type]
 
     @property
     def power_of_scales(self) -> float:
@@ -109,7 +120,9 @@ class ImageEmbedder(Embedder):
         return bare
 
     def _embed(self, normalised: Tensor) -> Tensor:
-        features = self.backbone.forward_features(normalised)  # type: ignore[operator]
+        if self._channels_last:
+            normalised = normalised.contiguous(memory_format=torch.channels_last)
+        features = (self._compiled or self.backbone.forward_features)(normalised)  # type: ignore[operator]
         embeddings: Tensor = self.head(self.norm(self.pool(features)))
         return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
 

@@ -109,6 +109,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     ] = 1
     nodes: Annotated[int, Field(ge=1, le=100_000, description="machines that train together")] = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    compile: Annotated[bool, Field(description="the backbone by torch.compile, minutes at the start")] = False
+    channels_last: Annotated[
+        bool, Field(description="weights and images in memory with the channels last: faster convolutions on some GPUs")
+    ] = False
     on_non_finite: Annotated[
         Literal["stop", "skip"],
         Field(description="a step whose loss or gradients are NaN or infinite ends the run, or is left out"),

@@ -23,6 +23,8 @@ WITHOUT_EFFECT = frozenset(
         "nodes",
         "checkpoint_minutes",
         "logger",
+        "compile",
+        "channels_last",
         "on_non_finite",
     }
 )

@@ -154,6 +154,7 @@ class Trainer:
         self.rate_factors = [group.rate_factor for group in groups]
         optimizer = kind([group.options for group in groups], lr=config.learning_rate)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
+        self.embedder.speed_up(compile_it=config.compile, channels_last=config.channels_last)
         self._network = InPrecision(self.embedder, self.fabric)
         self._stopping = Stopping()
         self._latest: Measurement | None = None
