@@ -107,7 +107,7 @@ def test_a_head_begins_as_the_formula_has_it_and_is_then_trained(mini: Miniature
     trainer = trainer_of(mini, tmp_path / "run", head="whitening", whitening=method)
     embedder, train = trainer.embedder, trainer.plan.data.train
     assert isinstance(embedder, ImageEmbedder)
-    features = embedder.without_head().embed(train.items, chunk_size=trainer.config.chunk_size)
+    features = embedder.without_head().embed(train.items, chunk_size=trainer.chunk_size)
     assert features.shape == (len(train), embedder.channels)
     expected = (
         pca_whitening(features, 8)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recallk.cli.commands import Commands
-from recallk.core.errors import RecallkError
+from recallk.core.errors import RecallkError, is_out_of_memory
 from recallk.core.files import why
 from recallk.core.text import one_line, shown
 
@@ -75,7 +75,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename is not None else ""
         _fail(f"{where}{why(error)}")
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         _fail(f"out of memory ({one_line(error)}); lower --chunk-size, or --image-size, or take a smaller network")
     finally:
@@ -107,11 +107,3 @@ def _fail(message: str | None) -> None:
 def _terminate(*_: object) -> None:
     """End as Ctrl-C does, with everything closed and released."""
     raise SystemExit(TERMINATED)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, without importing it
-        or "allocate memory" in str(error)
-    )

@@ -69,7 +69,9 @@ def show_plan(trainer: Trainer) -> None:
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
     trained = sum(p.numel() for p in trainer.embedder.parameters() if p.requires_grad)
     head = "" if config.head == "linear" else f"head {config.head}, "
-    say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, config.chunk_size)}")
+    say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, trainer.chunk_size)}")
+    if trainer.how_chunked:
+        say(f"chunks    {trainer.how_chunked} (--chunk-size auto)")
     if (together := max(processes.count(), config.devices * config.nodes)) > 1:
         fewest, rest = divmod(len(first.chunks), together)
         say(f"processes {together:,}, each embeds {fewest:,}{f' or {fewest + 1:,}' if rest else ''} of the chunks")
@@ -84,7 +86,7 @@ def show_plan(trainer: Trainer) -> None:
 
 def show_memory(trainer: Trainer) -> None:
     """Print what memory a step needs."""
-    memory, chunk = step_memory(trainer), min(trainer.config.chunk_size, trainer.plan.items_per_step)
+    memory, chunk = step_memory(trainer), min(trainer.chunk_size, trainer.plan.items_per_step)
     say(
         f"memory    about {_gigabytes(memory.total)} a step: {_gigabytes(memory.chunk)} for a chunk of {chunk}, "
         f"{_gigabytes(memory.parameters)} for weights, gradients and moments, "

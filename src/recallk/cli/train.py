@@ -89,6 +89,7 @@ def _dry_run(config: Any, run: Path) -> None:
     with ProgressShown() as reading:
         reading.advance(*_READING)
         trainer = trainer_for(config, run, reading.advance)
+        trainer.choose_chunk_size()
     terminal.show_plan(trainer)
     terminal.show_memory(trainer)
 

@@ -20,3 +20,12 @@ class MissingExtraError(RecallkError, ImportError):
     def __init__(self, message: str, *, name: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, PyTorch or the system has found no memory, on the CPU or a GPU."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, without importing it
+        or "allocate memory" in str(error)
+    )

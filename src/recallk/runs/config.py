@@ -20,6 +20,8 @@ from recallk.losses.settings import LossSettings
 from recallk.models.settings import Augmentation, EmbedderSettings
 from recallk.models.whitening import Method
 
+DEFAULT_CHUNK = 128
+
 
 class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     """Every key of a recipe, with its default. `recallk train --KEY VALUE` overrides it."""
@@ -55,7 +57,10 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
         Field(ge=2, le=10_000_000, description="items of a batch; by default all classes, 4,000 items at most"),
     ] = None
     items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = 4
-    chunk_size: Annotated[int, Field(ge=1, le=1_000_000, description="items on the device at a time")] = 128
+    chunk_size: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"],
+        Field(description="items on the device at a time; auto: as many as fit, tried before the run begins"),
+    ] = DEFAULT_CHUNK
     host_memory_gb: Annotated[
         float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded items between the two passes")
     ] = 4.0
@@ -146,6 +151,11 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
         if self.chunk_size == 1 and self.batch_norm == "per-chunk":
             raise ValueError("chunk_size=1 leaves batch_norm=per-chunk nothing to average over: choose 2 or more")
         return self
+
+    @property
+    def embedded_at_a_time(self) -> int:
+        """Items of a chunk where nothing is trained, and so nothing was tried."""
+        return DEFAULT_CHUNK if self.chunk_size == "auto" else self.chunk_size
 
     @property
     def readers(self) -> int:

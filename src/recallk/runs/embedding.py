@@ -27,7 +27,7 @@ def embed_as_configured(
     """
     embedder.to(available_device(config.accelerator))
     return embed_together(
-        embedder, items, advance=advance, scales=scales, chunk_size=config.chunk_size, workers=config.readers
+        embedder, items, advance=advance, scales=scales, chunk_size=config.embedded_at_a_time, workers=config.readers
     )
 
 

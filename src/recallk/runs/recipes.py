@@ -138,7 +138,7 @@ def unlike(
     `besides` are keys left out as well; `counting` are keys `WITHOUT_EFFECT` that count here.
     """
     ignored = WITHOUT_EFFECT.union(besides).difference(counting)
-    if config.batch_norm == "per-chunk":
+    if config.batch_norm == "per-chunk" and "auto" not in (config.chunk_size, other.chunk_size):
         ignored -= {"chunk_size"}
     return [
         f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(other, key))}"

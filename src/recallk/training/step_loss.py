@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from recallk.core import processes
 from recallk.loss.reached import reached_share
 from recallk.loss.recall_at_k import RecallAtKLoss
-from recallk.training.setbacks import NotFiniteError, Setback
+from recallk.training.setbacks import NotFiniteError, Setback, check
 from recallk.training.stopping import Stopping
 
 _NO_CHUNK = 2**62
@@ -22,12 +22,17 @@ class StepLoss:
 
     def __init__(self, loss: nn.Module, seed: int, sizes: dict[int, int], stopping: Stopping) -> None:
         self._loss, self._seed, self._sizes, self._stopping = loss, seed, sizes, stopping
+        self.exchanging = False
+        """Whether processes may be in the middle of an exchange; whoever calls the backward pass says when it ends."""
 
     def __call__(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the loss. Raises NotFiniteError where embeddings are no numbers any more, and Stopped."""
         broken = ~torch.isfinite(embeddings.detach()).all(1)
-        if self._stopping.agree(also=Setback.NOT_FINITE if bool(broken.any()) else Setback.NONE):
+        found = self._stopping.agree(also=Setback.NOT_FINITE if bool(broken.any()) else Setback.NONE)
+        if found == Setback.NOT_FINITE:
             raise NotFiniteError(f"the embeddings of chunk {self._first_of(broken)} hold NaN or infinity")
+        check(found)
+        self.exchanging = not processes.is_alone()
         self._asked = embeddings.detach(), labels
         if not getattr(self._loss, "gather_across_devices", False):  # all compute the same
             embeddings, labels = processes.gather_rows(embeddings, parts=False), processes.gather(labels)

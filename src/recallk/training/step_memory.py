@@ -1,19 +1,30 @@
 """How much memory a step will take, measured on a few items."""
 
-import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-import torch
-from torch import Tensor
+from lightning_fabric import Fabric
+from torch import nn
 
-from recallk.core.devices import to_device
-from recallk.models.embedder import evaluating
-from recallk.training.trainer import Trainer
+from recallk.models.embedder import Embedder
+from recallk.runs.config import TrainConfig
+from recallk.training.memory import left_by_an_item, memory_of
+from recallk.training.plan import Plan
 
 PER_PARAMETER = 16  # bytes: the weight, its gradient, two moments of Adam
 PER_FROZEN_PARAMETER = 4  # the weight alone
 EMBEDDING_COPIES = 4  # of a batch: embeddings, their unit rows, the gradients of both
+
+
+class Training(Protocol):
+    """What a step's memory depends on: a `Trainer` has it."""
+
+    embedder: Embedder
+    loss: nn.Module
+    fabric: Fabric
+    config: TrainConfig
+    plan: Plan
+    chunk_size: int
 
 
 @dataclass(frozen=True)
@@ -36,50 +47,20 @@ class StepMemory:
         return self.total <= self.available
 
 
-def step_memory(trainer: Trainer) -> StepMemory:
+def step_memory(training: Training) -> StepMemory:
     """Estimate a step's memory from what two items leave behind for the backward pass, beyond what one leaves.
 
     What the backward pass itself needs at a time is not in it, nor what the libraries take.
     """
-    config, plan = trainer.config, trainer.plan
-    per_item = _left_behind(trainer, 2) - _left_behind(trainer, 1)
+    config, plan = training.config, training.plan
     parameters = sum(
         (PER_PARAMETER if p.requires_grad else PER_FROZEN_PARAMETER) * p.numel()
-        for module in (trainer.embedder, trainer.loss)
+        for module in (training.embedder, training.loss)
         for p in module.parameters()
     )
-    chunk = min(config.chunk_size, plan.items_per_step)
     return StepMemory(
         parameters=parameters,
-        chunk=per_item * chunk,
+        chunk=left_by_an_item(training.embedder, training.fabric) * min(training.chunk_size, plan.items_per_step),
         embeddings=EMBEDDING_COPIES * 4 * config.embedding_size * plan.items_per_step,
-        available=_memory_of(trainer.fabric.device),
+        available=memory_of(training.fabric.device),
     )
-
-
-def _left_behind(trainer: Trainer, items: int) -> int:
-    """Return the bytes that a forward pass of some items leaves, the parameters not counted."""
-    own = {p.untyped_storage().data_ptr() for p in trainer.embedder.parameters()}
-    held: dict[int, int] = {}
-
-    def hold(tensor: Tensor) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    chunk = to_device(trainer.embedder.example(items), trainer.fabric.device)
-    with (
-        evaluating(trainer.embedder),  # one item is too few for batch norm in training
-        torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor),
-        trainer.fabric.autocast(),
-    ):
-        embeddings = trainer.embedder(chunk)
-    del embeddings
-    return sum(held.values())
-
-
-def _memory_of(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

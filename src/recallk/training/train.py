@@ -109,6 +109,7 @@ def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
 
 def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) -> Summary:
     """Train in all processes; the first one is asked for the plan and the rows."""
+    trainer.choose_chunk_size()
     if processes.is_first():
         planned(trainer)
     for row in trainer.rows(resume=resumed):

@@ -1,15 +1,19 @@
 """The loop: batches in two passes, an evaluation now and then, a checkpoint after every epoch and some minutes."""
 
 import copy
+import gc
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recallk.core import processes
@@ -34,6 +38,7 @@ from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
+from recallk.training.chunk_size import find_chunk_size, least_chunk
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
@@ -41,7 +46,7 @@ from recallk.training.parameters import parameter_groups
 from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, SeededChunk, check_gradients, fabric_of
 from recallk.training.replay import Buffers
-from recallk.training.setbacks import NotFiniteError, Setback
+from recallk.training.setbacks import NotFiniteError, Setback, ShortOfMemoryError, check, shortage_told
 from recallk.training.state import (
     REMEDY,
     State,
@@ -77,6 +82,8 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
 
 def _require_work_for_all(plan: Plan) -> None:
     """Raise InputError where a batch has fewer chunks than there are processes: some would have nothing to do."""
+    if plan.config.chunk_size == "auto":
+        return  # it is found so that they have
     chunks, count = math.ceil(plan.items_per_step / plan.config.chunk_size), processes.count()
     if chunks < count:
         raise InputError(
@@ -156,11 +163,25 @@ class Trainer:
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
         self.embedder.speed_up(compile_it=config.compile, channels_last=config.channels_last)
         self._network = InPrecision(self.embedder, self.fabric)
+        self.chunk_size = least_chunk(config) if config.chunk_size == "auto" else config.chunk_size
+        self.how_chunked = ""
         self._stopping = Stopping()
         self._latest: Measurement | None = None
         self._position: Position | None = None  # None: nothing has been trained yet
         self._saved = time.monotonic()
         self._best: tuple[int, float] | None = None  # the chosen epoch so far, and what it was chosen by
+
+    def choose_chunk_size(self) -> None:
+        """With chunk_size=auto, find a number, the same in all processes, which all call this; else do nothing.
+
+        The number takes the place of "auto" in the configuration: a run that is resumed cuts its chunks as before.
+        """
+        if self.config.chunk_size == "auto":
+            found = find_chunk_size(self)
+            self.chunk_size, self.how_chunked = found.size, found.how
+            self.config = self.config.model_copy(update={"chunk_size": found.size})
+            self.plan = replace(self.plan, config=self.config)
+            _require_work_for_all(self.plan)
 
     def rows(self, resume: bool = False) -> Iterator[Row]:
         """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
@@ -177,6 +198,7 @@ class Trainer:
         cannot be read or written. An error before the first checkpoint leaves nothing behind that this call made.
         PyTorch's random state is at the end as it was at the beginning.
         """
+        self.choose_chunk_size()
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         try:
             with self._in_folder(resume), torch.random.fork_rng(devices), self._stopping, self._logger:
@@ -219,7 +241,7 @@ class Trainer:
         self._write(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
         if position is None:
             if self.config.head == "whitening":
-                sizes = {"chunk_size": self.config.chunk_size, "workers": self.config.readers}
+                sizes = {"chunk_size": self.chunk_size, "workers": self.config.readers}
                 begin_as_whitening(self.embedder, plan.data.train, self.config.whitening, **sizes)
             self._begin_alike()
             yield self._evaluate(0)
@@ -252,7 +274,7 @@ class Trainer:
     def first_cut(self) -> Cut:
         """Return how the first batch of a run is cut into chunks. Raises InputError for an item without a kind."""
         batch = next(iter(self.plan.sampler.epoch(1)))
-        return cut(self._preparation(1), batch, self.config.chunk_size)
+        return cut(self._preparation(1), batch, self.chunk_size)
 
     def _preparation(self, epoch: int) -> Preparation:
         config, items = self.config, self.plan.data.train.items
@@ -288,40 +310,69 @@ class Trainer:
 
     def _epoch(self, position: Position) -> Iterator[Row]:
         """Train the batches of an epoch that are not done."""
-        config, plan, epoch = self.config, self.plan, position.epoch
-        batches = list(plan.sampler.epoch(epoch))[position.batches :]
-        stream = read_batches(
-            self._preparation(epoch),
-            batches,
-            config.chunk_size,
-            budget_bytes=config.host_memory_gb * 2**30,
-            workers=config.readers,
-        )
+        epoch, done, note = position.epoch, position.batches, ""
+        batches = list(self.plan.sampler.epoch(epoch))
         self.embedder.train()
         started = time.perf_counter()
-        for number, batch in enumerate(stream, start=position.batches):
-            step = plan.steps_until(epoch - 1) + number + 1
-            rate = learning_rate(config, epoch, step, plan.steps)
-            for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
-                group["lr"] = rate * factor
-            loss, reached, note = None, None, None
-            try:
-                loss, reached = self._step(batch, epoch, number, step)
-            except NotFiniteError as error:
-                if config.on_non_finite == "stop":
-                    raise _diverged(step, rate, error) from None
-                note = f"skipped: {error.what}"
-            self._position = Position(epoch, number + 1)
-            items, seconds = len(batch.all_items), time.perf_counter() - started
-            yield self._log(Step(epoch, step, loss, rate, items, seconds, reached, note))
-            self._save_if_due()
-            started = time.perf_counter()
+        while done < len(batches):
+            for batch in self._read(epoch, batches[done:]):
+                step = self.plan.steps_until(epoch - 1) + done + 1
+                rate = self._set_rate(epoch, step)
+                loss, reached, shortage = None, None, None
+                try:
+                    loss, reached = self._step(batch, epoch, done, step)
+                except NotFiniteError as error:
+                    if self.config.on_non_finite == "stop":
+                        raise _diverged(step, rate, error) from None
+                    note = "; ".join(filter(None, (note, f"skipped: {error.what}")))
+                except ShortOfMemoryError as error:
+                    shortage = str(error)
+                if shortage is not None:
+                    note = self._take_smaller_chunks(step, shortage)
+                    break  # the batch is read again, in such chunks, and the step repeated
+                done += 1
+                self._position = Position(epoch, done)
+                items, seconds = len(batch.all_items), time.perf_counter() - started
+                yield self._log(Step(epoch, step, loss, rate, items, seconds, reached, note or None))
+                note = ""
+                self._save_if_due()
+                started = time.perf_counter()
+
+    def _read(self, epoch: int, batches: list[NDArray[np.int64]]) -> Iterator[TwiceReadBatch]:
+        config = self.config
+        budget = config.host_memory_gb * 2**30
+        return read_batches(
+            self._preparation(epoch), batches, self.chunk_size, budget_bytes=budget, workers=config.readers
+        )
+
+    def _set_rate(self, epoch: int, step: int) -> float:
+        """Have the optimiser take the learning rate of a step, and return it."""
+        rate = learning_rate(self.config, epoch, step, self.plan.steps)
+        for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = rate * factor
+        return rate
+
+    def _take_smaller_chunks(self, step: int, shortage: str) -> str:
+        """Halve the chunks from here on, alike in all processes; return a note. Raises InputError where it cannot."""
+        size, least = min(self.chunk_size, self.plan.items_per_step), least_chunk(self.config)
+        if size <= least:
+            raise processes.SharedError(
+                f"step {step}: out of memory ({shortage}) in chunks of {size}; lower --image-size, or take a smaller "
+                f"network"
+            )
+        self.chunk_size = size = max(least, size // 2)
+        gc.collect()  # what the step has left
+        if self.fabric.device.type == "cuda":
+            torch.cuda.empty_cache()
+        seen = ", which batch norm sees" if self.config.batch_norm == "per-chunk" else ": the result stays the same"
+        return f"out of memory ({shortage}); repeated, and from here on, in chunks of {size}{seen}"
 
     def _step(self, batch: TwiceReadBatch, epoch: int, number: int, step: int) -> tuple[float, float | None]:
         """Make one step of all processes; return the loss, and of an epoch's first, the share of queries it reached.
 
-        Where the run is to stop, Stopped is raised, and where loss or gradients are not finite, NotFiniteError:
-        parameters, moments, buffers and what the loss remembers are then as before the step.
+        Where the run is to stop, Stopped is raised, where loss or gradients are not finite, NotFiniteError, and where
+        memory has run out, ShortOfMemoryError: parameters, moments, buffers and what the loss remembers are then as
+        before the step.
         """
         self.optimizer.zero_grad()
         seeds = (self.config.seed, epoch, number)
@@ -330,17 +381,23 @@ class Trainer:
         loss_fn = StepLoss(self.loss, mixed_seed(*seeds), sizes, self._stopping)
         undo = _Undo(self.embedder, self.loss)
         together = Together(self.embedder)
+
+        def backward(loss: Tensor) -> None:
+            self.fabric.backward(loss)
+            loss_fn.exchanging = False
+
         try:
-            loss = large_batch_backward(
-                self._network,
-                _ChunksOfStep(batch, seeds, self._stopping),
-                labels,
-                loss_fn,
-                batch_norm=self.config.batch_norm,
-                backward=self.fabric.backward,
-            )
-            if self._stopping.agree(also=Setback.NONE if math.isfinite(loss) else Setback.NOT_FINITE):
-                raise NotFiniteError(f"the loss is {float(loss)}")
+            with shortage_told(self._stopping, unless=lambda: loss_fn.exchanging):
+                loss = large_batch_backward(
+                    self._network,
+                    _ChunksOfStep(batch, seeds, self._stopping),
+                    labels,
+                    loss_fn,
+                    batch_norm=self.config.batch_norm,
+                    backward=backward,
+                )
+            found = self._stopping.agree(also=Setback.NONE if math.isfinite(loss) else Setback.NOT_FINITE)
+            check(found, not_finite=f"the loss is {float(loss)}")
             together.synchronise(chunks=len(batch.share))
             check_gradients(self.optimizer, self.scaler, step)
         except Stopped as stopped:
@@ -348,7 +405,7 @@ class Trainer:
             if not stopped.agreed:
                 self._stopping.agree()
             raise
-        except NotFiniteError:
+        except (NotFiniteError, ShortOfMemoryError):
             undo.restore()
             raise
         self.optimizer.step()
@@ -387,7 +444,7 @@ class Trainer:
             self.embedder,
             labelled.items,
             agree=self._stopping.agree,
-            chunk_size=self.config.chunk_size,
+            chunk_size=self.chunk_size,
             workers=self.config.readers,
             advance=lambda _: self._stopping.check(),
         )
@@ -437,6 +494,7 @@ class Trainer:
                     "epoch": position.epoch,
                     "batches": position.batches,
                     "best": self._best,
+                    "chunks": (self.config.chunk_size, self.chunk_size),
                 }
                 save_state(state, self.folder.checkpoint)
         self._saved = time.monotonic()
@@ -477,6 +535,7 @@ class Trainer:
         restore_optimizer(self.optimizer.optimizer, state["optimizer"], path)
         restore_scaler(self.scaler, state.get("scaler"), path)
         position, self._best = Position(state["epoch"], state["batches"]), state["best"]
+        self._take_chunks_of(state.get("chunks"), path)
         begun = position.epoch if position.batches else position.epoch - 1
         if begun > self.config.epochs:
             raise InputError(f"epochs={self.config.epochs}: {begun} are done already; give {begun} or more")
@@ -498,6 +557,14 @@ class Trainer:
             chosen = 1 <= epoch <= done and (not needed or os.path.lexists(self.folder.best(epoch)))
         if not chosen:
             raise InputError(f"{path}: the model of the epoch that was the best is not there; {REMEDY}")
+
+    def _take_chunks_of(self, recorded: Any, path: Path) -> None:
+        """Cut chunks as the run did, which may have halved them, unless another size is configured by now."""
+        match recorded:
+            case (int(given), int(size)) if 0 < size <= given:
+                self.chunk_size = size if given == self.config.chunk_size else self.chunk_size
+            case _:
+                raise InputError(f"{path}: it does not say how the batches were cut; {REMEDY}")
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"model": self.embedder} | ({"loss": self.loss} if self.loss.state_dict() else {})
