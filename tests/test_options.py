@@ -200,6 +200,10 @@ def times_read(mini: Miniature, **changes: Any) -> set[int]:
     return set(times.values())
 
 
+def shares_kept(mini: Miniature, **changes: Any) -> set[float | None]:
+    return {row.kept for row in mini.watch(steps=1, **changes).steps}
+
+
 def readers(mini: Miniature, **changes: Any) -> int:
     return mini.watch(steps=1, **changes).readers
 
@@ -417,6 +421,7 @@ EFFECT: dict[str, Effect] = {
     "batch_size": Effect((8, 12), images_of_a_step, both(8, 12)),
     "items_per_class": Effect((2, 4), images_of_a_class, both({2}, {4})),
     "chunk_size": Effect((2, 4), largest_chunk, both(2, 4)),
+    "activation_memory_gb": Effect((0, 100), shares_kept, both({0}, {1})),
     "host_memory_gb": Effect((0, 4), times_read, both({2}, {1}), FEW),
     "workers": Effect((0, 2), readers, both(0, 2)),
     # optimisation

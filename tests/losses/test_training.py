@@ -14,6 +14,7 @@ from recallk.losses.registry import CATALOGUE
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.training import trainer
+from recallk.training.large_batch import TwoPasses
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
 from tests.cli.test_cli import recallk
@@ -68,13 +69,13 @@ def test_all_losses_see_the_same_data_and_begin_with_the_same_network(
 ) -> None:
     seen: list[Tensor] = []
 
-    def watch(model: nn.Module, images: Any, labels: Tensor, loss_fn: Any, **_: Any) -> Tensor:
+    def watch(model: nn.Module, images: Any, labels: Tensor, loss_fn: Any, **_: Any) -> TwoPasses:
         seen.extend([labels, *(chunk.clone() for chunk in images), torch.get_rng_state()])
         loss_fn(torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)), labels)
         torch.set_rng_state(seen[-1])  # some losses draw
-        return torch.zeros(())
+        return TwoPasses(torch.zeros(()), chunks=1, kept=0)
 
-    monkeypatch.setattr(trainer, "large_batch_backward", watch)
+    monkeypatch.setattr(trainer, "two_passes", watch)
     found: dict[str, list[Tensor]] = {}
     for number, name in enumerate(NAMES):
         seen.clear()

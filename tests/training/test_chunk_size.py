@@ -16,7 +16,7 @@ from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.training import chunk_size as chunk_sizes
 from recallk.training.chunk_size import largest_that_fits
-from recallk.training.memory import free_memory, left_by_an_item, memory_of
+from recallk.training.memory import MARGIN_ON_GPU, free_memory, left_by_an_item, memory_of
 from recallk.training.plan import prepare
 from recallk.training.state import load_state, save_state
 from recallk.training.step_memory import step_memory
@@ -106,6 +106,31 @@ def test_a_resumed_run_does_not_look_again(pictures: Path, tmp_path: Path, monke
     assert resumed.chunk_size == 4
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "per-chunk"])
+def test_on_a_gpu_chunks_are_tried(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_norm: str
+) -> None:
+    """The search as it is for CUDA, with a network on the CPU, and a GPU that has as much memory as is said."""
+    trainer = trainer_of(pictures, tmp_path / "run", chunk_size="auto", batch_norm=batch_norm)
+    memory, tried = step_memory(trainer), list[int]()
+    trainer.embedder.register_forward_pre_hook(lambda m, given: tried.append(len(given[0])) if m.training else None)
+    run_short_of_memory(trainer, rows=11, with_a_graph=False, in_process=0)
+    before = {name: value.clone() for name, value in trainer.embedder.state_dict().items()}
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1000)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 1000 + 100 * tried[-1])
+    state = torch.get_rng_state()
+    for items, found in ((5, 4), (500, 8)):
+        needed = memory.parameters + memory.embeddings + 100 * items
+        free = int(needed / (1 - MARGIN_ON_GPU)) + 1
+        monkeypatch.setattr(chunk_sizes, "free_memory", lambda _, free=free: free)
+        assert largest_that_fits(chunk_sizes._tried(trainer), 2, ITEMS) == found
+    assert tried == [2, 4, 8, 2, 4, 8, ITEMS]
+    assert all(torch.equal(value, before[name]) for name, value in trainer.embedder.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainer.embedder.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_the_memory_that_is_free() -> None:
     assert 0 < free_memory(torch.device("cpu")) <= memory_of(torch.device("cpu"))
 
@@ -136,12 +161,12 @@ def test_processes_take_the_smallest_that_they_find(
 def run_short_of_memory(trainer: Trainer, rows: int, with_a_graph: bool, in_process: int) -> Trainer:
     """Have memory run out in chunks of more rows: in the second pass alone, or in both, of one process."""
 
-    def forward(_network: Any, given: Any) -> None:
-        short = len(given[0].content) > rows and processes.number() == in_process
-        if short and (torch.is_grad_enabled() or not with_a_graph):
+    def forward(network: Any, given: Any) -> None:
+        short = len(given[0]) > rows and processes.number() == in_process
+        if short and network.training and (torch.is_grad_enabled() or not with_a_graph):
             raise torch.OutOfMemoryError("no room for 3 GB")
 
-    trainer._network.register_forward_pre_hook(forward)
+    trainer.embedder.register_forward_pre_hook(forward)
     return trainer
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from recallk import InputError, large_batch_backward, load
+from recallk import InputError, load
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
 from recallk.training import trainer as trainers
+from recallk.training.large_batch import TwoPasses, two_passes
 from recallk.training.plan import Plan, prepare
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
@@ -56,21 +57,20 @@ def test_the_network_alone_is_in_the_other_precision(
     trainer.embedder.get_submodule("head").register_forward_hook(
         lambda module, _, output: seen.add(("train" if module.training else "measure", output.dtype))
     )
-    backward = large_batch_backward
 
-    def watched(model: Any, inputs: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> Tensor:
+    def watched(model: Any, inputs: Any, labels: Tensor, loss_fn: Any, **settings: Any) -> TwoPasses:
         def loss(embeddings: Tensor, labels: Tensor) -> Tensor:
             seen.add(("loss", (embeddings[:2].detach() @ embeddings[:2].detach().T).dtype))
             value: Tensor = loss_fn(embeddings, labels)
             return value
 
         seen.clear()
-        value = backward(model, inputs, labels, loss, **settings)
+        made = two_passes(model, inputs, labels, loss, **settings)
         taken.append(set(seen))
-        return value
+        return made
 
     taken = list[set[tuple[str, torch.dtype]]]()
-    monkeypatch.setattr(trainers, "large_batch_backward", watched)
+    monkeypatch.setattr(trainers, "two_passes", watched)
     for row in trainer.rows():
         if kind_of(row) == "evaluation":
             assert ("measure", torch.float32) in seen
@@ -131,12 +131,12 @@ def test_a_scale_that_never_fits_is_told(pictures: Path, tmp_path: Path) -> None
 def test_gradients_that_are_no_numbers_are_told(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    def spoilt(model: torch.nn.Module, *given: Any, **settings: Any) -> Tensor:
-        loss = large_batch_backward(model, *given, **settings)
+    def spoilt(model: torch.nn.Module, *given: Any, **settings: Any) -> TwoPasses:
+        made = two_passes(model, *given, **settings)
         next(model.parameters()).grad = torch.full_like(next(model.parameters()), torch.nan)
-        return loss
+        return made
 
-    monkeypatch.setattr(trainers, "large_batch_backward", spoilt)
+    monkeypatch.setattr(trainers, "two_passes", spoilt)
     trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
     with pytest.raises(InputError, match=r"step 1: the gradients hold NaN or infinity; lower the learning rate"):
         list(trainer.rows())

@@ -15,6 +15,7 @@ from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.batches import Cut
 from recallk.runs.summary import Summary, percent
+from recallk.training.activations import kept_activations
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
 
@@ -75,6 +76,11 @@ def show_plan(trainer: Trainer) -> None:
     if (together := max(processes.count(), config.devices * config.nodes)) > 1:
         fewest, rest = divmod(len(first.chunks), together)
         say(f"processes {together:,}, each embeds {fewest:,}{f' or {fewest + 1:,}' if rest else ''} of the chunks")
+    kept = kept_activations(trainer)
+    say(
+        f"passes    activations of {kept.share:.0%} of a batch are kept: a step takes about {kept.cost:.2f} of the "
+        f"time with all (--activation-memory-gb)"
+    )
     say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,32 +51,52 @@ def cut(preparation: Preparation, batch: NDArray[np.int64], chunk_size: int) -> 
 class TwiceReadBatch:
     """A batch that gives the same chunks in two readings.
 
-    The first `in_memory` chunks wait for the second reading; the others are read again.
     Of the batch's chunks they are this process's `share`, of these `sizes`. `items` are the numbers of their items, in
     the order of the chunks, `all_items` those of the whole batch, over all processes.
+
+    The first chunks are expected to be needed once, the next ones wait for the second reading (`again`), and the others
+    are read again.
     """
 
-    def __init__(self, stream: Iterator[Any], whole: Cut, share: range, in_memory: int) -> None:
+    def __init__(self, stream: Iterator[Any], preparation: Preparation, whole: Cut, share: range, again: range) -> None:
         self.all_items, self.share = whole.items, share
         own = whole.part(share)
         self.items, self.sizes = own.items, [len(chunk) for chunk in own.chunks]
-        self._stream, self._chunks, self._in_memory = stream, len(share), in_memory
+        self._stream, self._preparation, self._chunks, self._again = stream, preparation, own.chunks, again
+        self._ahead = 2 * len(own.chunks) - again.stop
         self._waiting: deque[Any] = deque()
         self._read = False
 
     def __iter__(self) -> Iterator[Any]:
         if self._read:
-            while self._waiting:
-                yield self._waiting.popleft()
-            for _ in range(self._chunks - self._in_memory):
-                yield next(self._stream)
+            yield from self.second_reading(0)
             return
         self._read = True
-        for number in range(self._chunks):
-            chunk = next(self._stream)
-            if number < self._in_memory:
+        for number in range(len(self._chunks)):
+            chunk = self._next()
+            if number in self._again:
                 self._waiting.append(chunk)
             yield chunk
+
+    def second_reading(self, kept: int) -> Iterator[Any]:
+        """Yield the chunks behind the first `kept`; this process reads those that were expected to be kept."""
+        for number, chunk in enumerate(self._chunks):
+            if number < self._again.start:
+                if number >= kept:
+                    yield prepared_chunk(self._preparation, chunk.tolist())
+                continue
+            found = self._waiting.popleft() if number in self._again else self._next()
+            if number >= kept:
+                yield found
+
+    def pass_over(self) -> None:
+        """Read what has not been read, before the next batch is: a step may end before the second reading."""
+        while self._ahead:
+            self._next()
+
+    def _next(self) -> Any:
+        self._ahead -= 1
+        return next(self._stream)
 
 
 def read_batches(
@@ -85,36 +105,40 @@ def read_batches(
     chunk_size: int,
     budget_bytes: float,
     workers: int,
+    kept: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[TwiceReadBatch]:
     """Yield each batch of item numbers as a `TwiceReadBatch`, while workers read ahead across batches.
 
     A batch is `cut` when its turn to be read comes, alike in all processes, each of which reads its share of the
-    chunks. For the second reading at most `budget_bytes` wait in memory, if all items of a kind are as large as the
+    chunks. `kept` then says which share of them, the first ones, is likely not to be needed a second time. For the
+    second reading of the others at most `budget_bytes` wait in memory, if all items of a kind are as large as the
     first.
     """
     room = _Room(preparation, budget_bytes)
-    cuts: dict[int, tuple[Cut, range, int]] = {}  # of batches that are not done; which chunks are ours, how many wait
+    cuts: dict[int, tuple[Cut, range, range]] = {}  # of batches that are not done; which chunks are ours, which wait
 
-    def cut_of(number: int) -> tuple[Cut, range, int]:
+    def cut_of(number: int) -> tuple[Cut, range, range]:
         if number not in cuts:
             whole = cut(preparation, batches[number], chunk_size)
             share = processes.share(len(whole.chunks))
-            cuts[number] = whole, share, room.for_chunks(whole.part(share))
+            once = int(kept() * len(share) + 1e-6)
+            waiting = room.for_chunks(whole.part(share[once:]), single=len(share) == 1)
+            cuts[number] = whole, share, range(once, once + waiting)
         return cuts[number]
 
     def order() -> Iterator[NDArray[np.int64]]:
         for number in range(len(batches)):
-            whole, share, waiting = cut_of(number)
+            whole, share, again = cut_of(number)
             own = whole.part(share).chunks
             yield from own
-            yield from own[waiting:]
+            yield from own[again.stop :]
 
     stream = read_chunks(preparation, order(), workers)
     for number in range(len(batches)):
-        whole, share, waiting = cut_of(number)
+        whole, share, again = cut_of(number)
         told = "a batch of %s items in %s chunks: %s are embedded here, of which %s wait in memory for the second pass"
-        log.debug(told, len(whole.items), len(whole.chunks), len(share), waiting)
-        yield TwiceReadBatch(stream, whole, share, waiting)
+        log.debug(told, len(whole.items), len(whole.chunks), len(share), len(again))
+        yield TwiceReadBatch(stream, preparation, whole, share, again)
         del cuts[number]
 
 
@@ -125,10 +149,10 @@ class _Room:
         self._preparation, self._budget = preparation, budget_bytes
         self._bytes: dict[Hashable, int] = {}  # of an item of each kind
 
-    def for_chunks(self, made: Cut) -> int:
-        """Return how many of the first chunks of a batch it holds."""
-        if len(made.chunks) == 1:  # may be read once only, and then nothing may wait for it in the stream
-            return 1
+    def for_chunks(self, made: Cut, *, single: bool) -> int:
+        """Return how many of the first chunks it holds."""
+        if single:  # read once, as a rule
+            return len(made.chunks)
         fit, left = 0, self._budget
         for chunk, kind in zip(made.chunks, made.kinds, strict=True):
             if left <= 0:

@@ -64,6 +64,15 @@ class TrainConfig(LossSettings, Augmentation, EmbedderSettings, DataSettings):
     host_memory_gb: Annotated[
         float, Field(ge=0, le=1e6, allow_inf_nan=False, description="for decoded items between the two passes")
     ] = 4.0
+    activation_memory_gb: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="for activations that the first pass keeps, of each process; by default what is free on a GPU",
+        ),
+    ] = None
     workers: Annotated[
         int | None, Field(ge=0, le=512, description="processes that read items; by default one per core")
     ] = None

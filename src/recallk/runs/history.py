@@ -33,6 +33,7 @@ class Start:
 class Step:
     """One step of training; `reached` is the share of its queries that the loss reaches, where it was measured.
 
+    `kept` is the share of the chunks, in the first process, that were embedded once: their activations were kept.
     `note` says what went otherwise than planned. A step that was skipped has no loss; its note says why.
     """
 
@@ -44,6 +45,7 @@ class Step:
     seconds: float
     reached: float | None = None
     note: str | None = None
+    kept: float | None = None
 
     @property
     def skipped(self) -> bool:
@@ -141,7 +143,7 @@ def _row(line: bytes) -> Row | None:
             items = _count(values.pop("items"))
             loss = values.pop("loss") if note is None else values.pop("loss", None)
             rate = values.pop("learning_rate", 0.0)
-            return Step(epoch, step, loss, rate, items, seconds, values.get("reached"), note)
+            return Step(epoch, step, loss, rate, items, seconds, values.get("reached"), note, values.get("kept"))
         if kind in _MEASURED:
             return Measurement(kind, epoch, step, values, seconds)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

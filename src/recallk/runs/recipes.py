@@ -18,6 +18,7 @@ WITHOUT_EFFECT = frozenset(
         "workers",
         "host_memory_gb",
         "chunk_size",
+        "activation_memory_gb",
         "accelerator",
         "devices",
         "nodes",

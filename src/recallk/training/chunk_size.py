@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from recallk.core import processes
-from recallk.core.devices import to_device
 from recallk.core.errors import is_out_of_memory
 from recallk.core.group import place
 from recallk.runs.config import TrainConfig
-from recallk.training.memory import free_memory
-from recallk.training.replay import Buffers
+from recallk.training.large_batch import large_batch_backward
+from recallk.training.memory import MARGIN_ON_GPU, free_memory
+from recallk.training.precision import InPrecision, SeededChunk
+from recallk.training.replay import Buffers, Gradients
 from recallk.training.step_memory import Training, step_memory
 
-MARGIN_ON_GPU = 0.1
-"""Share of the free memory that the trial leaves: fragments, and what other programs take later."""
 MARGIN_ON_CPU = 0.5
 """There the activations are estimated, not tried: what the backward pass needs at a time, the readers and the decoded
 items come on top of them."""
@@ -93,11 +92,13 @@ def _tried(training: Training) -> Callable[[int], bool]:
 
 def _embeds(training: Training, size: int) -> bool:
     """Return whether a chunk goes through the network and back before memory runs out; nothing else is left of it."""
-    buffers, device = Buffers(training.embedder), training.fabric.device
+    embedder, device = training.embedder, training.fabric.device
+    buffers, gradients = Buffers(embedder), Gradients(embedder.parameters())
+    network, chunk = InPrecision(embedder, training.fabric), SeededChunk(0, embedder.example(size))
+    policy = training.config.batch_norm
     try:
-        with training.fabric.autocast():
-            embeddings = training.embedder(to_device(training.embedder.example(size), device))
-        embeddings.sum().backward()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            large_batch_backward(network, [chunk], None, lambda found, _: found.sum(), batch_norm=policy)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -106,5 +107,4 @@ def _embeds(training: Training, size: int) -> bool:
         return True
     finally:
         buffers.restore()
-        for parameter in training.embedder.parameters():
-            parameter.grad = None
+        gradients.restore()

@@ -11,6 +11,8 @@ from torch import Tensor
 from recallk.core.devices import to_device
 from recallk.models.embedder import Embedder, evaluating
 
+MARGIN_ON_GPU = 0.1
+"""Share of the free memory that is left: fragments, and what other programs take later."""
 _OF_THE_SYSTEM = Path("/proc/meminfo")
 
 

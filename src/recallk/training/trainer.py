@@ -38,8 +38,9 @@ from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
+from recallk.training.activations import KeptActivations, kept_activations
 from recallk.training.chunk_size import find_chunk_size, least_chunk
-from recallk.training.large_batch import large_batch_backward
+from recallk.training.large_batch import two_passes
 from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
 from recallk.training.parameters import parameter_groups
@@ -118,6 +119,12 @@ class _ChunksOfStep:
             self._stopping.check()
             yield SeededChunk(mixed_seed(*self._seeds, number), chunk)
 
+    def second_reading(self, kept: int) -> Iterator[SeededChunk]:
+        """Yield the chunks behind the first `kept` again."""
+        for number, chunk in enumerate(self._batch.second_reading(kept), start=self._batch.share.start + kept):
+            self._stopping.check()
+            yield SeededChunk(mixed_seed(*self._seeds, number), chunk)
+
 
 class _Undo:
     """What a step moves besides gradients before it is made: the network's buffers, what a loss remembers."""
@@ -166,6 +173,7 @@ class Trainer:
         self.chunk_size = least_chunk(config) if config.chunk_size == "auto" else config.chunk_size
         self.how_chunked = ""
         self._stopping = Stopping()
+        self._kept = KeptActivations(0, 0.0)
         self._latest: Measurement | None = None
         self._position: Position | None = None  # None: nothing has been trained yet
         self._saved = time.monotonic()
@@ -248,6 +256,7 @@ class Trainer:
             if plan.data.validation is not None:
                 yield self._validate(0)
             position = Position(1, 0)
+        self._kept = kept_activations(self)
         while position.epoch <= self.config.epochs:
             epoch = position.epoch
             self._position = position
@@ -318,12 +327,13 @@ class Trainer:
             for batch in self._read(epoch, batches[done:]):
                 step = self.plan.steps_until(epoch - 1) + done + 1
                 rate = self._set_rate(epoch, step)
-                loss, reached, shortage = None, None, None
+                made, shortage = None, None
                 try:
-                    loss, reached = self._step(batch, epoch, done, step)
+                    made = self._step(batch, epoch, done, step)
                 except NotFiniteError as error:
                     if self.config.on_non_finite == "stop":
                         raise _diverged(step, rate, error) from None
+                    batch.pass_over()
                     note = "; ".join(filter(None, (note, f"skipped: {error.what}")))
                 except ShortOfMemoryError as error:
                     shortage = str(error)
@@ -333,16 +343,21 @@ class Trainer:
                 done += 1
                 self._position = Position(epoch, done)
                 items, seconds = len(batch.all_items), time.perf_counter() - started
-                yield self._log(Step(epoch, step, loss, rate, items, seconds, reached, note or None))
+                loss, reached, kept = (None, None, None) if made is None else made
+                yield self._log(Step(epoch, step, loss, rate, items, seconds, reached, note or None, kept))
                 note = ""
                 self._save_if_due()
                 started = time.perf_counter()
 
     def _read(self, epoch: int, batches: list[NDArray[np.int64]]) -> Iterator[TwiceReadBatch]:
         config = self.config
-        budget = config.host_memory_gb * 2**30
         return read_batches(
-            self._preparation(epoch), batches, self.chunk_size, budget_bytes=budget, workers=config.readers
+            self._preparation(epoch),
+            batches,
+            self.chunk_size,
+            budget_bytes=config.host_memory_gb * 2**30,
+            workers=config.readers,
+            kept=lambda: self._kept.share,
         )
 
     def _set_rate(self, epoch: int, step: int) -> float:
@@ -361,14 +376,17 @@ class Trainer:
                 f"network"
             )
         self.chunk_size = size = max(least, size // 2)
+        self._kept = KeptActivations(self._kept.budget // 2, 0.0)
         gc.collect()  # what the step has left
         if self.fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         seen = ", which batch norm sees" if self.config.batch_norm == "per-chunk" else ": the result stays the same"
         return f"out of memory ({shortage}); repeated, and from here on, in chunks of {size}{seen}"
 
-    def _step(self, batch: TwiceReadBatch, epoch: int, number: int, step: int) -> tuple[float, float | None]:
-        """Make one step of all processes; return the loss, and of an epoch's first, the share of queries it reached.
+    def _step(self, batch: TwiceReadBatch, epoch: int, number: int, step: int) -> tuple[float, float | None, float]:
+        """Make one step of all processes; return its loss, the share of queries that this reached, and of chunks kept.
+
+        Which queries are reached is found out for an epoch's first step.
 
         Where the run is to stop, Stopped is raised, where loss or gradients are not finite, NotFiniteError, and where
         memory has run out, ShortOfMemoryError: parameters, moments, buffers and what the loss remembers are then as
@@ -388,14 +406,16 @@ class Trainer:
 
         try:
             with shortage_told(self._stopping, unless=lambda: loss_fn.exchanging):
-                loss = large_batch_backward(
+                made = two_passes(
                     self._network,
                     _ChunksOfStep(batch, seeds, self._stopping),
                     labels,
                     loss_fn,
                     batch_norm=self.config.batch_norm,
                     backward=backward,
+                    activation_memory=self._kept.budget,
                 )
+            loss = made.loss
             found = self._stopping.agree(also=Setback.NONE if math.isfinite(loss) else Setback.NOT_FINITE)
             check(found, not_finite=f"the loss is {float(loss)}")
             together.synchronise(chunks=len(batch.share))
@@ -412,7 +432,8 @@ class Trainer:
         reached = None
         if number == 0 and isinstance(self.loss, RecallAtKLoss):
             reached = loss_fn.reached_share(self.loss)
-        return float(loss), reached
+        self._kept = replace(self._kept, share=made.kept / made.chunks)  # so many will be, of the next batch
+        return float(loss), reached, self._kept.share
 
     def _evaluate(self, epoch: int, kind: MeasurementKind = "evaluation") -> Measurement:
         """Measure the model on the test items."""
