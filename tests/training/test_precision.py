@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from recallk import InputError, load
 from recallk.runs.config import make_config
@@ -14,6 +16,7 @@ from recallk.runs.history import Step
 from recallk.training import trainer as trainers
 from recallk.training.large_batch import TwoPasses, two_passes
 from recallk.training.plan import Plan, prepare
+from recallk.training.state import load_state
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
 from tests.rows import kind_of, losses_of, without_time
@@ -46,6 +49,28 @@ def test_a_step_is_nearly_that_of_float32(
     mixed = losses(pictures, tmp_path / "mixed", precision=precision, **changes)
     assert mixed[0] == pytest.approx(exact[0], rel=0.03)
     assert mixed != exact, "nothing was computed in another precision"
+
+
+def gradients(pictures: Path, run: Path, precision: str) -> list[Tensor]:
+    """Return the direction of the gradient of all parameters in each of a few steps, with mixup."""
+    changes = {"mixup": True, "learning_rate": 1e-4, "epochs": 3, "evaluate_every": 3}
+    trainer = Trainer(plan_of(pictures, precision=precision, **changes), RunFolder(run))
+    found: list[Tensor] = []
+
+    def see(*_: Any) -> None:
+        parts = [p.grad.flatten().double() for p in trainer.embedder.parameters() if p.grad is not None]
+        found.append(F.normalize(torch.cat(parts), dim=0))  # those of float16 are scaled
+
+    with mock.patch.object(trainers, "check_gradients", see):
+        list(trainer.rows())
+    return found
+
+
+@pytest.mark.parametrize("precision", MIXED)
+def test_gradients_point_where_those_of_float32_do(pictures: Path, tmp_path: Path, precision: str) -> None:
+    exact, mixed = (gradients(pictures, tmp_path / name, name) for name in ("32-true", precision))
+    for one, other in zip(exact, mixed, strict=True):
+        assert 0.95 < one @ other < 1 - 1e-9
 
 
 @pytest.mark.parametrize("precision", MIXED)
@@ -104,6 +129,33 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
     if whole.scaler is not None and resumed.scaler is not None:
         assert whole.scaler.state_dict() == resumed.scaler.state_dict()
         assert whole.scaler.get_scale() != 2.0**16
+
+
+def test_the_scale_is_in_a_checkpoint_of_mid_epoch(pictures: Path, tmp_path: Path) -> None:
+    changes = {"epochs": 2, "precision": "16-mixed", "batch_size": 4, "items_per_class": 2, "checkpoint_minutes": 1e-9}
+
+    def trainer_of(name: str) -> Trainer:
+        trainer = Trainer(plan_of(pictures, **changes), RunFolder(tmp_path / name))
+        assert trainer.scaler is not None
+        trainer.scaler.set_growth_interval(2)
+        return trainer
+
+    whole = trainer_of("whole")
+    rows = without_time(list(whole.rows()))
+    cut, made = trainer_of("cut"), 0
+    for row in cut.rows():
+        made += isinstance(row, Step)
+        if made == 3:
+            break
+    state = load_state(cut.folder.checkpoint)
+    assert state["batches"] > 0, "at the end of an epoch"
+    assert state["scaler"]["scale"] not in (0, 2.0**16)
+    resumed = trainer_of("cut")
+    list(resumed.rows(resume=True))
+    assert without_time(resumed.folder.history()) == rows
+    assert resumed.scaler is not None
+    assert whole.scaler is not None
+    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
 
 
 def test_a_step_whose_gradients_overflow_is_left_out(pictures: Path, tmp_path: Path) -> None:
