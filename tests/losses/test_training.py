@@ -70,7 +70,7 @@ def test_all_losses_see_the_same_data_and_begin_with_the_same_network(
     seen: list[Tensor] = []
 
     def watch(model: nn.Module, images: Any, labels: Tensor, loss_fn: Any, **_: Any) -> TwoPasses:
-        seen.extend([labels, *(chunk.clone() for chunk in images), torch.get_rng_state()])
+        seen.extend([labels, *(chunk.content.clone() for chunk in images), torch.get_rng_state()])
         loss_fn(torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)), labels)
         torch.set_rng_state(seen[-1])  # some losses draw
         return TwoPasses(torch.zeros(()), chunks=1, kept=0)
