@@ -37,7 +37,7 @@ def make_run(shared: Path) -> Path:
     run, images = shared / "run", shared / "images"
     if not (run / "report.html").exists():
         save_images(images)
-        words = ("train", "--data", images, "--run", run, *WORDS, "--epochs", "2")
+        words = ("train", "--data", images, "--run", run, *WORDS, "--epochs", "2", "--chunk-size", "2")
         code, _, error = run_command(list(map(str, words)))
         if code:
             raise RuntimeError(f"the miniature cannot be trained: {error}")

@@ -65,6 +65,9 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "select": ("validation", "test", "last"),
     "evaluate_every": (1, 3),
     "evaluate_ks": ("1", "1,5"),
+    "checkpoint_minutes": (1e-9, 0.5, 15),
+    "devices": (1, 2, 1024),
+    "nodes": (1, 2),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
     "seed": (0, 5),
 }
@@ -136,7 +139,7 @@ def dry_run(rng: Rng) -> Case:
     if rng.random() < 0.6:
         words += [f"--{pick(rng, light).replace('_', '-')}", odd_text(rng)]
     data = "images" if rng.random() < 0.9 else pick(rng, TEXTS)
-    train = rng.random() < 0.04
+    train = rng.random() < 0.04 and not {"--devices", "--nodes"} & set(words)  # which start processes: `options_seen`
 
     def act(place: Place) -> None:
         of = place.shared / "images" if data == "images" else data

@@ -242,6 +242,9 @@ YAML = ("train", "x.yaml")
 FIRST = [
     trained("--precision", "bf16-mixed"),
     trained("--precision", "16-mixed"),
+    trained("--devices", "2", "--chunk-size", "2", "--checkpoint-minutes", "1e-9"),
+    trained("--nodes", "2", refusal="must"),
+    trained("--checkpoint-minutes", "0", refusal="must"),
     Case("train RUN/config.yaml", _run_config, "must not"),
     Case("train --mixup --data", _mixup_flag, "must not"),
     printed("--version"),

@@ -62,6 +62,17 @@ def _as(make: Callable[[Path], object]) -> Callable[[Rng, Path], None]:
     return change
 
 
+def _elsewhere(rng: Rng, path: Path) -> None:
+    """Have a checkpoint stand in mid-epoch, or where no run can."""
+    if path.suffix == ".ckpt":
+        state = torch.load(path, weights_only=True)
+        epoch = int(rng.integers(1, 5))
+        best = pick(rng, (state["best"], None, (1, 0.5), (epoch, 0.5), (epoch - 1, 0.5)))
+        torch.save(state | {"epoch": epoch, "batches": int(rng.integers(4)), "best": best}, path)
+    else:
+        _cut(rng, path)
+
+
 def _nonsense(rng: Rng, path: Path) -> None:
     path.write_bytes(rng.bytes(int(rng.integers(1, 3000))))
 
@@ -75,6 +86,7 @@ def _hostile(rng: Rng, path: Path) -> None:
 DAMAGE: dict[str, Callable[[Rng, Path], None]] = {
     "cut": _cut,
     "flipped": _flipped,
+    "elsewhere": _elsewhere,
     "nonsense": _nonsense,
     "hostile": _hostile,
     "empty": _replaced(b""),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import yaml
 
 from recallk.core.lock import locked
@@ -87,6 +88,25 @@ def _set_model(**values: object) -> Change:
         path.write_text(json.dumps(written | {"settings": written["settings"] | values}))
 
     return change
+
+
+def _at(**position: object) -> Change:
+    """Have the checkpoint say that it stands elsewhere."""
+
+    def change(run: Path) -> None:
+        path = run / "checkpoint" / "latest.ckpt"
+        torch.save(torch.load(path, weights_only=True) | position, path)
+
+    return change
+
+
+def _in_two_processes_and_one(place: Place) -> None:
+    """Cut in its second epoch, a run goes on in another number of processes, and after that alone."""
+    run = place.work / "run"
+    shutil.copytree(place.shared / "run", run)
+    _at(epoch=2, batches=1, best=(1, 0.5))(run)
+    resume(place, "--devices", "2")
+    resume(place, "--devices", "1", "--epochs", "3")
 
 
 def _link(run: Path) -> None:
@@ -183,6 +203,11 @@ FIRST = [
     after("killed before its first checkpoint", _no_checkpoint, "table"),
     after("initial weights gone", _weights_gone, "resume", "must not"),
     *(after("a hostile checkpoint", _hostile_checkpoint(make), "resume", "must") for make in (pickled, as_checkpoint)),
+    after("a checkpoint in mid-epoch", _at(epoch=2, batches=1, best=(1, 0.5)), "resume", "must not"),
+    *(after(f"a checkpoint at {position}", _at(**position), "resume", "must") for position in (
+        {"epoch": 2, "batches": 99}, {"batches": 10**10}, {"epoch": 10**10}, {"best": None}, {"best": (99, 0.5)},
+    )),
+    Case("run, cut: resume in two processes", _in_two_processes_and_one, "must not"),
     after("a hostile model", _hostile_model, "load", "must"),
     after("a hostile model", _hostile_model, "evaluate", "must"),
     Case("run, links where files are written: resume", _followed),

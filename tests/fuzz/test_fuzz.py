@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz.runner import AREAS, Runner
 
-QUICK = {"library": 95, "options": 62, "tables": 40, "images": 45, "runs": 60}
+QUICK = {"library": 92, "options": 65, "tables": 40, "images": 45, "runs": 60}
 """More than the fixed cases in every area."""
 
 MORE = 600
