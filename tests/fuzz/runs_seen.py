@@ -100,15 +100,6 @@ def _at(**position: object) -> Change:
     return change
 
 
-def _in_two_processes_and_one(place: Place) -> None:
-    """Cut in its second epoch, a run goes on in another number of processes, and after that alone."""
-    run = place.work / "run"
-    shutil.copytree(place.shared / "run", run)
-    _at(epoch=2, batches=1, best=(1, 0.5))(run)
-    resume(place, "--devices", "2")
-    resume(place, "--devices", "1", "--epochs", "3")
-
-
 def _link(run: Path) -> None:
     """A file that is about to be written is a link to another's."""
     for name in ("metrics.jsonl", "model/weights.safetensors", "checkpoint/latest.ckpt"):
@@ -207,7 +198,6 @@ FIRST = [
     *(after(f"a checkpoint at {position}", _at(**position), "resume", "must") for position in (
         {"epoch": 2, "batches": 99}, {"batches": 10**10}, {"epoch": 10**10}, {"best": None}, {"best": (99, 0.5)},
     )),
-    Case("run, cut: resume in two processes", _in_two_processes_and_one, "must not"),
     after("a hostile model", _hostile_model, "load", "must"),
     after("a hostile model", _hostile_model, "evaluate", "must"),
     Case("run, links where files are written: resume", _followed),
