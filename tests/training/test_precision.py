@@ -14,11 +14,11 @@ from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
 from recallk.training import trainer as trainers
-from recallk.training.large_batch import TwoPasses, two_passes
 from recallk.training.plan import Plan, prepare
 from recallk.training.state import load_state
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
+from recallk.training.two_passes import TwoPasses, two_passes
 from tests.rows import kind_of, losses_of, without_time
 from tests.training.test_trainer import SMALL, save_patterns
 

@@ -40,7 +40,6 @@ from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.runs.recipes import unlike
 from recallk.training.activations import KeptActivations, kept_activations
 from recallk.training.chunk_size import find_chunk_size, least_chunk
-from recallk.training.large_batch import two_passes
 from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
 from recallk.training.parameters import parameter_groups
@@ -61,6 +60,7 @@ from recallk.training.state import (
 from recallk.training.step_loss import StepLoss
 from recallk.training.stopping import Stopped, Stopping, end_by
 from recallk.training.together import Together
+from recallk.training.two_passes import two_passes
 
 T = TypeVar("T", bound=Row)
 
