@@ -18,6 +18,7 @@ from recallk.models.views import train_view
 from recallk.runs import recipes
 from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
+from recallk.training.launch import in_processes_of
 from recallk.training.trainer import Trainer
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
@@ -307,6 +308,24 @@ def ends_with_a_result(mini: Miniature, **changes: Any) -> bool:
         return False
 
 
+def checkpoints(mini: Miniature, **changes: Any) -> int:
+    """Return how many are written in an epoch of some steps."""
+    with mock.patch("recallk.training.checkpoint.save_state") as saving:
+        mini.watch(**changes)
+    return saving.call_count
+
+
+def who_trains(mini: Miniature, **changes: Any) -> str:
+    """Return "alone", or where the others are who would be started, or waited for."""
+    try:
+        with mock.patch("subprocess.Popen", side_effect=OSError), in_processes_of(mini.config(**changes), {}):
+            return "alone"
+    except OSError:
+        return "this machine"
+    except InputError as error:
+        return "other machines" if "MASTER_ADDR" in str(error) else str(error)
+
+
 def compilations(mini: Miniature, **changes: Any) -> int:
     with mock.patch("torch.compile", side_effect=lambda function, **_: function) as compiling:
         mini.watch(steps=1, **changes)
@@ -473,7 +492,10 @@ EFFECT: dict[str, Effect] = {
     "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
     "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
     "logger": Effect(("none", "tensorboard"), event_files, both(False, True)),
+    "checkpoint_minutes": Effect((1e-9, 1e6), checkpoints, lambda a, b: bool(a > b > 0), FEW | {"epochs": 1}),
     "accelerator": Effect(("cpu", ABSENT), starts, both(True, False)),
+    "devices": Effect((1, 2), who_trains, both("alone", "this machine")),
+    "nodes": Effect((1, 2), who_trains, both("alone", "other machines")),
     # of a single place, PyTorch's convolution in bfloat16 gives NaN now and then: a gradient from memory never written
     "precision": Effect(
         ("32-true", "bf16-mixed"), precisions, both({torch.float32}, {torch.bfloat16}), {"image_size": 32, "resize": 32}

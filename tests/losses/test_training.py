@@ -13,10 +13,10 @@ from recallk.losses import registry
 from recallk.losses.registry import CATALOGUE
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
-from recallk.training import trainer
-from recallk.training.large_batch import TwoPasses
+from recallk.training import step
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
+from recallk.training.two_passes import TwoPasses
 from tests.cli.test_cli import recallk
 from tests.losses.made import NAMES, with_short_memory
 from tests.rows import measured, without_time
@@ -75,7 +75,7 @@ def test_all_losses_see_the_same_data_and_begin_with_the_same_network(
         torch.set_rng_state(seen[-1])  # some losses draw
         return TwoPasses(torch.zeros(()), chunks=1, kept=0)
 
-    monkeypatch.setattr(trainer, "two_passes", watch)
+    monkeypatch.setattr(step, "two_passes", watch)
     found: dict[str, list[Tensor]] = {}
     for number, name in enumerate(NAMES):
         seen.clear()

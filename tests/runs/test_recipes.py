@@ -14,7 +14,7 @@ from recallk.cli.recipes import show_recipe
 from recallk.runs.config import TrainConfig, make_config
 from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped, unlike
 from recallk.training.sampler import make_sampler
-from recallk.training.trainer import learning_rate
+from recallk.training.schedule import learning_rate
 
 # name: (dataset, optimizer, learning rate, batch, epochs, milestones)
 TABLE: dict[str, tuple[str, str, float, int, int, tuple[int, ...]]] = {
@@ -139,7 +139,8 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     # the machine's, and those of own data and of a validation split
     assert set(TrainConfig.model_fields) - SPELLED_OUT == {
         *("recipe", "data", "limit_classes", "test_fraction", "split_seed", "validation_fraction"),
-        *("host_memory_gb", "workers", "logger", "accelerator"),
+        *("host_memory_gb", "workers", "logger", "accelerator", "devices", "nodes", "checkpoint_minutes"),
+        *("compile", "channels_last", "on_non_finite", "activation_memory_gb"),
         *("on_bad_image", "max_bad_images"),
         "loss_rate_factor",  # recall@k has no parameters
         *("whitening", "epoch_factor"),  # of another head, and of another schedule

@@ -17,7 +17,7 @@ import torch
 from recallk.core import files
 from recallk.core.errors import RecallkError
 from recallk.runs.folder import RunFolder
-from recallk.training import stopping, trainer
+from recallk.training import step, stopping, trainer
 from recallk.training import train as training
 
 PHASES = ("reading", "training", "evaluation", "writing")
@@ -94,7 +94,7 @@ def watch(moments: Moments) -> None:
     _marked(trainer.Trainer, "_measure", lambda: moments.enter("evaluation"))
     _marked(stopping.Stopping, "check", moments.now)
     _marked(stopping.Stopping, "agree", moments.now, moments.now)
-    _marked(trainer, "check_gradients", moments.now, moments.now)
+    _marked(step, "check_gradients", moments.now, moments.now)
     for owner, name in ((files, "_sync"), (RunFolder, "append"), (RunFolder, "begin")):
         _marked(owner, name, lambda: moments.now("writing"), moments.written)
     _marked(secrets, "token_hex", lambda: moments.now("writing"))  # in the name of each file that is begun

@@ -16,7 +16,7 @@ from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
 from recallk.training import activations
-from recallk.training import trainer as trainers
+from recallk.training import step as steps_of_trainers
 from recallk.training.activations import KeptActivations, kept_activations
 from recallk.training.memory import left_by_an_item
 from recallk.training.plan import prepare
@@ -54,7 +54,7 @@ def first_step(pictures: Path, run: Path, double: bool, memory: float, **changes
     def see(*_: Any) -> None:
         found.extend(p.grad.clone() for p in trainer.embedder.parameters() if p.grad is not None)
 
-    with mock.patch.object(trainers, "check_gradients", see):
+    with mock.patch.object(steps_of_trainers, "check_gradients", see):
         row = next(row for row in trainer.rows() if isinstance(row, Step))
     assert row.kept is not None
     return found, row.kept

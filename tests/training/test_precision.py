@@ -13,7 +13,7 @@ from recallk import InputError, load
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
-from recallk.training import trainer as trainers
+from recallk.training import step as steps_of_trainers
 from recallk.training.plan import Plan, prepare
 from recallk.training.state import load_state
 from recallk.training.step_memory import step_memory
@@ -61,7 +61,7 @@ def gradients(pictures: Path, run: Path, precision: str) -> list[Tensor]:
         parts = [p.grad.flatten().double() for p in trainer.embedder.parameters() if p.grad is not None]
         found.append(F.normalize(torch.cat(parts), dim=0))  # those of float16 are scaled
 
-    with mock.patch.object(trainers, "check_gradients", see):
+    with mock.patch.object(steps_of_trainers, "check_gradients", see):
         list(trainer.rows())
     return found
 
@@ -95,7 +95,7 @@ def test_the_network_alone_is_in_the_other_precision(
         return made
 
     taken = list[set[tuple[str, torch.dtype]]]()
-    monkeypatch.setattr(trainers, "two_passes", watched)
+    monkeypatch.setattr(steps_of_trainers, "two_passes", watched)
     for row in trainer.rows():
         if kind_of(row) == "evaluation":
             assert ("measure", torch.float32) in seen
@@ -188,7 +188,7 @@ def test_gradients_that_are_no_numbers_are_told(
         next(model.parameters()).grad = torch.full_like(next(model.parameters()), torch.nan)
         return made
 
-    monkeypatch.setattr(trainers, "two_passes", spoilt)
+    monkeypatch.setattr(steps_of_trainers, "two_passes", spoilt)
     trainer = Trainer(plan_of(pictures, precision=precision), RunFolder(tmp_path / "run"))
     with pytest.raises(InputError, match=r"step 1: the gradients hold NaN or infinity; lower the learning rate"):
         list(trainer.rows())

@@ -41,7 +41,7 @@ class SpoiltTrainer(Trainer):
         weight = self.embedder.get_parameter("head.weight")
         weight.register_hook(lambda gradient: gradient * torch.inf if self.spoil == "gradients" else None)  # type: ignore[no-untyped-call]
         self.loss.register_forward_hook(lambda *given: given[-1] * torch.nan if self.spoil == "loss" else None)
-        self._network.register_forward_hook(self._of_a_chunk)
+        self._steps.network.register_forward_hook(self._of_a_chunk)
         return self
 
     def _of_a_chunk(self, _network: Any, given: Any, embeddings: Tensor) -> Tensor | None:

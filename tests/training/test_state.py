@@ -17,7 +17,7 @@ from recallk.core.processes import SharedError
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
-from recallk.training import trainer
+from recallk.training import best_epoch, checkpoint
 from recallk.training.plan import prepare
 from recallk.training.state import load_state
 from recallk.training.trainer import Trainer
@@ -284,7 +284,7 @@ def test_a_full_disk_in_mid_epoch_leaves_the_checkpoint_before(
 def on_a_full_disk(pictures: str, root: str) -> list[str]:
     """Train in several processes, the first of which cannot write something; return what each is told."""
     told = []
-    for owner, name in ((trainer, "save_state"), (trainer, "write_weights"), (RunFolder, "append")):
+    for owner, name in ((checkpoint, "save_state"), (best_epoch, "write_weights"), (RunFolder, "append")):
         config = make_config(TINY, STEPS, {"data": pictures, "chunk_size": 2})
         rows = Trainer(prepare(config), RunFolder(Path(root) / name)).rows()
         assert any(isinstance(row, Step) for row in rows)

@@ -18,7 +18,7 @@ from recallk.core import files, processes
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
-from recallk.training import trainer
+from recallk.training import best_epoch, step, trainer
 from recallk.training.plan import prepare
 from recallk.training.state import load_state
 from recallk.training.step_loss import StepLoss
@@ -136,12 +136,12 @@ MOMENTS: dict[str, tuple[Any, str, int, int]] = {
     "the first pass of the third": (Stopping, "check", 30, 2),
     "its second pass": (Stopping, "check", 34, 2),
     "its loss": (StepLoss, "__call__", 3, 2),
-    "the optimiser's step": (trainer, "check_gradients", 3, 3),
+    "the optimiser's step": (step, "check_gradients", 3, 3),
     "after a step": (Trainer, "_save_if_due", 3, 3),
     "an evaluation begins": (Trainer, "_evaluate", 2, 3),
     "an evaluation": (Stopping, "check", 40, 3),
     "the measuring": (trainer, "measure", 2, 3),
-    "the best model is written": (trainer, "write_weights", 1, 3),
+    "the best model is written": (best_epoch, "write_weights", 1, 3),
     "the checkpoint is written": (files, "_sync", 9, 3),
     "the last evaluation": (Trainer, "_evaluate", 3, 6),
     "the model is saved": (trainer, "save", 1, 6),

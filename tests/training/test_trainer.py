@@ -15,7 +15,8 @@ from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import MeasurementKind, Row, Step
 from recallk.training.plan import prepare
-from recallk.training.trainer import Trainer, learning_rate
+from recallk.training.schedule import learning_rate
+from recallk.training.trainer import Trainer
 from tests.rows import kind_of, losses_of, measured, steps, without_time
 
 SMALL: dict[str, Any] = {

@@ -1,16 +1,18 @@
 """How many items a chunk may hold, where the configuration leaves it open: found by trial before a run begins."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from recallk.core import processes
-from recallk.core.errors import is_out_of_memory
+from recallk.core.errors import InputError, is_out_of_memory
 from recallk.core.group import place
 from recallk.runs.config import TrainConfig
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.memory import MARGIN_ON_GPU, free_memory
+from recallk.training.plan import Plan
 from recallk.training.precision import InPrecision, SeededChunk
 from recallk.training.replay import Buffers, Gradients
 from recallk.training.step_memory import Training, step_memory
@@ -34,6 +36,18 @@ class FoundChunkSize:
 def least_chunk(config: TrainConfig) -> int:
     """Return the fewest items of a chunk that a run may have: two where each chunk is normalised by itself."""
     return 2 if config.batch_norm == "per-chunk" else 1
+
+
+def require_work_for_all(plan: Plan) -> None:
+    """Raise InputError where a batch has fewer chunks than there are processes: some would have nothing to do."""
+    if plan.config.chunk_size == "auto":
+        return  # it is found so that they have
+    chunks, count = math.ceil(plan.items_per_step / plan.config.chunk_size), processes.count()
+    if chunks < count:
+        raise InputError(
+            f"a batch of {plan.items_per_step:,} {plan.data.train.noun} is cut into {chunks} chunks, for {count} "
+            f"processes: lower chunk_size to {plan.items_per_step // count}, or take fewer devices"
+        )
 
 
 def find_chunk_size(training: Training) -> FoundChunkSize:
@@ -108,3 +122,16 @@ def _embeds(training: Training, size: int) -> bool:
     finally:
         buffers.restore()
         gradients.restore()
+
+
+def halved(size: int, plan: Plan, step: int, shortage: str) -> tuple[int, str]:
+    """Return half of a size at which a step ran out of memory, and a note. Raises InputError where it is the least."""
+    size, least = min(size, plan.items_per_step), least_chunk(plan.config)
+    if size <= least:
+        raise processes.SharedError(
+            f"step {step}: out of memory ({shortage}) in chunks of {size}; lower --image-size, or take a smaller "
+            f"network"
+        )
+    size = max(least, size // 2)
+    seen = ", which batch norm sees" if plan.config.batch_norm == "per-chunk" else ": the result stays the same"
+    return size, f"out of memory ({shortage}); repeated, and from here on, in chunks of {size}{seen}"

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from recallk.models.embedder import Embedder
 from recallk.models.pooling import GeM
@@ -38,3 +40,10 @@ def parameter_groups(embedder: Embedder, loss: nn.Module, config: TrainConfig) -
     if own := list(loss.parameters()):
         groups.append(Group(own, config.loss_rate_factor, 0.0))  # decay would draw a margin's boundary to zero
     return groups
+
+
+def optimizer_of(embedder: Embedder, loss: nn.Module, config: TrainConfig) -> tuple[Optimizer, list[float]]:
+    """Return the configured optimiser of all groups, and their rate factors."""
+    groups = parameter_groups(embedder, loss, config)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind([group.options for group in groups], lr=config.learning_rate), [group.rate_factor for group in groups]

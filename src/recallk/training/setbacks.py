@@ -41,6 +41,14 @@ def check(found: int, not_finite: str = "") -> None:
         raise NotFiniteError(not_finite)
 
 
+def diverged(step: int, rate: float, error: NotFiniteError) -> processes.SharedError:
+    """Return the error that ends a run: when it was, at which rate, and what to do."""
+    remedies = ", or ".join(filter(None, (f"lower the learning rate ({rate:g})", error.remedy)))
+    return processes.SharedError(
+        f"step {step}: {error.what}; {remedies}, or leave such steps out (--on-non-finite skip)"
+    )
+
+
 @contextmanager
 def shortage_told(stopping: Stopping, unless: Callable[[], bool]) -> Iterator[None]:
     """Where memory runs out inside, tell the others at their next `agree`, and raise ShortOfMemoryError as they do.
