@@ -3,23 +3,21 @@
 import multiprocessing
 import os
 import pickle
+import socket
 from collections.abc import Callable
-from datetime import timedelta
 from multiprocessing.connection import Connection
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
 
+from recallk.core.group import joined
 from recallk.core.sockets import make_socket_folder
 
 T = TypeVar("T")
 PATIENCE = 120  # seconds
 
 
-def in_processes(function: Callable[..., T], count: int, *arguments: Any, backend: str = "gloo") -> list[T]:
+def in_processes(function: Callable[..., T], count: int, *arguments: Any) -> list[T]:
     """Call a function of a module, with the same arguments, in `count` processes of a group; return its results.
 
     The function finds out which one it is in by `recallk.core.processes.number`. An exception in one of them is raised.
@@ -27,24 +25,23 @@ def in_processes(function: Callable[..., T], count: int, *arguments: Any, backen
     make_socket_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["recallk", "torch.nn.parallel", "torch._dynamo", "tests.processes"])
-    with TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        pipes, running = [], []
-        for number in range(count):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_run, args=(theirs, number, count, str(store), backend, function, arguments), daemon=True
-            )
-            process.start()
-            theirs.close()
-            pipes.append(ours)
-            running.append(process)
-        try:
-            answers = [_answer(pipe, number) for number, pipe in enumerate(pipes)]
-        finally:
-            for process in running:
-                process.kill()
-                process.join()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    pipes, running = [], []
+    for number in range(count):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(theirs, number, count, port, function, arguments), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        running.append(process)
+    try:
+        answers = [_answer(pipe, number) for number, pipe in enumerate(pipes)]
+    finally:
+        for process in running:
+            process.kill()
+            process.join()
     results = []
     for answer in answers:
         if isinstance(answer, BaseException):
@@ -66,19 +63,19 @@ def _run(
     pipe: Connection,
     number: int,
     count: int,
-    store: str,
-    backend: str,
+    port: int,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    distributed.init_process_group(
-        backend, init_method=f"file://{store}", rank=number, world_size=count, timeout=timedelta(seconds=60)
-    )
-    try:
-        answer = function(*arguments)
-    except BaseException as error:
-        answer = error
-    pipe.send_bytes(pickle.dumps(answer))  # as values: a tensor that is sent would be shared with a process that ends
-    distributed.destroy_process_group()
+    names = {"RANK": number, "WORLD_SIZE": count, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": count}
+    os.environ |= {name: str(value) for name, value in names.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with joined("cpu"):
+        try:
+            answer = function(*arguments)
+        except BaseException as error:
+            answer = error
+        # as values: a tensor that is sent would be shared with a process that ends
+        pipe.send_bytes(pickle.dumps(answer))

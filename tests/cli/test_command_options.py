@@ -148,7 +148,7 @@ def test_the_option_of_a_key_reaches_the_configuration(
     def compared(config: dict[str, Any], *_: Any, **__: Any) -> None:
         raise Reached(make_config(config))
 
-    begin = {"train": "recallk.training.train.prepare", "compare": "recallk.comparison.compare.compare"}
+    begin = {"train": "recallk.training.train.in_processes_of", "compare": "recallk.comparison.compare.compare"}
     monkeypatch.setattr(begin[command], prepared if command == "train" else compared)
     monkeypatch.chdir(tmp_path)
     effect, found = EFFECT[key], OF_KEYS[command]

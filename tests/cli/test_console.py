@@ -39,7 +39,7 @@ def test_verbose_says_what_is_done_on_stderr(
     for said in (
         f"the lists of {data} name 96 items, read in ",
         "the network computes on cpu, in 32-true",
-        "a batch of 32 items in 2 chunks, of which 0 wait in memory to be embedded again",
+        "a batch of 32 items in 2 chunks: 2 are embedded here, of which ",
         "the loss of 32 items on cpu is computed by 'tiled', with the kernel of ",
         f"wrote {run.checkpoint}, ",
         f"read {run.best(1)} in ",

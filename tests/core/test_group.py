@@ -10,7 +10,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from recallk import InputError
 from recallk.core import group
 from recallk.core.group import OwnError, Place, joined, message_of, place
-from recallk.core.processes import count
+from recallk.core.processes import SharedError, count
+from tests.processes import in_processes
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {
@@ -116,3 +117,32 @@ def test_only_the_first_process_says_what_all_know(environment: pytest.MonkeyPat
         environment.setenv(name, value)
     assert message_of(known) is None
     assert message_of(own) == "process 3: no such file"
+    environment.setenv("LOCAL_RANK", "0")  # the first of its machine: before they have met, it alone can say
+    assert message_of(known) == "process 3: no such file"
+    assert message_of(SharedError("no such file")) is None
+    environment.setenv("LOCAL_RANK", "")
+    assert message_of(known) == "no such file"
+
+
+def in_another_group() -> tuple[int, bool, int]:
+    """As a program that has made a group of its own, and calls what would join one."""
+    token = group._inside.set(False)
+    with joined("cpu"):
+        alone = count()
+    group._inside.reset(token)
+    with joined("cpu"):
+        return alone, group.place() is not None, count()
+
+
+def test_in_the_group_of_somebody_else_a_process_is_alone() -> None:
+    assert in_processes(in_another_group, 2) == [(1, True, 2)] * 2
+
+
+def test_who_sees_one_gpu_takes_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Place(number=5, count=8, local_number=1, on_machine=4)
+    for there, device in {0: 0, 1: 0, 2: 1, 4: 1}.items():
+        monkeypatch.setattr("torch.cuda.device_count", lambda there=there: there)
+        assert group.local_device(own) == device
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(InputError, match="4 processes were started on this machine, and it has 2 GPUs"):
+        group.local_device(Place(6, 8, 2, 4))

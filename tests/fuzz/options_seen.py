@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recallk.core.lock import locked
@@ -227,7 +227,8 @@ def _reader_killed(place: Place) -> None:
         while not ended.wait(0.001):
             for child in multiprocessing.active_children():
                 if child.pid is not None and "Process-" in child.name:
-                    os.kill(child.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

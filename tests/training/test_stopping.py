@@ -18,7 +18,7 @@ from recallk.core import files, processes
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
-from recallk.training import best_epoch, step, trainer
+from recallk.training import best_epoch, step, stopping, trainer
 from recallk.training.plan import prepare
 from recallk.training.state import load_state
 from recallk.training.step_loss import StepLoss
@@ -200,6 +200,7 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays(
         signal.raise_signal(sent)
         signal.raise_signal(sent)
 
+    monkeypatch.setattr(stopping, "MOMENT", 0.0)
     trained = begun(pictures, folder := RunFolder(tmp_path / "run"), checkpoint_minutes=1e-9)
     before: list[bytes] = []
     with monkeypatch.context() as patched:
@@ -208,6 +209,24 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays(
     assert before == [folder.checkpoint.read_bytes()]
     assert not list(folder.path.rglob("*.unfinished"))
     resumed(folder, checkpoint_minutes=15.0)
+    check_same(folder, whole)
+
+
+def test_one_signal_that_is_sent_twice_is_one(
+    pictures: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by SLURM and by torchrun."""
+
+    def twice() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    trained = begun(pictures, folder := RunFolder(tmp_path / "run"))
+    with monkeypatch.context() as patched:
+        at(patched, Stopping, "check", 34, twice)
+        ended(trained, signal.SIGTERM)
+    assert folder.has_checkpoint
+    resumed(folder)
     check_same(folder, whole)
 
 

@@ -111,9 +111,7 @@ def test_a_run_whose_data_has_moved_is_resumed_there(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("changes", [{"seed": 2}, {"learning_rate": 0.5, "epochs": 3}, {"no_such_key": 1}])
 def test_a_run_is_not_resumed_as_another(whole: RunFolder, changes: dict[str, Any]) -> None:
     before = whole.metrics.read_bytes()
-    with pytest.raises(
-        InputError, match="resumed as it was configured; only accelerator, checkpoint_minutes, chunk_size, "
-    ):
+    with pytest.raises(InputError, match="resumed as it was configured; only accelerator, activation_memory_gb, "):
         resume(whole.path, changes)
     assert whole.metrics.read_bytes() == before
 

@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
     """Say roughly how long something takes.
 
     >>> duration(40), duration(1000), duration(20_000), duration(200_000)
-    ('40 s', '17 min', '5 h 33 min', '2 d 8 h')
+    ('40 s', '17 min', '5 h 33 min', '2 d 7 h')
 
     """
     minutes = round(seconds / 60)

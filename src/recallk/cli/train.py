@@ -1,5 +1,6 @@
 """`recallk demo` and `recallk train`: from a recipe and options to a finished run."""
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -102,8 +103,11 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     started = time.perf_counter()
     with _TrainingShown() as following, _told_how_to_go_on(run, following):
         summary = training(following)
-    if console.quiet:  # one process of several prints; all make the report
-        _report(run)
+    if (
+        console.quiet
+    ):  # one process of several prints; those that torchrun or srun have started make the report together
+        if "NODE_RANK" not in os.environ or "WORLD_SIZE" in os.environ:
+            _report(run)
         return
     folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)

@@ -28,4 +28,5 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"  # PyTorch's, without importing it
         or "allocate memory" in str(error)
+        or "ALLOC_FAILED" in str(error)  # cuBLAS and cuDNN
     )

@@ -4,7 +4,8 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -15,8 +16,10 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from recallk.core import processes
 from recallk.core.errors import InputError, RecallkError
-from recallk.core.processes import SharedError
+
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
 class OwnError(InputError):
@@ -25,6 +28,8 @@ class OwnError(InputError):
 
 PATIENCE = timedelta(minutes=60)
 """How long a process waits for the others: the first one measures and writes while they do."""
+PATIENCE_AT_START = timedelta(minutes=5)
+"""How long it waits for them to come."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def place() -> Place | None:
     else:
         return None
     # tasks per node as SLURM writes them, "4(x2)"
-    numbers = [environment.get(name, "").partition("(")[0] for name in names]
+    numbers = [re.split(r"[(,]", environment.get(name, ""))[0] for name in names]
     if not all(number.isdecimal() for number in numbers):
         told = ", ".join(f"{name}={environment.get(name, '')}" for name in names)
         raise InputError(f"{told}: not what torchrun or srun says of a process; start it with one of them")
@@ -69,13 +74,20 @@ def place() -> Place | None:
 def joined(device: str) -> Iterator[None]:
     """Be in the process group of `place()` while the context lasts; where there is none, nothing happens.
 
-    Tensors are exchanged on the CPU (gloo) and, where `device` is "cuda", on the GPU (NCCL). Raises InputError where
-    the others do not come.
+    Tensors are exchanged on the CPU (gloo) and, where `device` is "cuda", on the GPU (NCCL). In a group that somebody
+    else has made, such as that of a program around, this process is alone instead. Raises InputError where the others
+    do not come.
     """
     own = place()
-    if own is None or distributed.is_initialized():
+    if distributed.is_available() and distributed.is_initialized():
+        with nullcontext() if _inside.get() else processes.apart():
+            yield
+        return
+    if own is None:
         yield
         return
+    if device == "cuda":
+        torch.cuda.set_device(local_device(own))
     with _in_environment({} if "RANK" in os.environ else _of_slurm(own)):
         try:
             with warnings.catch_warnings():
@@ -90,22 +102,45 @@ def joined(device: str) -> Iterator[None]:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"process {own.number} of {own.count} does not find the others ({reason})") from None
-    if device == "cuda":
-        torch.cuda.set_device(own.local_number)
+    token = _inside.set(True)
     try:
         yield
     except InputError as error:
-        if own.number == 0 or isinstance(error, SharedError):
+        if own.number == 0 or isinstance(error, processes.SharedError):
             raise
         raise OwnError(f"process {own.number}: {error}") from None
     finally:
+        _inside.reset(token)
         distributed.destroy_process_group()
 
 
+def local_device(own: Place | None) -> int:
+    """Return the number of the GPU that is this process's: the only one that it sees, or that of its place.
+
+    Raises InputError where there are fewer than processes.
+    """
+    there = torch.cuda.device_count()
+    if own is None or there <= 1:
+        return 0
+    if own.local_number >= there:
+        raise InputError(f"{own.on_machine} processes were started on this machine, and it has {there} GPUs")
+    return own.local_number
+
+
 def message_of(error: RecallkError) -> str | None:
-    """Return what this process is to print of an error that ends it; None where the first process says it."""
-    own = place()
-    return str(error) if own is None or own.number == 0 or isinstance(error, OwnError) else None
+    """Return what this process is to print of an error that ends it; None where another says it.
+
+    What all raise alike the first one says; what comes up before they have found each other the first of a machine.
+    """
+    try:
+        own = place()
+    except InputError:  # which may be the error
+        return str(error)
+    if own is None or own.number == 0 or isinstance(error, OwnError):
+        return str(error)
+    if own.local_number == 0 and not isinstance(error, processes.SharedError):
+        return f"process {own.number}: {error}"
+    return None
 
 
 def _store_of_next_group() -> Store:
@@ -120,7 +155,7 @@ def _store(_address: str, _port: str) -> tuple[Store, Iterator[int]]:
 
     Where this process holds it, the others may be in the next group before this one has left.
     """
-    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE_AT_START))
     return store, count()
 
 
@@ -128,7 +163,8 @@ def _of_slurm(own: Place) -> Mapping[str, str]:
     """Return what torchrun would have put into the environment."""
     nodes = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
     first = re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).partition(",")[0]  # "node[07-09,12],other" begins with node07
-    port = 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000  # the same for all of a job
+    # the same for all of a job's step
+    port = 15_000 + (int(os.environ.get("SLURM_JOB_ID", "0")) + 97 * int(os.environ["SLURM_STEP_ID"])) % 10_000
     return {
         "MASTER_ADDR": os.environ.get("MASTER_ADDR", first),
         "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),

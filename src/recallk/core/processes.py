@@ -7,12 +7,14 @@ the others get LostProcessError from what they next exchange.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
-from recallk.core.errors import InputError
+from recallk.core.errors import InputError, is_out_of_memory
+from recallk.core.text import one_line
 
 T = TypeVar("T")
 
@@ -192,8 +194,21 @@ def from_first(compute: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Be alone while the context lasts, whatever group the program around is in."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
+
+
 def _grouped() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return not _APART.get() and distributed.is_available() and distributed.is_initialized()
 
 
 def _gathered(rows: Tensor) -> list[Tensor]:
@@ -239,6 +254,7 @@ def _all_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # DistBackendError among them
-        if "CUDA out of memory" in str(error):
+        if is_out_of_memory(error):
             raise
-        raise LostProcessError("another process of this run has ended; what it printed last says why") from error
+        told = "another process of this run has ended; what it printed last says why"
+        raise LostProcessError(f"{told} ({one_line(error)})") from error

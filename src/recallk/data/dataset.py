@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from recallk.core.collection import no_cycle_search
 from recallk.core.errors import InputError
-from recallk.core.processes import from_first
 from recallk.core.progress import Advance, silent
 from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
@@ -153,7 +152,7 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
 def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_Read, dict[str, str]]:
     """Return what is left without the files that cannot be read, and these with the reasons."""
     files = list(dict.fromkeys(files_of(read.records).names))
-    skipped = from_first(lambda: unreadable(files, settings.max_bad_images, advance))
+    skipped = unreadable(files, settings.max_bad_images, advance)
     left = replace(read, records=[record for record in read.records if record.file not in skipped])
     there = {record.split for record in left.records}
     if missing := [side for side in ["train", *_sides(read.tests)] if side not in there]:

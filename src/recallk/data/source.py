@@ -101,6 +101,14 @@ def read_benchmark(name: str, root: str) -> tuple[list[Record], list[Finding]]:
     return records, findings.notes
 
 
+def require_data(name: str, root: str | None) -> None:
+    """Raise InputError where an instance-level test set of that name is read from the disk, and nobody says where."""
+    if root is None and name == OWN:
+        raise InputError("own images are read from the disk: say where with --data")
+    if root is None and instance_benchmark_named(name).needs_data:
+        raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")
+
+
 def read_instances(name: str, root: str | None = None, *, images: bool = True) -> tuple[InstanceSet, list[Finding]]:
     """Return an instance-level test set below `root`, and what is worth knowing about it, such as other counts.
 
@@ -108,9 +116,8 @@ def read_instances(name: str, root: str | None = None, *, images: bool = True) -
 
     Raises InputError for a name that there is not, without the root that it needs, and with the first error in it.
     """
-    if name == OWN:
-        if root is None:
-            raise InputError("own images are read from the disk: say where with --data")
+    require_data(name, root)
+    if name == OWN and root is not None:
         records, notes = read_own(root)
         records, notes = _on_side(records, "test", root, notes)
         own = labelled(records)
@@ -118,8 +125,6 @@ def read_instances(name: str, root: str | None = None, *, images: bool = True) -
             raise InputError(f"{root}: no class has two items to test on: no query would have anything to find")
         return InstanceSet(own.items, own.items, Classes(own.labels)), notes
     benchmark = instance_benchmark_named(name)
-    if root is None and benchmark.needs_data:
-        raise InputError(f"{name} is read from the disk: say where with --data (recallk data list: where to get it)")
     findings = Findings()
     instances = benchmark.read(user_path(root or "."), findings)
     _raise_first(findings, name, root, but=frozenset() if images else _OF_IMAGES)

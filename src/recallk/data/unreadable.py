@@ -7,7 +7,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
-from recallk.core.cores import available_cores
+from recallk.core import processes
+from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.core.parent import end_with_parent
 from recallk.core.progress import Advance
@@ -22,11 +23,25 @@ _BLOCK = 32  # files that a process is given at a time
 def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str, str]:
     """Return the files that cannot be read, each with the reason, in their order; several processes decode them.
 
-    Raises InputError, with how many and the first of them, where they are more than the share `most` of all files.
+    In a group each decodes a share, and all return the same. Raises InputError, with how many and the first of them,
+    where they are more than the share `most` of all files.
     """
+    share = processes.share(len(files))
+    with processes.failing_together():
+        own = _unreadable(files[share.start : share.stop], most, advance)
+    found = {file: why for each in processes.of_each(own) for file, why in each.items()}
+    if len(found) > most * len(files):
+        raise InputError(
+            f"{len(found):,} of {len(files):,} images cannot be read, more than max_bad_images={most:g} allows: "
+            f"mend or remove them, or raise it; {first_of(found)}"
+        )
+    return found
+
+
+def _unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
-        with ProcessPoolExecutor(available_cores(), initializer=_begin) as pool:
+        with ProcessPoolExecutor(own_cores(), initializer=_begin) as pool:
             for done, (file, why) in enumerate(zip(files, pool.map(_why_not, files, chunksize=_BLOCK), strict=True), 1):
                 if why is not None:
                     found[file] = why
@@ -39,11 +54,6 @@ def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str,
         ) from None
     if len(found) <= most * len(files):  # once more, and alone: nothing is left out for a lack of memory
         found = {file: why for file in found if (why := _why_not(file)) is not None}
-    if len(found) > most * len(files):
-        raise InputError(
-            f"{len(found):,} of {len(files):,} images cannot be read, more than max_bad_images={most:g} allows: "
-            f"mend or remove them, or raise it; {first_of(found)}"
-        )
     return found
 
 

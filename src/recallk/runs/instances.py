@@ -22,7 +22,7 @@ from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS, OWN, instance_
 from recallk.data.instances.distractors import read_distractors
 from recallk.data.instances.instance import InstanceSet
 from recallk.data.item import Region
-from recallk.data.source import read_instances
+from recallk.data.source import read_instances, require_data
 from recallk.evaluation.instances import measure_instances
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.retrieval.parts import Part
@@ -95,6 +95,7 @@ def evaluate_instances(
     if descriptors is not None:
         _refuse_beside_descriptors(distractors, at_scales, uncropped)
     named = None if benchmark == OWN else instance_benchmark_named(benchmark)
+    require_data(benchmark, data)
     config = None if run is None else RunFolder(user_path(run)).read_config()
     with ExitStack() as held:
         held.enter_context(joined("cpu" if config is None else available_device(config.accelerator).type))

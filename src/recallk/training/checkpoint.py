@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.amp import GradScaler
@@ -77,9 +77,12 @@ class Checkpoint:
 
         Raises InputError for one that is damaged, or at which the plan's run cannot stand.
         """
+        if not processes.of_first(self._folder.has_checkpoint):
+            return None
+        found: Standing | None = None
         with processes.failing_together():
-            return self._load(plan) if self._folder.has_checkpoint else None
-        raise AssertionError("mistakes are raised")
+            found = self._load(plan)
+        return found  # noqa: RET504 (mypy takes a context for one that may swallow errors)
 
     def _load(self, plan: Plan) -> Standing:
         path, config = self._path, plan.config
@@ -130,10 +133,10 @@ def begin_again(folder: RunFolder, plan: Plan) -> None:
         raise InputError(f"{folder.path}: no split.json, and so no telling what to train on; start the run anew")
 
 
-def _chunk_size(recorded: Any, configured: int | str, path: Path) -> int:
+def _chunk_size(recorded: Any, configured: int | Literal["auto"], path: Path) -> int:
     """Return the size of chunks that the run had come to, unless another one is configured by now."""
     match recorded:
         case (int(given), int(size)) if 0 < size <= given:
-            return size if given == configured or isinstance(configured, str) else configured
+            return configured if isinstance(configured, int) and given != configured else size
         case _:
             raise InputError(f"{path}: it does not say how the batches were cut; {REMEDY}")

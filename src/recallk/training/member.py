@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 
-from recallk.core.errors import RecallkError
+from recallk.core.errors import RecallkError, is_out_of_memory
 from recallk.core.group import message_of
-from recallk.core.text import shown
+from recallk.core.text import one_line, shown
 
 
 def main() -> None:
@@ -29,6 +29,11 @@ def main() -> None:
     except RecallkError as error:
         if (message := message_of(error)) is not None:
             print(f"recallk: {shown(' '.join(message.split()))}", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"recallk: process {os.environ['RANK']}: out of memory ({one_line(error)})", file=sys.stderr)
         sys.exit(2)
 
 

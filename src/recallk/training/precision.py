@@ -13,7 +13,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from recallk.core.errors import InputError
-from recallk.core.group import place
+from recallk.core.group import local_device, place
+from recallk.core.processes import SharedError
 from recallk.core.text import one_line
 from recallk.runs.config import TrainConfig
 from recallk.training.setbacks import NotFiniteError
@@ -30,14 +31,12 @@ def fabric_of(config: TrainConfig) -> tuple[Fabric, GradScaler | None]:
     "16-mixed" is float16 with a scaled loss on a CPU too, where Fabric by itself would take bfloat16. Raises InputError
     where the device is not there.
     """
-    own = place()
-    local = 0 if own is None else own.local_number
     alone = LightningEnvironment()  # the processes have found each other without Fabric: `core.group`
     try:
         fabric = Fabric(accelerator=config.accelerator, devices=1, plugins=[alone])
         log.debug("the network computes on %s, in %s", fabric.device, config.precision)
         device = fabric.device.type
-        devices: int | list[int] = [local] if device == "cuda" else 1
+        devices: int | list[int] = [local_device(place())] if device == "cuda" else 1
         scaler = GradScaler(device) if config.precision == "16-mixed" else None
         if config.precision == "32-true":
             return Fabric(accelerator=config.accelerator, devices=devices, plugins=[alone]), None
@@ -80,7 +79,7 @@ def check_gradients(optimizer: Optimizer, scaler: GradScaler | None, step: int) 
     """
     if scaler is not None:
         if scaler.get_scale() < SMALLEST_SCALE:
-            raise InputError(
+            raise SharedError(
                 f"step {step}: the gradients are finite at no scale; take --precision bf16-mixed or 32-true"
             )
         return

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from recallk.core import processes
 from recallk.core.seeds import mixed_seed
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.models.batches import TwiceReadBatch
@@ -121,6 +122,8 @@ class StepMaker:
             found = self._stopping.agree(also=Setback.NONE if math.isfinite(loss) else Setback.NOT_FINITE)
             check(found, not_finite=f"the loss is {float(loss)}")
             together.synchronise(chunks=len(batch.share))
+            # what a loss learns all have computed alike, but for the order of a GPU's sums
+            processes.copy_first([part.grad for part in self._loss.parameters() if part.grad is not None])
             check_gradients(self._optimizer, self._scaler, step)
         except Stopped as stopped:
             undo.restore()

@@ -2,12 +2,15 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 from recallk.core import processes
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOMENT = 2.0
+"""Seconds in which a second signal is the first one again."""
 
 
 class Stopped(BaseException):
@@ -22,13 +25,15 @@ class Stopped(BaseException):
 
 
 class Stopping:
-    """Notes the first signal while the context lasts; a second one ends the process as it would have without this.
+    """Notes a signal while the context lasts; another one, after a moment, ends the process as without this.
+
+    Not at once: of SLURM and torchrun each may send one and the same.
 
     In a thread other than the main one, signals are left alone.
     """
 
     def __init__(self) -> None:
-        self._by = 0
+        self._by, self._since = 0, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -55,8 +60,12 @@ class Stopping:
         return other
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._by = number
-        self._put_back()
+        now = time.monotonic()
+        if not self._by:
+            self._by, self._since = number, now
+        elif now - self._since >= MOMENT:
+            self._put_back()
+            signal.raise_signal(number)
 
     def _put_back(self) -> None:
         for each, handler in self._before.items():

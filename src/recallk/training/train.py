@@ -9,6 +9,7 @@ from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.progress import Advance, silent
+from recallk.core.text import brief
 from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
@@ -18,6 +19,8 @@ from recallk.training.launch import in_processes_of
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 
+_OF_ONE_PROCESS = {"data", "workers", "host_memory_gb", "activation_memory_gb", "accelerator", "logger"}
+"""Keys that processes may be given otherwise."""
 Follow = Callable[[Row], None]
 """Told each step and each measurement as it is written into metrics.jsonl."""
 Planned = Callable[[Trainer], None]
@@ -56,6 +59,7 @@ def train(
         processes.from_first(RunFolder(folder).require_free)
         with processes.failing_together():
             trainer = trainer_for(checked, folder, advance)
+        _require_alike(trainer)
         return _trained(trainer, planned, follow, resumed=False)
 
 
@@ -75,10 +79,13 @@ def resume(
 
     """
     config = config_to_resume(run, changes)
-    task = {"run": str(user_path(run).absolute()), "changes": given_keys(changes or {}), "resumed": True}
+    written = config.model_dump(mode="json")
+    changed = {key: written[key] for key in given_keys(changes or {})}
+    task = {"run": str(user_path(run).absolute()), "changes": changed, "resumed": True}
     with in_processes_of(config, task):
         with processes.failing_together():
             trainer = trainer_to_resume(run, changes)
+        _require_alike(trainer)
         return _trained(trainer, planned, follow, resumed=True)
 
 
@@ -115,8 +122,20 @@ def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) 
     for row in trainer.rows(resume=resumed):
         if processes.is_first():
             follow(row)
-    processes.wait_for_all()  # the first has written all
-    return summary_of(trainer.folder)
+    return processes.from_first(lambda: summary_of(trainer.folder))
+
+
+def _require_alike(trainer: Trainer) -> None:
+    """Raise InputError where processes that were started one by one were given other settings, or find other data."""
+    config = trainer.config.model_dump(mode="json", exclude=_OF_ONE_PROCESS)
+    told = processes.of_each((config, trainer.plan.data.split.splits))
+    for process, (settings, splits) in enumerate(told):
+        if differing := sorted(key for key in config if settings[key] != told[0][0][key]):
+            key = differing[0]
+            values = f"{brief(settings[key])}, and process 0 {brief(told[0][0][key])}"
+            raise processes.SharedError(f"process {process} was given {key}={values}: give all the same")
+        if splits != told[0][1]:
+            raise processes.SharedError(f"process {process} finds other data than process 0: let all read the same")
 
 
 def _in_words() -> str:

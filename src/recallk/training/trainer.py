@@ -205,7 +205,8 @@ class Trainer:
                 except ShortOfMemoryError as error:
                     shortage = str(error)
                 if shortage is not None:
-                    note = self._take_smaller_chunks(step, shortage)
+                    del batch  # with what has been read of it, and its readers
+                    note = "; ".join(filter(None, (note, self._take_smaller_chunks(step, shortage))))
                     break  # the batch is read again, in such chunks, and the step repeated
                 done += 1
                 self._position = Position(epoch, done)
