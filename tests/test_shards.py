@@ -27,6 +27,7 @@ from tests.training.test_trainer import SMALL, save_patterns
 
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "select": "last", "epochs": 1, "evaluate_ks": (1, 3)}
 COUNTS = [2, 3]
+pytestmark = pytest.mark.xdist_group("shards")  # the runs are made once
 
 
 class Written:

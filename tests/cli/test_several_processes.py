@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,8 +46,18 @@ def train(pictures: Path, run: Path, *words: Any, before: list[str] | None = Non
     )
 
 
-def test_one_command_starts_them_and_torchrun_does(pictures: Path, tmp_path: Path) -> None:
-    """All three runs are the same; one process of several prints."""
+def test_one_command_starts_them(pictures: Path, tmp_path: Path) -> None:
+    process = train(pictures, tmp_path / "run", "--devices", 2)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert out.count("model     of epoch") == 1
+    assert "processes 2, each embeds" in out
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_all_ways_to_start_them_give_one_run(pictures: Path, tmp_path: Path) -> None:
+    """One process of several prints."""
     running = {
         "alone": train(pictures, tmp_path / "alone"),
         "devices": train(pictures, tmp_path / "devices", "--devices", 2),
@@ -156,3 +167,35 @@ def test_the_others_end_with_one_that_is_killed(pictures: Path, tmp_path: Path, 
 def _children(pid: int) -> list[str]:
     tasks = Path(f"/proc/{pid}/task")
     return [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def machines(pictures: Path, run: Path, *words: list[Any]) -> list[subprocess.Popen[str]]:
+    """Start the command as on several machines, of which each gets some words of its own."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    started = []
+    for number, own in enumerate(words):
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(number)}
+        started.append(train(pictures, run, "--nodes", len(words), *own))
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
+        del os.environ[name]
+    return started
+
+
+@pytest.mark.slow
+def test_machines_train_together(pictures: Path, tmp_path: Path) -> None:
+    ended = [process.communicate(timeout=180) for process in machines(pictures, tmp_path / "run", [], [])]
+    assert ["model     of epoch" in out for out, _ in ended] == [True, False], ended
+    assert not any("Traceback" in error for _, error in ended), ended
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_machines_that_were_given_different_settings_are_told(pictures: Path, tmp_path: Path) -> None:
+    started = machines(pictures, tmp_path / "run", [], ["--seed", 7])
+    (_, first), (_, second) = [process.communicate(timeout=180) for process in started]
+    assert [process.returncode for process in started] == [2, 2]
+    assert "process 1 was given seed=7, and process 0 1: give all the same" in first
+    assert "Traceback" not in first + second
+    assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ from tests.processes import in_processes
 from tests.rows import measured, steps
 from tests.training.test_trainer import SMALL, save_patterns
 
+pytestmark = pytest.mark.xdist_group("several processes")  # the runs are made once
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "epochs": 5, "evaluate_every": 5, "chunk_size": 5}
 
 
