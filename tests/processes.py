@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import socket
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -79,3 +80,5 @@ def _run(
             answer = error
         # as values: a tensor that is sent would be shared with a process that ends
         pipe.send_bytes(pickle.dumps(answer))
+    if number == 0:  # by which the others find each other, in groups of their own too
+        time.sleep(PATIENCE)
