@@ -219,7 +219,7 @@ def command(*words: Any) -> subprocess.Popen[str]:
 
 def test_commands_that_are_killed_go_on_to_the_same_end(pictures: Path, tmp_path: Path) -> None:
     """The first process of two, which has started the other, or the other: none is left, and none waits for ever."""
-    changes = CASES["mixup"] | {"epochs": 6}
+    changes = CASES["mixup"] | {"epochs": 24}  # so many that none ends before it is killed
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(to_yaml(make_config(TINY, changes, {"data": str(pictures)})))
     folders = [RunFolder(tmp_path / f"run-{number}") for number in range(len(COMMANDS))]
