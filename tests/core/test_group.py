@@ -134,6 +134,17 @@ def in_another_group() -> tuple[int, bool, int]:
         return alone, group.place() is not None, count()
 
 
+def test_each_step_of_a_job_has_a_port_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    for name, value in SRUN.items():
+        environment.setenv(name, value)
+    own, ports = place(), set[str]()
+    assert own is not None
+    for step in range(5):
+        environment.setenv("SLURM_STEP_ID", str(step))
+        ports.add(group._of_slurm(own)["MASTER_PORT"])
+    assert len(ports) == 5
+
+
 def test_in_the_group_of_somebody_else_a_process_is_alone() -> None:
     assert in_processes(in_another_group, 2) == [(1, True, 2)] * 2
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recallk import InputError
 from recallk.core import processes
+from recallk.core.errors import is_out_of_memory
 from tests.processes import in_processes
 
 
@@ -108,3 +109,18 @@ def test_alone_nothing_happens() -> None:
     assert processes.from_first(lambda: 7) == 7
     with pytest.raises(InputError, match="no such file"), processes.failing_together():
         raise InputError("no such file")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")],
+)
+def test_memory_that_runs_out_is_no_process_that_is_lost(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    with pytest.raises(type(error)), processes._all_there():
+        raise error
+    with (
+        pytest.raises(processes.LostProcessError, match=r"has ended; .* \(Connection closed\)"),
+        processes._all_there(),
+    ):
+        raise RuntimeError("Connection closed")

@@ -28,6 +28,7 @@ from recallk.training.trainer import Trainer
 from tests.data.limits import seconds
 from tests.data.test_dataset import items_of
 from tests.miniature_run import Miniature
+from tests.processes import in_processes
 from tests.rows import without_time
 
 
@@ -223,3 +224,25 @@ def is_running(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+def left_out_by_two(files: list[str], unread: str) -> dict[str, str]:
+    """What a process of two finds, where the processes that decode cannot read one file for the moment."""
+    main = os.getpid()
+
+    def for_the_moment(path: Path) -> Any:
+        if str(path) == unread and os.getpid() != main:
+            raise InputError(f"{path}: no memory")
+        return read_image(path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("recallk.data.unreadable.read_image", for_the_moment)
+        return unreadable(files, 0.06, lambda *_: None)
+
+
+def test_processes_decode_a_share_each_and_are_judged_together(photos: Path) -> None:
+    """Of the first share more cannot be read than may be of all, yet not of all."""
+    files = [str(file) for file in sorted(photos.rglob("*.png"))]
+    one, other = in_processes(left_out_by_two, 2, files, str(photos / "noise01" / "0.png"))
+    assert list(one) == [str(photos / name) for name in BROKEN]
+    assert one == other

@@ -268,7 +268,7 @@ def told(pictures: str, root: str, sent: int) -> dict[str, tuple[object, int]]:
                 list(trained.rows())
             except SystemExit as stopped:
                 code = stopped.code
-        processes.wait_for_all()
+        processes.of_first(None)  # wait for the other
         found[moment] = code, steps_in(folder, trained)
         resumed(folder)
     list(begun(Path(pictures), RunFolder(Path(root) / "whole")).rows())

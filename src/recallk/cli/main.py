@@ -85,8 +85,8 @@ def main() -> None:
 def _leave_printing_to_the_first() -> None:
     """Where torchrun or srun has started several of this command, have one of them print."""
     started_by = {"WORLD_SIZE": "RANK", "SLURM_STEP_ID": "SLURM_PROCID"}
-    numbers = [number for one, number in started_by.items() if one in os.environ] or ["NODE_RANK"]
-    if os.environ.get(numbers[0], "0") != "0":
+    numbers = [os.environ.get(number, "0") for by, number in started_by.items() if by in os.environ]
+    if numbers and numbers[0] != "0":
         from recallk.cli.console import console
 
         console.quiet = True

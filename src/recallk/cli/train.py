@@ -1,6 +1,5 @@
 """`recallk demo` and `recallk train`: from a recipe and options to a finished run."""
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -103,11 +102,10 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     started = time.perf_counter()
     with _TrainingShown() as following, _told_how_to_go_on(run, following):
         summary = training(following)
-    if (
-        console.quiet
-    ):  # one process of several prints; those that torchrun or srun have started make the report together
-        if "NODE_RANK" not in os.environ or "WORLD_SIZE" in os.environ:
-            _report(run)
+    if console.quiet:  # one process prints; all that torchrun or srun have started make the report together
+        _report(run)
+        return
+    if following.trainer is None:  # the first machine of several says what was reached
         return
     folder = RunFolder(run)
     show_result(summary, following.trainer.plan.data.test.searches)
@@ -135,7 +133,7 @@ class _TrainingShown:
 
     def __init__(self) -> None:
         self.begun = False
-        self.trainer: Trainer
+        self.trainer: Trainer | None = None
         self._shown = ExitStack()
         self._done = 0
 
@@ -161,6 +159,7 @@ class _TrainingShown:
         from recallk.runs.history import Measurement, Step
 
         self.begun = True
+        assert self.trainer is not None, "it has been planned"
         config, plan = self.trainer.config, self.trainer.plan
         if isinstance(row, Step):
             self._done, speed = row.step, row.items / row.seconds

@@ -130,11 +130,6 @@ def copy_first(tensors: list[Tensor]) -> None:
                 distributed.broadcast(tensor, 0)
 
 
-def wait_for_all() -> None:
-    """Go on when all processes have come here."""
-    of_first(None)
-
-
 class SharedError(InputError):
     """An error that all processes raise alike: the first one says it."""
 

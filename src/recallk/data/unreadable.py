@@ -26,11 +26,11 @@ def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str,
     In a group each decodes a share, and all return the same. Raises InputError, with how many and the first of them,
     where they are more than the share `most` of all files.
     """
-    share = processes.share(len(files))
+    share, allowed = processes.share(len(files)), most * len(files)
     with processes.failing_together():
-        own = _unreadable(files[share.start : share.stop], most, advance)
+        own = _unreadable(files[share.start : share.stop], allowed, advance)
     found = {file: why for each in processes.of_each(own) for file, why in each.items()}
-    if len(found) > most * len(files):
+    if len(found) > allowed:
         raise InputError(
             f"{len(found):,} of {len(files):,} images cannot be read, more than max_bad_images={most:g} allows: "
             f"mend or remove them, or raise it; {first_of(found)}"
@@ -38,7 +38,7 @@ def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str,
     return found
 
 
-def _unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str, str]:
+def _unreadable(files: Sequence[str], allowed: float, advance: Advance) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         with ProcessPoolExecutor(own_cores(), initializer=_begin) as pool:
@@ -52,7 +52,7 @@ def _unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str
             "a process that opens images ended; it may have run out of memory, or a file has broken it: "
             "--on-bad-image stop looks at a sample only"
         ) from None
-    if len(found) <= most * len(files):  # once more, and alone: nothing is left out for a lack of memory
+    if len(found) <= allowed:  # once more, and alone: nothing is left out for a lack of memory
         found = {file: why for file in found if (why := _why_not(file)) is not None}
     return found
 

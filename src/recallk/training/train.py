@@ -1,5 +1,6 @@
 """From a configuration to a finished run: what `recallk train` calls."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -127,14 +128,17 @@ def _trained(trainer: Trainer, planned: Planned, follow: Follow, resumed: bool) 
 
 def _require_alike(trainer: Trainer) -> None:
     """Raise InputError where processes that were started one by one were given other settings, or find other data."""
+    if processes.is_alone():
+        return
     config = trainer.config.model_dump(mode="json", exclude=_OF_ONE_PROCESS)
-    told = processes.of_each((config, trainer.plan.data.split.splits))
-    for process, (settings, splits) in enumerate(told):
+    data = hashlib.blake2b(trainer.plan.data.split.in_words().encode()).hexdigest()
+    told = processes.of_each((config, data))
+    for process, (settings, found) in enumerate(told):
         if differing := sorted(key for key in config if settings[key] != told[0][0][key]):
             key = differing[0]
             values = f"{brief(settings[key])}, and process 0 {brief(told[0][0][key])}"
             raise processes.SharedError(f"process {process} was given {key}={values}: give all the same")
-        if splits != told[0][1]:
+        if found != told[0][1]:
             raise processes.SharedError(f"process {process} finds other data than process 0: let all read the same")
 
 
