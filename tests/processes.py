@@ -32,7 +32,7 @@ def in_processes(function: Callable[..., T], count: int, *arguments: Any) -> lis
     pipes, running = [], []
     for number in range(count):
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(theirs, number, count, port, function, arguments), daemon=True)
+        process = context.Process(target=_run, args=(theirs, number, count, port, function, arguments))
         process.start()
         theirs.close()
         pipes.append(ours)
