@@ -1,6 +1,7 @@
 """All images are decoded before training, and those that cannot be read are left out, up to a share of them."""
 
 import csv
+import multiprocessing
 import os
 import shutil
 import signal
@@ -229,6 +230,7 @@ def is_running(pid: int) -> bool:
 def left_out_by_two(files: list[str], unread: str) -> dict[str, str]:
     """What a process of two finds, where the processes that decode cannot read one file for the moment."""
     main = os.getpid()
+    multiprocessing.set_start_method(None, force=True)  # its own processes start as those of a command do
 
     def for_the_moment(path: Path) -> Any:
         if str(path) == unread and os.getpid() != main:
