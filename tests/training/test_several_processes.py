@@ -1,5 +1,6 @@
 """A run in several processes is the run of one: parameters, statistics, metrics, and what is written."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recallk import InputError
 from recallk.core import processes
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.training.plan import prepare
+from recallk.training.train import train
 from recallk.training.trainer import Trainer
 from tests.processes import in_processes
 from tests.rows import measured, steps
@@ -90,3 +93,24 @@ def test_weights_and_metrics_are_those_of_one_process(by_count: dict[int, Any], 
     first, *others = by_count[count]
     for found in others:
         assert all(torch.equal(value, found[name][0][key]) for key, value in first[name][0].items())
+
+
+def told_apart(data: list[str], run: str) -> str:
+    """What is said where each process reads a folder of its own."""
+    given = TINY | {"data": data[processes.number()], "epochs": 1}
+    try:
+        train(given, run)
+    except InputError as error:
+        return str(error)
+    return "trained"
+
+
+def test_processes_that_find_other_data_are_told(pictures: Path, tmp_path: Path) -> None:
+    """The folders may have other names, as on machines that have a copy each."""
+    copy, other = (shutil.copytree(pictures, tmp_path / name) for name in ("copy", "other"))
+    (other / "class0" / "0.png").unlink()
+    assert (
+        in_processes(told_apart, 2, [str(pictures), str(other)], str(tmp_path / "run"))
+        == ["process 1 finds other data than process 0: let all read the same"] * 2
+    )
+    assert in_processes(told_apart, 2, [str(pictures), str(copy)], str(tmp_path / "run")) == ["trained"] * 2
