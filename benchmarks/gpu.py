@@ -131,9 +131,9 @@ def kernel_row(sizes: Sizes, batch: int, mixup: bool) -> dict[str, Any]:
 def step_row(sizes: Sizes) -> dict[str, Any]:
     """Measure a step of training in two passes on random pixels that wait in memory, and what its parts take."""
     from recallk.models.build import build
-    from recallk.models.settings import EmbedderSettings
+    from recallk.models.settings import ImageSettings
 
-    settings = EmbedderSettings(backbone=sizes.backbone, image_size=sizes.pixels, resize=sizes.pixels)
+    settings = ImageSettings(backbone=sizes.backbone, image_size=sizes.pixels, resize=sizes.pixels)
     embedder = build(settings, "none").to(DEVICE).train()
     optimizer = torch.optim.Adam(embedder.parameters())
     images = [torch.randint(0, 255, (sizes.chunk, 3, sizes.pixels, sizes.pixels), dtype=torch.uint8) for _ in range(4)]

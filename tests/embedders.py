@@ -14,13 +14,13 @@ from recallk import InputError
 from recallk.core.seeds import mixed_seed
 from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 
 DIMENSIONS = 6
 """Of the vectors that a `VectorEmbedder` takes."""
 _BUCKETS = 64  # characters are counted by their code, modulo this
 
-SETTINGS: dict[str, Any] = EmbedderSettings(backbone="test_resnet", embedding_size=8, image_size=32).model_dump()
+SETTINGS: dict[str, Any] = ImageSettings(backbone="test_resnet", embedding_size=8, image_size=32).model_dump()
 """Of which they need the size of an embedding alone."""
 
 
@@ -56,8 +56,8 @@ class TextEmbedder(Embedder):
 
     noun = "texts"
 
-    def __init__(self, settings: EmbedderSettings | None = None) -> None:
-        super().__init__(settings or EmbedderSettings(**SETTINGS))
+    def __init__(self, settings: ImageSettings | None = None) -> None:
+        super().__init__(settings or ImageSettings(**SETTINGS))
         self.bag = nn.EmbeddingBag(_BUCKETS, 16, mode="mean")
         self.head = nn.Linear(16, self.settings.embedding_size)
 
@@ -77,7 +77,9 @@ class TextEmbedder(Embedder):
         """Return the whole texts."""
         return Texts(items)
 
-    def training_preparation(self, items: Sequence[str], augmentation: Augmentation, *, seed: int, epoch: int) -> Texts:
+    def training_preparation(
+        self, items: Sequence[str], augmentation: Augmentation | None, *, seed: int, epoch: int
+    ) -> Texts:
         """Return the texts without some of their characters."""
         return Texts(items, 0.1, seed, epoch)
 
@@ -110,8 +112,8 @@ class VectorEmbedder(Embedder):
 
     noun = "vectors"
 
-    def __init__(self, settings: EmbedderSettings | None = None) -> None:
-        super().__init__(settings or EmbedderSettings(**SETTINGS))
+    def __init__(self, settings: ImageSettings | None = None) -> None:
+        super().__init__(settings or ImageSettings(**SETTINGS))
         self.head = nn.Linear(DIMENSIONS, self.settings.embedding_size)
 
     def forward(self, chunk: Tensor) -> Tensor:
@@ -131,7 +133,7 @@ class VectorEmbedder(Embedder):
         return Vectors(items)
 
     def training_preparation(
-        self, items: Sequence[NDArray[Any]], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[NDArray[Any]], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> Vectors:
         """Return the vectors with some noise."""
         return Vectors(items, 0.01, seed, epoch)

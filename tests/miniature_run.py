@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from recallk.losses.build import build_loss
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import ImageTrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Step
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
+from tests.configs import image_config
 from tests.rows import measured, steps
 
 SMALL: dict[str, Any] = {
@@ -132,9 +133,9 @@ class Miniature:
         save_file(build(self.config(), "none").backbone.state_dict(), path)
         return path
 
-    def config(self, picture: str = "noise", **changes: Any) -> TrainConfig:
+    def config(self, picture: str = "noise", **changes: Any) -> ImageTrainConfig:
         """Return the small configuration with changes; `weights="FILE"` and `data="ramp"` stand for real paths."""
-        return make_config(self.values(picture) | {key: self.real(key, value) for key, value in changes.items()})
+        return image_config(self.values(picture) | {key: self.real(key, value) for key, value in changes.items()})
 
     def values(self, picture: str = "noise") -> dict[str, Any]:
         """Return the keys that are the same for all."""

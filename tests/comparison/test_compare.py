@@ -13,8 +13,8 @@ from recallk.comparison.experiment import Comparison
 from recallk.comparison.folder import ComparisonFolder
 from recallk.comparison.jobs import Job
 from recallk.reporting.comparison import report_comparison
-from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from tests.configs import image_config
 from tests.training.made import made_comparison
 from tests.training.test_trainer import SMALL, save_patterns
 
@@ -23,7 +23,7 @@ def test_a_comparison_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "pictures").mkdir()
     save_patterns(tmp_path / "pictures", classes=50, images=7)
     monkeypatch.chdir(tmp_path)
-    config = make_config(SMALL | {"data": "pictures", "epochs": 1, "chunk_size": 32})
+    config = image_config(SMALL | {"data": "pictures", "epochs": 1, "chunk_size": 32})
     contenders = [
         Contender("able", {}),
         Contender("short", {"loss": {"name": "memory-contrastive", "memory_size": 4}}),
@@ -62,12 +62,12 @@ def test_defaults_that_follow_from_other_settings_follow_those_of_a_contender(
             comparisons.append(self)
             raise InterruptedError
 
-    config = make_config({"data": str(tmp_path), "weights": "pretrained"})
+    config = image_config({"data": str(tmp_path), "weights": "pretrained"})
     monkeypatch.setattr("recallk.comparison.compare.Comparison", Stopped)
     with pytest.raises(InterruptedError):
         compare(config, tmp_path / "run", sweep="weights=none,pretrained")
     (comparison,) = comparisons
-    found = [make_config(comparison.common, contender.changes).batch_norm for contender in comparison.contenders]
+    found = [image_config(comparison.common, contender.changes).batch_norm for contender in comparison.contenders]
     assert found == ["per-chunk", "frozen"]
 
 

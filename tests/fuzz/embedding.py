@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recallk.models import saved
 from recallk.models.build import build
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 
 SIZE = 32
@@ -21,7 +21,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 def embedder(size: int = SIZE) -> Any:
     """Return a small network, which sees images of `size` pixels as they are."""
     torch.manual_seed(0)
-    settings = EmbedderSettings(backbone="test_resnet", embedding_size=16, image_size=size, resize=size)
+    settings = ImageSettings(backbone="test_resnet", embedding_size=16, image_size=size, resize=size)
     return build(settings, "none").eval()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from recallk import InputError
 from recallk.models.build import build
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from recallk.models.settings import EmbedderSettings
 )
 def test_a_network_that_cannot(backbone: str, size: int, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        build(EmbedderSettings(backbone=backbone, image_size=size, embedding_size=8), "none")
+        build(ImageSettings(backbone=backbone, image_size=size, embedding_size=8), "none")
     assert str(caught.value).isprintable()
 
 
@@ -46,7 +46,7 @@ def test_a_network_that_cannot(backbone: str, size: int, message: str) -> None:
 )
 def test_a_network_that_can(backbone: str, size: int) -> None:
     torch.manual_seed(3)
-    embedder = build(EmbedderSettings(backbone=backbone, image_size=size, embedding_size=8), "none")
+    embedder = build(ImageSettings(backbone=backbone, image_size=size, embedding_size=8), "none")
     assert all(part.training for part in embedder.modules()), "trying it out has left it in another mode"
     assert not any(tensor.is_meta for tensor in embedder.state_dict().values())
     if size == 64:
@@ -57,7 +57,7 @@ def test_a_network_that_can(backbone: str, size: int) -> None:
 def test_trying_a_network_out_draws_no_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn() -> torch.Tensor:
         torch.manual_seed(3)
-        build(EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none")
+        build(ImageSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none")
         return torch.rand(3)
 
     tried = drawn()
@@ -67,11 +67,11 @@ def test_trying_a_network_out_draws_no_random_numbers(monkeypatch: pytest.Monkey
 
 def test_settings_with_every_key_need_no_timm() -> None:
     """A run's configuration is read in no time."""
-    given: dict[str, Any] = EmbedderSettings(backbone="test_resnet", image_size=32).model_dump()
+    given: dict[str, Any] = ImageSettings(backbone="test_resnet", image_size=32).model_dump()
     program = f"""
 import sys
-from recallk.models.settings import EmbedderSettings
-EmbedderSettings(**{given})
+from recallk.models.settings import ImageSettings
+ImageSettings(**{given})
 assert "timm" not in sys.modules and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -14,12 +14,12 @@ from recallk import InputError
 from recallk.models.embedder import Embedder, evaluating
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 from tests.embedders import DIMENSIONS, TextEmbedder, VectorEmbedder
 
 
 def built() -> ImageEmbedder:
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
     return build(settings, "none").eval()
 
 

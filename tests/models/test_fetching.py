@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from recallk import InputError
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
 
@@ -50,7 +50,7 @@ def test_no_network_is_told_soon_and_once(
     caplog.set_level(logging.WARNING)
     started = time.monotonic()
     with pytest.raises(InputError, match=r"Name or service not known.*--weights PATH.*--weights none") as caught:
-        build(EmbedderSettings(**(SETTINGS | {"backbone": backbone, "image_size": 64, "resize": 64})), "pretrained")
+        build(ImageSettings(**(SETTINGS | {"backbone": backbone, "image_size": 64, "resize": 64})), "pretrained")
     assert time.monotonic() - started < 8
     assert "\n" not in str(caught.value)
     assert caplog.records == []
@@ -71,7 +71,7 @@ def test_what_the_hubs_client_logs_is_not_shown(slow_hub: None, monkeypatch: pyt
 
     monkeypatch.setattr(timm, "create_model", lost)
     with pytest.raises(InputError, match=r"could not be fetched \(lost\)"):
-        build(EmbedderSettings(**SETTINGS), "pretrained")
+        build(ImageSettings(**SETTINGS), "pretrained")
     assert seen == []
     client.warning("later")
     assert seen == ["later"]
@@ -79,7 +79,7 @@ def test_what_the_hubs_client_logs_is_not_shown(slow_hub: None, monkeypatch: pyt
 
 
 def test_a_network_that_somebody_registered_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = EmbedderSettings(**SETTINGS)
+    settings = ImageSettings(**SETTINGS)
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: None)
     build(settings, "none")
     with pytest.raises(InputError, match="timm has no weights for test_resnet; "):
@@ -123,7 +123,7 @@ def test_threads_are_quiet_each_for_itself(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_network_without_weights() -> None:
     with pytest.raises(InputError, match="timm has no weights for darknet17; ") as caught:
-        build(EmbedderSettings(**(SETTINGS | {"backbone": "darknet17"})), "pretrained")
+        build(ImageSettings(**(SETTINGS | {"backbone": "darknet17"})), "pretrained")
     assert "--weights none" in str(caught.value)
 
 
@@ -144,7 +144,7 @@ def test_a_file_in_the_hubs_cache_needs_no_network(no_network: Path, name: str) 
     state = state_of("test_resnet")
     fill_hub_cache(no_network, state, name)
     started = time.monotonic()
-    backbone = build(EmbedderSettings(**SETTINGS), "pretrained").backbone
+    backbone = build(ImageSettings(**SETTINGS), "pretrained").backbone
     assert time.monotonic() - started < 8
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, state[key]), key
@@ -155,7 +155,7 @@ def test_a_file_in_torchs_cache_needs_no_network(no_network: Path) -> None:
     folder.mkdir(parents=True)
     state = state_of("resnet18.tv_in1k")
     torch.save(state, folder / timm.get_pretrained_cfg("resnet18.tv_in1k").url.rpartition("/")[2])
-    backbone = build(EmbedderSettings(**(SETTINGS | {"backbone": "resnet18.tv_in1k"})), "pretrained").backbone
+    backbone = build(ImageSettings(**(SETTINGS | {"backbone": "resnet18.tv_in1k"})), "pretrained").backbone
     assert torch.equal(backbone.get_parameter("conv1.weight"), state["conv1.weight"])
 
 
@@ -164,7 +164,7 @@ def test_a_broken_file_in_the_cache(no_network: Path) -> None:
     (path,) = no_network.rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="the weights of test_resnet could not be") as caught:
-        build(EmbedderSettings(**SETTINGS), "pretrained")
+        build(ImageSettings(**SETTINGS), "pretrained")
     assert "\n" not in str(caught.value)
 
 
@@ -207,5 +207,5 @@ def test_a_slow_network_is_a_network(slow_hub: None, tmp_path: Path, monkeypatch
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", created)
-    build(EmbedderSettings(**SETTINGS), "pretrained")
+    build(ImageSettings(**SETTINGS), "pretrained")
     assert fetched[0]

@@ -11,7 +11,7 @@ from torch import nn
 from recallk import InputError
 from recallk.models.freezing import freeze_all_but
 from recallk.models.image_embedder import ImageEmbedder
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from tests.embedders import TextEmbedder
 
 SIZES = {"test_resnet": 32, "test_vit": 160, "test_convnext": 64}
@@ -26,7 +26,7 @@ BEHIND = {"test_resnet": (), "test_vit": ("norm.",), "test_convnext": ("head.nor
 def made(name: str, **options: Any) -> ImageEmbedder:
     torch.manual_seed(0)
     size = SIZES[name]
-    settings = EmbedderSettings(backbone=name, image_size=size, resize=size, embedding_size=8)
+    settings = ImageSettings(backbone=name, image_size=size, resize=size, embedding_size=8)
     return ImageEmbedder(settings, timm.create_model(name, num_classes=0, global_pool="", **options))
 
 

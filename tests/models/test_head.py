@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from recallk import InputError
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 CHANNELS = 96
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
@@ -21,7 +21,7 @@ PICTURES = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), dtype=
 
 def made(**changes: Any) -> ImageEmbedder:
     torch.manual_seed(0)
-    return build(EmbedderSettings(**(SETTINGS | changes)), "none").eval()
+    return build(ImageSettings(**(SETTINGS | changes)), "none").eval()
 
 
 def pooled(embedder: ImageEmbedder) -> torch.Tensor:

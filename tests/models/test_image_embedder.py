@@ -12,7 +12,7 @@ from recallk import InputError
 from recallk.models import image_embedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.pooling import GeM
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 CONVOLUTIONAL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
 TRANSFORMER = CONVOLUTIONAL | {"backbone": "test_vit", "pooling": "token"}
@@ -37,7 +37,7 @@ def test_the_example_of_the_docstring() -> None:
     ],
 )
 def test_embeddings_have_unit_length_and_every_parameter_learns(settings: dict[str, Any]) -> None:
-    embedder = build(EmbedderSettings(**settings), "none").train()
+    embedder = build(ImageSettings(**settings), "none").train()
     size = settings["image_size"]
     images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     embeddings = embedder(images)
@@ -50,7 +50,7 @@ def test_embeddings_have_unit_length_and_every_parameter_learns(settings: dict[s
 
 
 def test_the_head_is_layernorm_then_linear() -> None:
-    embedder = build(EmbedderSettings(**CONVOLUTIONAL), "none").eval()
+    embedder = build(ImageSettings(**CONVOLUTIONAL), "none").eval()
     features = embedder.backbone.forward_features((IMAGES - embedder.mean) / embedder.std)  # type: ignore[operator]
     pooled = features.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
     expected = nn.functional.normalize(embedder.head(embedder.norm(pooled)), dim=1)
@@ -58,7 +58,7 @@ def test_the_head_is_layernorm_then_linear() -> None:
 
 
 def test_a_class_token_is_the_first_of_the_normed_tokens() -> None:
-    embedder = build(EmbedderSettings(**TRANSFORMER), "none").eval()
+    embedder = build(ImageSettings(**TRANSFORMER), "none").eval()
     tokens = embedder.backbone.forward_features((IMAGES - embedder.mean) / embedder.std)  # type: ignore[operator]
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(tokens.shape[:2]), atol=1e-5, rtol=0)  # normed already
     assert torch.equal(embedder.pool(tokens), tokens[:, 0])
@@ -80,7 +80,7 @@ def test_gem_is_between_the_mean_and_the_largest() -> None:
 )
 def test_wrong_settings_get_one_line(settings: dict[str, Any], weights: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build(EmbedderSettings(**(CONVOLUTIONAL | settings)), weights)
+        build(ImageSettings(**(CONVOLUTIONAL | settings)), weights)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -92,7 +92,7 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
         torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, path)
     else:
         save_file(state, path)
-    backbone = build(EmbedderSettings(**CONVOLUTIONAL), str(path)).backbone
+    backbone = build(ImageSettings(**CONVOLUTIONAL), str(path)).backbone
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, state[name]), name
 
@@ -110,7 +110,7 @@ def test_weights_of_another_architecture_or_no_weights(tmp_path: Path) -> None:
         ("text.pth", "not a file of weights"),
     ):
         with pytest.raises(InputError, match=message) as caught:
-            build(EmbedderSettings(**CONVOLUTIONAL), str(tmp_path / name))
+            build(ImageSettings(**CONVOLUTIONAL), str(tmp_path / name))
         assert "\n" not in str(caught.value)
 
 
@@ -120,5 +120,5 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(InputError, match=r"--weights PATH.*--weights none") as caught:
-        build(EmbedderSettings(**CONVOLUTIONAL), "pretrained")
+        build(ImageSettings(**CONVOLUTIONAL), "pretrained")
     assert "\n" not in str(caught.value)

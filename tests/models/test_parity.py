@@ -19,7 +19,7 @@ from recallk.data.images import read_image
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.pooling import GeM
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 RESNET = "resnet50.tv_in1k"
 VITS = {32: "vit_base_patch32_224.augreg_in21k", 16: "vit_base_patch16_224.augreg_in21k"}
@@ -29,7 +29,7 @@ def embedder(backbone: str) -> ImageEmbedder:
     torch.manual_seed(0)
     pooling: Any = "gem" if backbone == RESNET else "token"
     return build(
-        EmbedderSettings(backbone=backbone, pooling=pooling, embedding_size=512, image_size=224, resize=256), "none"
+        ImageSettings(backbone=backbone, pooling=pooling, embedding_size=512, image_size=224, resize=256), "none"
     )
 
 

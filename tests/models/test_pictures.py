@@ -16,7 +16,7 @@ from recallk.data.archive import ArchiveImages
 from recallk.data.item import Region
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from tests.data.instance_miniatures import encoded, shard
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ LINES = GREY > 127
 @pytest.fixture(scope="module")
 def embedder() -> ImageEmbedder:
     torch.manual_seed(0)
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=36, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=36, embedding_size=8)
     return build(settings, "none").eval()
 
 
@@ -95,7 +95,7 @@ def test_an_image_is_read_as_the_file_with_the_same_picture(
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32, np.float64])
 def test_finer_shades_are_rounded(kind: Any) -> None:
-    settings = EmbedderSettings(backbone="test_resnet", image_size=8, resize=8, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=8, resize=8, embedding_size=8)
     fine = np.array([0, 100, 128, 129, 385, 386, 65_406, 65_535], np.uint16)  # 257 to a shade of 8 bits
     expected = [0, 0, 0, 1, 1, 2, 254, 255]
     shades = np.tile(fine if kind == np.uint16 else (fine / 65_535).astype(kind), (8, 1))
@@ -187,7 +187,7 @@ def test_a_path_and_its_opened_image_embed_alike(embedder: ImageEmbedder, tmp_pa
 def test_fine_shades_are_rounded_alike_in_files_and_arrays(tmp_path: Path) -> None:
     every = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(every).save(tmp_path / "every.png")
-    settings = EmbedderSettings(backbone="test_resnet", image_size=256, resize=256, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=256, resize=256, embedding_size=8)
     whole = build(settings, "none")
     views = [whole.transform(image) for image in (every, tmp_path / "every.png", Image.fromarray(every))]
     expected = torch.from_numpy(np.rint(every / 257).astype(np.uint8))
@@ -319,7 +319,7 @@ def test_every_part_keeps_its_mode(embedder: ImageEmbedder, images: Any) -> None
 
 def test_what_a_network_remembers_for_tests_is_forgotten_when_it_learns() -> None:
     """LeViT keeps its attention's biases between evaluations, until it is told that it is in training."""
-    embedder = build(EmbedderSettings(backbone="levit_128s", image_size=64, embedding_size=8), "none").train()
+    embedder = build(ImageSettings(backbone="levit_128s", image_size=64, embedding_size=8), "none").train()
     before = embedder.embed([COLOUR])
     with torch.no_grad():
         for name, parameter in embedder.named_parameters():
@@ -340,7 +340,7 @@ def test_the_transform_is_what_embed_does(embedder: ImageEmbedder, files: dict[s
 
 
 def test_a_wide_image_is_cropped_in_the_middle() -> None:
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = COLOUR[:32, :32]
     view = build(settings, "none").transform(wide)
@@ -373,7 +373,7 @@ def test_the_network_takes_what_the_transform_gives_and_nothing_else(embedder: I
 
 
 def test_another_size_than_a_network_was_built_for() -> None:
-    settings = EmbedderSettings(backbone="deit_tiny_patch16_224", image_size=32, resize=32, embedding_size=8)
+    settings = ImageSettings(backbone="deit_tiny_patch16_224", image_size=32, resize=32, embedding_size=8)
     with pytest.raises(InputError, match=r"built for images of 32 pixels, these have 48.*embedder\.transform"):
         build(settings, "none")(torch.zeros(1, 3, 48, 48, dtype=torch.uint8))
 
@@ -385,7 +385,7 @@ def test_images_inside_of_archives_are_embedded_as_if_unpacked(tmp_path: Path, s
     for number, member in enumerate(members):
         (tmp_path / member.name).write_bytes(encoded(3, number))
     files = [tmp_path / member.name for member in members]
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8, image_shape=shape)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8, image_shape=shape)
     embedder = build(settings, "none")
     assert torch.equal(embedder.embed(members, workers=workers), embedder.embed(files, workers=workers))
     in_archive, on_disk = ([Region(image, (4, 3, 40, 30)) for image in images] for images in (members, files))

@@ -10,18 +10,18 @@ from pydantic import ValidationError
 
 from recallk import InputError
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import EmbedderSettings
-from recallk.runs.config import make_config
+from recallk.models.settings import ImageSettings
 from recallk.runs.recipes import find_recipe
+from tests.configs import image_config
 
 SMALL: dict[str, Any] = {"image_size": 32, "resize": 32, "embedding_size": 8}
 
 
 def test_a_network_normalises_as_its_weights_were_made_to() -> None:
-    halves = build(EmbedderSettings(backbone="test_resnet", **SMALL), "none")  # timm: 0.5 for all
+    halves = build(ImageSettings(backbone="test_resnet", **SMALL), "none")  # timm: 0.5 for all
     torch.testing.assert_close(halves.mean.flatten(), torch.full((3,), 127.5))
     torch.testing.assert_close(halves.std.flatten(), torch.full((3,), 127.5))
-    imagenet = build(EmbedderSettings(backbone="test_byobnet", **SMALL), "none")
+    imagenet = build(ImageSettings(backbone="test_byobnet", **SMALL), "none")
     torch.testing.assert_close(imagenet.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]) * 255)
 
 
@@ -35,7 +35,7 @@ def test_a_network_normalises_as_its_weights_were_made_to() -> None:
     ],
 )
 def test_defaults_are_timms(backbone: str, mean: float, std: float, interpolation: str, resize: int) -> None:
-    settings = make_config({"data": "x", "backbone": backbone}).model_dump()
+    settings = image_config({"data": "x", "backbone": backbone}).model_dump()
     found = [settings.get(key, "?")[0] for key in ("mean", "std")]
     assert (*found, settings["interpolation"]) == (mean, std, interpolation)
     assert (settings["image_size"], settings["resize"]) == (224, resize)
@@ -43,10 +43,10 @@ def test_defaults_are_timms(backbone: str, mean: float, std: float, interpolatio
 
 def test_what_is_given_is_kept() -> None:
     given = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "interpolation": "bilinear", "resize": 300}
-    settings = make_config({"data": "x", "backbone": "test_vit"}, given).model_dump()
+    settings = image_config({"data": "x", "backbone": "test_vit"}, given).model_dump()
     assert {key: settings[key] for key in given} == given
     small: dict[str, Any] = {"backbone": "test_vit", "embedding_size": 8, "image_size": 160, "resize": 160}
-    embedder = build(EmbedderSettings(**(small | {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})), "none")
+    embedder = build(ImageSettings(**(small | {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})), "none")
     torch.testing.assert_close(embedder.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]) * 255)
     torch.testing.assert_close(embedder.std.flatten(), torch.tensor([0.4, 0.5, 0.6]) * 255)
 
@@ -88,7 +88,7 @@ def test_other_ways_of_scaling_are_mapped(monkeypatch: pytest.MonkeyPatch, liste
 )
 def test_an_unknown_network_is_told_while_the_configuration_is_made(backbone: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        make_config({"data": "x", "backbone": backbone})
+        image_config({"data": "x", "backbone": backbone})
     assert str(caught.value).isprintable()
 
 
@@ -105,9 +105,9 @@ def test_an_unknown_network_is_told_where_nothing_is_asked_of_it_before(
     backbone: str, message: str, weights: str
 ) -> None:
     """As all that its weights would say is given."""
-    given: dict[str, Any] = EmbedderSettings(backbone="test_resnet", **SMALL).model_dump()
+    given: dict[str, Any] = ImageSettings(backbone="test_resnet", **SMALL).model_dump()
     with pytest.raises(InputError, match=message) as caught:
-        build(EmbedderSettings(**(given | {"backbone": backbone})), weights)
+        build(ImageSettings(**(given | {"backbone": backbone})), weights)
     assert str(caught.value).isprintable()
 
 
@@ -118,7 +118,7 @@ def test_a_network_of_one_channel_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: config)
     preprocessing_of.cache_clear()
     with pytest.raises(InputError, match="takes images of 1 channels"):
-        EmbedderSettings(backbone="test_vit")
+        ImageSettings(backbone="test_vit")
     preprocessing_of.cache_clear()
 
 
@@ -137,20 +137,20 @@ def test_a_network_of_one_channel_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_values_out_of_range(values: dict[str, Any]) -> None:
-    EmbedderSettings(backbone="test_resnet")
+    ImageSettings(backbone="test_resnet")
     with pytest.raises(ValidationError):
-        EmbedderSettings(backbone="test_resnet", **values)
+        ImageSettings(backbone="test_resnet", **values)
 
 
 def test_sizes_at_their_limits() -> None:
-    settings = EmbedderSettings(backbone="resnet50.tv_in1k", image_size=4_096, embedding_size=65_536)
+    settings = ImageSettings(backbone="resnet50.tv_in1k", image_size=4_096, embedding_size=65_536)
     assert settings.resize == 4_096
 
 
 def test_the_demos_network_embeds_as_before_there_were_these_keys() -> None:
     """Numbers of commit fa52b1f: a picture that is scaled, cropped and normalised."""
     torch.manual_seed(0)
-    embedder = build(make_config(find_recipe("demo").values), "none").eval()
+    embedder = build(image_config(find_recipe("demo").values), "none").eval()
     noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     grey = np.tile(np.linspace(0, 255, 90, dtype=np.uint8), (60, 1))
     expected = [

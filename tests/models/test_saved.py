@@ -20,9 +20,9 @@ from recallk import InputError, load
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
-from recallk.models.settings import EmbedderSettings
-from recallk.runs.config import make_config
+from recallk.models.settings import ImageSettings
 from recallk.runs.folder import RunFolder
+from tests.configs import image_config
 from tests.embedders import TextEmbedder
 
 SETTINGS: dict[str, Any] = {
@@ -35,7 +35,7 @@ PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 50, 60, 3), dtype=
 
 def made(**changes: Any) -> ImageEmbedder:
     torch.manual_seed(0)
-    return build(EmbedderSettings(**(SETTINGS | changes)), "none").eval()
+    return build(ImageSettings(**(SETTINGS | changes)), "none").eval()
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Path:
     """The folder of a finished run: the configuration, and the model beside it."""
     folder = tmp_path / "run"
     folder.mkdir()
-    RunFolder(folder).write_config(make_config(SETTINGS, {"data": "x", "weights": "none"}))
+    RunFolder(folder).write_config(image_config(SETTINGS, {"data": "x", "weights": "none"}))
     save(made(), folder / "model")
     return folder
 
@@ -85,7 +85,7 @@ def test_what_is_written(run: Path) -> None:
 def test_a_run_is_loaded_as_it_was_saved(run: Path, expected: Tensor) -> None:
     embedder = load(run)
     assert torch.equal(embedder.embed(PICTURES), expected)
-    assert embedder.settings == EmbedderSettings(**SETTINGS)
+    assert embedder.settings == ImageSettings(**SETTINGS)
     assert not any(part.training for part in embedder.modules())
     assert torch.equal(load(str(run)).embed(PICTURES), expected)
 
@@ -93,9 +93,9 @@ def test_a_run_is_loaded_as_it_was_saved(run: Path, expected: Tensor) -> None:
 def test_of_a_configuration_the_embedders_keys_are_saved(run: Path, expected: Tensor) -> None:
     """The trainer builds an embedder of the whole configuration."""
     torch.manual_seed(0)
-    embedder = build(make_config(SETTINGS, {"data": "x", "weights": "none", "epochs": 3}), "none")
+    embedder = build(image_config(SETTINGS, {"data": "x", "weights": "none", "epochs": 3}), "none")
     save(embedder, run / "model")
-    assert written(run)["settings"].keys() == EmbedderSettings.model_fields.keys()
+    assert written(run)["settings"].keys() == ImageSettings.model_fields.keys()
     assert torch.equal(load(run).embed(PICTURES), expected)
 
 
@@ -162,9 +162,9 @@ def test_a_key_that_is_missing_has_its_default(run: Path, key: str) -> None:
     values = written(run)
     del values["settings"][key]
     write(run, values)
-    default = EmbedderSettings(**{name: value for name, value in SETTINGS.items() if name != key})
+    default = ImageSettings(**{name: value for name, value in SETTINGS.items() if name != key})
     assert load(run).settings == default
-    assert default != EmbedderSettings(**SETTINGS)
+    assert default != ImageSettings(**SETTINGS)
 
 
 def test_a_key_that_is_not_known_says_what_to_do(run: Path) -> None:

@@ -15,7 +15,7 @@ from recallk import InputError, load
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import load_network, remove_whitening, save, save_whitening
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from recallk.models.whitening import Fitted, Whitening, pca_whitening
 
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8))
@@ -24,7 +24,7 @@ FITTED = Fitted("pca", 0.25, (1.0, 0.5), "photos", 6)
 
 def made(dimension: int | None = 3, fitted: Fitted | None = FITTED) -> ImageEmbedder:
     torch.manual_seed(0)
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
     embedder = build(settings, "none").eval()
     if dimension is not None:
         found = pca_whitening(embedder.embed(PICTURES), dimension)

@@ -13,7 +13,7 @@ from recallk import InputError
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.scales import checked_scales, scaled
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from recallk.models.whitening import pca_whitening
 from tests.embedders import DIMENSIONS, TextEmbedder, VectorEmbedder
 
@@ -31,7 +31,7 @@ NETWORKS = {
 
 def made(**changes: Any) -> ImageEmbedder:
     torch.manual_seed(0)
-    embedder = build(EmbedderSettings(**(CONVOLUTIONAL | changes)), "none").eval()
+    embedder = build(ImageSettings(**(CONVOLUTIONAL | changes)), "none").eval()
     if embedder.pool.gem is not None:
         embedder.pool.gem.p.data[:] = 2.5  # as learned
     return embedder

@@ -19,7 +19,7 @@ from recallk.models.embedder import Embedder
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from recallk.models.shapes import Shapes
 
 KEEP: dict[str, Any] = {"image_shape": "keep", "image_size": 64, "embedding_size": 8}
@@ -29,7 +29,7 @@ PICTURES = [np.random.default_rng(n).integers(0, 256, (*s, 3), dtype=np.uint8) f
 
 def made(backbone: str = "test_resnet", **changes: Any) -> ImageEmbedder:
     torch.manual_seed(0)
-    return build(EmbedderSettings(backbone=backbone, **(KEEP | changes)), "none").eval()
+    return build(ImageSettings(backbone=backbone, **(KEEP | changes)), "none").eval()
 
 
 def one_by_one(embedder: Embedder, pictures: list[Any]) -> Tensor:
@@ -97,7 +97,7 @@ def test_a_size_smaller_than_a_patch() -> None:
 
 def test_resize_does_not_matter() -> None:
     with pytest.raises(ValueError, match="resize=32 is smaller"):
-        EmbedderSettings(backbone="test_resnet", image_size=64, resize=32)
+        ImageSettings(backbone="test_resnet", image_size=64, resize=32)
     small = made(resize=32)
     assert torch.equal(small.embed(PICTURES), made(resize=4096).embed(PICTURES))
 
@@ -133,7 +133,7 @@ def test_positions_are_those_of_the_weights_and_interpolated_for_each_shape() ->
 def test_weights_of_square_images_are_loaded(tmp_path: Path, backbone: str) -> None:
     state = timm.create_model(backbone).state_dict()
     save_file(state, tmp_path / "weights.safetensors")
-    settings = EmbedderSettings(backbone=backbone, **(KEEP | {"image_size": 96}))
+    settings = ImageSettings(backbone=backbone, **(KEEP | {"image_size": 96}))
     embedder = build(settings, str(tmp_path / "weights.safetensors"))
     for name, value in embedder.backbone.state_dict().items():
         assert torch.equal(value, state[name]), name

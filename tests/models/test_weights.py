@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from recallk import InputError, load
 from recallk.models.build import build
 from recallk.models.image_embedder import ImageEmbedder
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 
 SETTINGS: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "resize": 32, "embedding_size": 8}
 IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -26,9 +26,9 @@ IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torc
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     torch.manual_seed(0)
-    embedder = build(EmbedderSettings(**SETTINGS), "none")
+    embedder = build(ImageSettings(**SETTINGS), "none")
     save_file(embedder.state_dict(), folder / "model.safetensors")
-    values = EmbedderSettings(**SETTINGS).model_dump(mode="json")
+    values = ImageSettings(**SETTINGS).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(values | {"epochs": 3}))
     return folder
 
@@ -246,7 +246,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path, name: str, plain: bool) 
     else:
         torch.save(hostile, tmp_path / name)
     with pytest.raises(InputError, match="not a file of weights") as caught:
-        build(EmbedderSettings(**SETTINGS), str(tmp_path / name))
+        build(ImageSettings(**SETTINGS), str(tmp_path / name))
     assert str(caught.value).isprintable()
     assert not (tmp_path / "was run").exists()
 
@@ -277,11 +277,11 @@ def test_files_with_something_else(tmp_path: Path, name: str) -> None:
     state = timm.create_model("test_resnet", num_classes=3).state_dict()
     torch.save(make(state), tmp_path / "weights.bin")
     with pytest.raises(InputError, match=message) as caught:
-        build(EmbedderSettings(**SETTINGS), str(tmp_path / "weights.bin"))
+        build(ImageSettings(**SETTINGS), str(tmp_path / "weights.bin"))
     assert "\n" not in str(caught.value)
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     torch.save(checkpoint(halves), tmp_path / "good.bin")
-    build(EmbedderSettings(**SETTINGS), str(tmp_path / "good.bin"))
+    build(ImageSettings(**SETTINGS), str(tmp_path / "good.bin"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "text", "cut.pth", "cut.safetensors", "empty.pth", "image.png"])
@@ -297,12 +297,12 @@ def test_no_file_of_weights(tmp_path: Path, kind: str) -> None:
     else:
         path.write_bytes(b"" if kind.startswith("empty") else b"no weights")
     with pytest.raises(InputError, match="not a file") as caught:
-        build(EmbedderSettings(**SETTINGS), str(path))
+        build(ImageSettings(**SETTINGS), str(path))
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("weights", ["pretrainde", "x" * 300, "a\0b", "~nobody-here/x"])
 def test_a_name_of_no_file(weights: str) -> None:
     with pytest.raises(InputError) as caught:
-        build(EmbedderSettings(**SETTINGS), weights)
+        build(ImageSettings(**SETTINGS), weights)
     assert "\n" not in str(caught.value)

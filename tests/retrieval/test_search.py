@@ -14,7 +14,7 @@ from recallk import InputError
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from recallk.retrieval.search import search
 
 COUNT = 9
@@ -23,7 +23,7 @@ COUNT = 9
 @pytest.fixture(scope="module")
 def embedder() -> ImageEmbedder:
     torch.manual_seed(0)
-    settings = EmbedderSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
+    settings = ImageSettings(backbone="test_resnet", image_size=32, resize=32, embedding_size=8)
     return build(settings, "none").eval()
 
 

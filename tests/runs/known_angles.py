@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recallk.data.item import Region
 from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 from tests.embedders import SETTINGS
 
 # The miniature of revisited Oxford and Paris has ten images and three queries. Its truth is, by their numbers:
@@ -81,7 +81,7 @@ class KnownAngles(Embedder):
     noun = "images"
 
     def __init__(self) -> None:
-        super().__init__(EmbedderSettings(**SETTINGS | {"embedding_size": 2}))
+        super().__init__(ImageSettings(**SETTINGS | {"embedding_size": 2}))
         self.turn = nn.Parameter(torch.zeros(()))
         self.seen = list[str]()
 
@@ -102,7 +102,7 @@ class KnownAngles(Embedder):
         return Angles(items, self.seen.append)
 
     def training_preparation(
-        self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> Angles:
         """Return their angles."""
         return self.preparation(items)

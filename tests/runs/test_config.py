@@ -6,26 +6,27 @@ import pytest
 import yaml
 
 from recallk import InputError
-from recallk.runs.config import make_config, read_config, to_yaml
+from recallk.runs.config import read_config, to_yaml
 from recallk.runs.recipes import find_recipe
+from tests.configs import image_config
 
 
 def test_a_written_configuration_is_read_as_the_same(tmp_path: Path) -> None:
-    config = make_config({"data": "x", "ks": [1, 5], "recall_temperature": [1, 2.5], "batch_size": 40})
+    config = image_config({"data": "x", "ks": [1, 5], "recall_temperature": [1, 2.5], "batch_size": 40})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert make_config(read_config(tmp_path / "config.yaml")) == config
+    assert image_config(read_config(tmp_path / "config.yaml")) == config
 
 
 def test_the_last_layer_wins() -> None:
-    assert make_config({"data": "x", "epochs": 3}, {"epochs": "4"}).epochs == 4
+    assert image_config({"data": "x", "epochs": 3}, {"epochs": "4"}).epochs == 4
 
 
 def test_defaults_that_follow_from_other_keys() -> None:
-    assert make_config({"data": "x"}).batch_norm == "frozen"
-    assert make_config({"data": "x", "weights": "none"}).batch_norm == "per-chunk"
-    assert make_config({"data": "x", "weights": "none", "batch_norm": "frozen"}).batch_norm == "frozen"
-    assert make_config({"data": "x"}).resize == 256
-    assert make_config({"data": "x", "image_size": "384"}).resize == 439
+    assert image_config({"data": "x"}).batch_norm == "frozen"
+    assert image_config({"data": "x", "weights": "none"}).batch_norm == "per-chunk"
+    assert image_config({"data": "x", "weights": "none", "batch_norm": "frozen"}).batch_norm == "frozen"
+    assert image_config({"data": "x"}).resize == 256
+    assert image_config({"data": "x", "image_size": "384"}).resize == 439
 
 
 @pytest.mark.parametrize(
@@ -65,18 +66,18 @@ def test_defaults_that_follow_from_other_keys() -> None:
 )
 def test_a_wrong_key_or_value_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        make_config({"data": "x"}, values)
+        image_config({"data": "x"}, values)
     assert "\n" not in str(caught.value)
 
 
 def test_an_exponential_schedule_has_a_factor_by_itself() -> None:
-    assert make_config({"data": "x", "schedule": "exponential"}).epoch_factor == 0.99
-    assert make_config({"data": "x"}).epoch_factor is None
+    assert image_config({"data": "x", "schedule": "exponential"}).epoch_factor == 0.99
+    assert image_config({"data": "x"}).epoch_factor is None
 
 
 def test_data_is_needed() -> None:
     with pytest.raises(InputError, match="give --data PATH"):
-        make_config({})
+        image_config({})
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", "just words"])
@@ -88,9 +89,9 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str) -> None:
 
 def test_temperatures_of_the_ks() -> None:
     for given, expected in ((1, (1, 1)), ("0.5", (0.5, 0.5)), ((1, 3), (1, 3)), ("k", (4, 16))):
-        config = make_config({"data": "x", "ks": (4, 16), "recall_temperature": given})
+        config = image_config({"data": "x", "ks": (4, 16), "recall_temperature": given})
         assert config.recall_temperatures == expected
-        assert make_config(yaml.safe_load(to_yaml(config))).recall_temperatures == expected
+        assert image_config(yaml.safe_load(to_yaml(config))).recall_temperatures == expected
 
 
 @pytest.mark.parametrize(
@@ -125,14 +126,14 @@ def test_temperatures_of_the_ks() -> None:
 )
 def test_what_no_machine_could_follow_is_one_line(key: str, value: object) -> None:
     with pytest.raises(InputError, match=key) as caught:
-        make_config({"data": "x"}, {key: value})
+        image_config({"data": "x"}, {key: value})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
 def test_a_long_value_is_shown_in_short() -> None:
     with pytest.raises(InputError) as caught:
-        make_config({"data": "x", "epochs": "\x1b[2J" * 10_000})
+        image_config({"data": "x", "epochs": "\x1b[2J" * 10_000})
     assert len(str(caught.value)) < 400
     assert "\x1b" not in str(caught.value)
 
@@ -179,8 +180,8 @@ def test_a_file_that_is_no_text_or_no_file(tmp_path: Path) -> None:
 
 
 def test_a_runs_own_configuration_is_a_recipe(tmp_path: Path) -> None:
-    config = make_config({"data": "x", "ks": (1, 3), "milestones": (2, 5), "loss": {"name": "arcface", "margin": 3}})
+    config = image_config({"data": "x", "ks": (1, 3), "milestones": (2, 5), "loss": {"name": "arcface", "margin": 3}})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert make_config(find_recipe(str(tmp_path / "config.yaml")).values) == config
+    assert image_config(find_recipe(str(tmp_path / "config.yaml")).values) == config
     (tmp_path / "loop.yaml").write_text(f"recipe: {tmp_path}/loop.yaml\ndata: x\n")
     assert find_recipe(str(tmp_path / "loop.yaml")).values["data"] == "x"

@@ -10,6 +10,7 @@ from recallk import InputError
 from recallk.runs.config import make_config, to_yaml
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, Row, Start, Step
+from tests.configs import of_images
 
 
 def folder_of(path: Path, recipe: str | None = "demo") -> RunFolder:
@@ -128,7 +129,7 @@ def test_a_configuration_of_an_earlier_version(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "run")
     lines = folder.config.read_text().splitlines()
     folder.config.write_text("\n".join(line for line in lines if not line.startswith(("interpolation", "mean", "std"))))
-    assert folder.read_config().interpolation == "bilinear"
+    assert of_images(folder.read_config()).interpolation == "bilinear"
     folder.config.write_text("data: x\nepoch: 3\n")
     with pytest.raises(InputError, match=r"config.yaml: unknown key 'epoch': did you mean epochs"):
         folder.read_config()

@@ -11,10 +11,11 @@ import torch
 
 from recallk import InputError
 from recallk.cli.recipes import show_recipe
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import ImageTrainConfig
 from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped, unlike
 from recallk.training.sampler import make_sampler
 from recallk.training.schedule import learning_rate
+from tests.configs import image_config
 
 # name: (dataset, optimizer, learning rate, batch, epochs, milestones)
 TABLE: dict[str, tuple[str, str, float, int, int, tuple[int, ...]]] = {
@@ -72,8 +73,8 @@ SPELLED_OUT = {
 RECIPES = {recipe.name: recipe for recipe in shipped()}
 
 
-def config_of(recipe: Recipe) -> TrainConfig:
-    return make_config(recipe.values, {"data": "x"})
+def config_of(recipe: Recipe) -> ImageTrainConfig:
+    return image_config(recipe.values, {"data": "x"})
 
 
 def test_there_is_one_recipe_for_each_row() -> None:
@@ -137,7 +138,7 @@ def test_the_documented_results_stay_what_they_are(name: str) -> None:
 def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     assert set(RECIPES[name].values) == SPELLED_OUT | {"recipe"}
     # the machine's, and those of own data and of a validation split
-    assert set(TrainConfig.model_fields) - SPELLED_OUT == {
+    assert set(ImageTrainConfig.model_fields) - SPELLED_OUT == {
         *("recipe", "data", "limit_classes", "test_fraction", "split_seed", "validation_fraction"),
         *("host_memory_gb", "workers", "logger", "accelerator", "devices", "nodes", "checkpoint_minutes"),
         *("compile", "channels_last", "on_non_finite", "activation_memory_gb"),
@@ -237,7 +238,7 @@ def test_a_recipe_differs_from_itself_in_nothing(name: str) -> None:
     config = config_of(RECIPES[name])
     assert differences(config) == []
     for_speed = {"workers": 3, "chunk_size": 7, "host_memory_gb": 1, "logger": "wandb", "accelerator": "cpu"}
-    assert name in DRAWN or differences(make_config(config.model_dump(), for_speed)) == []
+    assert name in DRAWN or differences(image_config(config.model_dump(), for_speed)) == []
 
 
 def test_what_differs_is_said() -> None:
@@ -250,7 +251,7 @@ def test_what_differs_is_said() -> None:
         "mixup": True,
         "crop_scale": (0.5, 1),
     }
-    assert sorted(differences(make_config(values, {"data": "x"}, changed))) == [
+    assert sorted(differences(image_config(values, {"data": "x"}, changed))) == [
         "crop_scale 0.5,1.0 instead of 0.08,1.0",
         "epochs 1 instead of 55",
         "limit_classes 50 instead of none",
@@ -258,12 +259,12 @@ def test_what_differs_is_said() -> None:
         "mixup true instead of false",
         "weights none instead of pretrained",
     ]
-    per_chunk = make_config(values, {"data": "x", "batch_norm": "per-chunk", "chunk_size": 50})
+    per_chunk = image_config(values, {"data": "x", "batch_norm": "per-chunk", "chunk_size": 50})
     assert differences(per_chunk) == [
         "batch_norm per-chunk instead of frozen",
         "chunk_size 50 instead of 200",
     ]
-    assert differences(make_config({"data": "x"})) == []
+    assert differences(image_config({"data": "x"})) == []
 
 
 def test_a_copied_recipe_is_found_by_its_path_and_held_against_the_original(

@@ -21,7 +21,7 @@ from recallk.data.split import split_of
 from recallk.evaluation.protocols import measure
 from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 from recallk.reporting.run import report
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
@@ -85,7 +85,7 @@ class Texts(Preparation):
 class VectorEmbedder(Embedder):
     """A head over vectors, with dropout: both passes must draw the same."""
 
-    def __init__(self, settings: EmbedderSettings) -> None:
+    def __init__(self, settings: ImageSettings) -> None:
         super().__init__(settings)
         self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(SIZE, settings.embedding_size))
 
@@ -99,7 +99,7 @@ class VectorEmbedder(Embedder):
         return Vectors(items, None)
 
     def training_preparation(
-        self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> Preparation:
         return Vectors(items, [seed, epoch])
 
@@ -110,7 +110,7 @@ class VectorEmbedder(Embedder):
 class TextEmbedder(Embedder):
     """The mean of the letters' embeddings, and a head."""
 
-    def __init__(self, settings: EmbedderSettings) -> None:
+    def __init__(self, settings: ImageSettings) -> None:
         super().__init__(settings)
         self.letters = nn.Embedding(1 + len(SIGNS + NOISE), 32, padding_idx=0)
         self.head = nn.Linear(32, settings.embedding_size)
@@ -127,7 +127,7 @@ class TextEmbedder(Embedder):
         return Texts(items)
 
     def training_preparation(
-        self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> Preparation:
         return Texts(items)
 
@@ -158,7 +158,7 @@ class Modality:
 
     noun: str
     items: Callable[[np.random.Generator], list[list[Item]]]
-    embedder: Callable[[EmbedderSettings], Embedder]
+    embedder: Callable[[ImageSettings], Embedder]
 
     def dataset(self) -> Dataset:
         """Return half of the classes to train on, half to test on."""

@@ -15,6 +15,7 @@ from recallk.runs.recipes import find_recipe
 from recallk.runs.summary import summary_of
 from recallk.training.train import default_folder, resume, train, trainer_for
 from recallk.training.trainer import Trainer
+from tests.configs import of_images
 from tests.rows import kind_of, without_time
 from tests.training.test_trainer import SMALL, save_patterns
 
@@ -93,7 +94,7 @@ def test_a_finished_run_is_lengthened(pictures: Path, whole: RunFolder, tmp_path
     train(TINY | {"data": str(pictures), "epochs": 1}, run)
     summary = resume(run, {"epochs": 2, "workers": 1})
     assert without_time(summary.rows) == without_time(whole.history())
-    assert (summary.config.epochs, RunFolder(run).read_config().workers) == (2, 1)
+    assert (summary.config.epochs, of_images(RunFolder(run).read_config()).workers) == (2, 1)
 
 
 def test_a_run_whose_data_has_moved_is_resumed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

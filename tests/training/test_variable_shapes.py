@@ -17,13 +17,14 @@ from recallk.cli.terminal import show_memory, show_plan
 from recallk.models.batches import read_batches
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 from recallk.reporting.run import report
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
+from tests.configs import of_images
 from tests.rows import measured, without_time
 
 SIDES = [(40, 30), (30, 40), (64, 20), (20, 64), (70, 70), (40, 30), (90, 45)]
@@ -44,7 +45,7 @@ def pictures() -> list[NDArray[np.uint8]]:
 
 def made(backbone: str) -> ImageEmbedder:
     torch.manual_seed(0)
-    embedder = build(EmbedderSettings(backbone=backbone, **KEEP), "none")
+    embedder = build(ImageSettings(backbone=backbone, **KEEP), "none")
     with torch.no_grad():  # statistics as after some training
         for module in embedder.modules():
             if isinstance(module, _BatchNorm):
@@ -160,7 +161,8 @@ def test_a_run_is_trained_resumed_evaluated_searched_and_reported(photos: Path, 
     assert len(answers.ids[0]) == 3
     assert report(cut.path) == []
     assert "8 items in chunks of one shape, at most 3, 6 steps" in cut.report.read_text()
-    assert load(cut.path).settings.image_shape == "keep"
+    assert of_images(cut.read_config()).image_shape == "keep"
+    assert vars(load(cut.path).settings)["image_shape"] == "keep"
 
 
 def test_an_earlier_configuration_is_of_squares(photos: Path, tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_an_earlier_configuration_is_of_squares(photos: Path, tmp_path: Path) ->
     text = folder.config.read_text()
     folder.config.write_text(text.replace("image_shape: square\n", ""))
     assert folder.config.read_text() != text
-    assert folder.read_config().image_shape == "square"
+    assert of_images(folder.read_config()).image_shape == "square"
     assert folder.read_config() == trainer.config
 
 

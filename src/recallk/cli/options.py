@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig
+from recallk.runs.config import KEYS
 
 DIGITS = 9
 Overrides = str | bool | None
@@ -21,7 +21,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each key of the configuration, as its `overrides`."""
     own = inspect.signature(command).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    for name, field in TrainConfig.model_fields.items():
+    for name, field in KEYS.items():
         if name != "recipe":  # a command's argument
             kind, annotation = inspect.Parameter.KEYWORD_ONLY, _option(name, field)
             parameters.append(inspect.Parameter(name, kind, default=None, annotation=annotation))
@@ -33,9 +33,9 @@ def given(overrides: dict[str, Overrides]) -> dict[str, Any]:
     """Return the options that were typed; commas make a list where the key takes several values."""
     typed: dict[str, Any] = {}
     for name, text in overrides.items():
-        if isinstance(text, str) and _takes_several(TrainConfig.model_fields[name].annotation):
+        if isinstance(text, str) and _takes_several(KEYS[name].annotation):
             # one value of a key that takes one or several is one
-            several = "," in text or not _takes_one(TrainConfig.model_fields[name].annotation)
+            several = "," in text or not _takes_one(KEYS[name].annotation)
             typed[name] = [part.strip() for part in text.split(",")] if several else text
         elif text is not None:
             typed[name] = text

@@ -69,7 +69,6 @@ def show_plan(trainer: Trainer) -> None:
     first = trainer.first_cut()
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
     trained = sum(p.numel() for p in trainer.embedder.parameters() if p.requires_grad)
-    head = "" if config.head == "linear" else f"head {config.head}, "
     say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, trainer.chunk_size)}")
     if trainer.how_chunked:
         say(f"chunks    {trainer.how_chunked} (--chunk-size auto)")
@@ -84,9 +83,8 @@ def show_plan(trainer: Trainer) -> None:
     say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(
-        f"model     {config.backbone}, {config.pooling} pooling, {head}{config.embedding_size} dimensions, "
-        f"{parameters / 1e6:.1f} million parameters"
-        + ("" if config.trained_blocks is None else f", {trained / 1e6:.1f} million of them trained")
+        f"model     {config.network}, {parameters / 1e6:.1f} million parameters"
+        + ("" if trained == parameters else f", {trained / 1e6:.1f} million of them trained")
     )
 
 
@@ -99,7 +97,9 @@ def show_memory(trainer: Trainer) -> None:
         f"{_gigabytes(memory.embeddings)} for the batch's embeddings; there are {_gigabytes(memory.available)}"
     )
     if not memory.fits:
-        seen = ", which batch norm sees" if trainer.config.batch_norm == "per-chunk" else ": the result stays the same"
+        seen = ": the result stays the same"
+        if trainer.config.batch_norm_policy == "per-chunk":
+            seen = ", which batch norm sees"
         say(f"          that does not fit: lower --chunk-size{seen}")
     say("dry run   nothing was trained and nothing written")
 

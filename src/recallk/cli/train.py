@@ -171,8 +171,7 @@ class _TrainingShown:
         elif isinstance(row, Measurement) and row.kind == "result":
             say(f"model     of epoch {row.epoch}, {plan.how_chosen}")
         elif isinstance(row, Measurement):
-            start = "untrained" if config.weights == "none" else "start"
-            when, width = f"epoch {row.epoch}" if row.epoch else start, 9
+            when, width = f"epoch {row.epoch}" if row.epoch else config.before, 9
             if plan.data.validation is not None:
                 when, width = f"{when:<9}  {'validation' if row.kind == 'validation' else 'test'}", 21
             recalls = "  ".join(f"{100 * row.metrics[f'recall@{k}']:4.1f}" for k in config.evaluate_ks)

@@ -14,7 +14,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.core.yaml_files import read_table, read_values
-from recallk.runs.config import TrainConfig
+from recallk.runs.config import KEYS
 
 FOLDER = Path(__file__).parents[1] / "ablations"
 MIXUP = "+mixup"
@@ -78,7 +78,7 @@ def sweep_as_contenders(sweep: str) -> list[Contender]:
     key = key.strip().replace("-", "_")
     if not separator or not values.strip():
         raise InputError(f"--sweep {sweep}: KEY=VALUE,VALUE,... is needed, such as batch_size=64,256,1024")
-    if key not in TrainConfig.model_fields:
+    if key not in KEYS:
         raise InputError(f"--sweep {sweep}: no key {key!r}; recallk train --help lists them")
     try:
         read = read_values(values)

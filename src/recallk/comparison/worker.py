@@ -15,7 +15,7 @@ from recallk.core.devices import available_device
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.parent import end_with_parent
 from recallk.core.text import one_line
-from recallk.runs.config import make_config
+from recallk.runs.config import ImageTrainConfig, make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import WHEN_RESUMED
 from recallk.training.train import resume, train
@@ -40,11 +40,12 @@ def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     threads = max(1, torch.get_num_threads() // at_once // config.devices)
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that this one starts
-    config = config.model_copy(update={"workers": config.readers // (1 if config.workers else at_once)})
+    if isinstance(config, ImageTrainConfig):
+        config = config.model_copy(update={"workers": config.readers // (1 if config.workers else at_once)})
     remove_failure(folder)
     path = folder.path.absolute()
     if folder.config.is_file():
-        resume(path, {key: getattr(config, key) for key in WHEN_RESUMED})
+        resume(path, {key: getattr(config, key) for key in WHEN_RESUMED & type(config).model_fields.keys()})
     else:
         train(config, path)
     write_cost(folder, _peak_bytes(available_device(config.accelerator)))

@@ -129,7 +129,7 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     tests: Sequence[TestSet]
     own = settings.dataset == "own"
     if own:
-        (records, notes), tests = read_own(settings.data), ALL_AGAINST_ALL
+        (records, notes), tests = read_own(settings.data, settings.items), ALL_AGAINST_ALL
         split_by_us = records[0].split is None
     else:
         benchmark = BENCHMARKS[settings.dataset]

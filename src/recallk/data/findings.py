@@ -31,6 +31,7 @@ Kind = Literal[
     "clipped box",
     "answer listed twice",
     "query without answer",
+    "sampled vectors",
 ]
 NOTES: frozenset[Kind] = frozenset(
     {
@@ -41,6 +42,7 @@ NOTES: frozenset[Kind] = frozenset(
         "clipped box",
         "answer listed twice",
         "query without answer",
+        "sampled vectors",
     }
 )
 """Kinds that are worth knowing, and no reason not to train."""

@@ -8,6 +8,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.data.vectors import Vector, rows_of_one_table
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
@@ -36,9 +38,9 @@ class Region:
     box: tuple[float, float, float, float]
 
 
-Item = File | NDArray[Any] | Region | str
-"""A file, alone or in an archive; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector `(D,)`; or
-a text.
+Item = File | NDArray[Any] | Region | Vector | str
+"""A file, alone or in an archive; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector, alone
+`(D,)` or as a row of a table; or a text.
 
 The embedder takes images, vectors or texts: one of the three."""
 
@@ -136,7 +138,10 @@ class LabelledItems:
     def items(self) -> Sequence[Item]:
         """The items alone."""
         files = files_of(self.records)
-        return files if files and len(files) == len(self) else [record.item for record in self.records]
+        if files and len(files) == len(self):
+            return files
+        items = [record.item for record in self.records]
+        return rows_of_one_table(items) or items
 
     @property
     def noun(self) -> str:
@@ -146,7 +151,8 @@ class LabelledItems:
         first = self.records[0].item
         if isinstance(first, str):
             return "texts"
-        return "vectors" if isinstance(first, np.ndarray) and first.ndim == 1 else "images"
+        is_vector = isinstance(first, Vector) or (isinstance(first, np.ndarray) and first.ndim == 1)
+        return "vectors" if is_vector else "images"
 
     @property
     def counted(self) -> str:

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recallk.core.bounds import Seed, Share
+from recallk.data.kind import ItemKind, kind_of
+
+ABOUT_ITEMS = "images or vectors; by default vectors where --data is a file of them"
 
 
 class DataSettings(BaseModel):
@@ -14,12 +17,22 @@ class DataSettings(BaseModel):
 
     data: Annotated[
         str,
-        Field(min_length=1, description="folder with a folder per class, CSV or Parquet table, 'glyphs' or 'places'"),
+        Field(
+            min_length=1,
+            description="folder with a folder per class, CSV or Parquet table, .npy or .safetensors file of vectors, "
+            "'glyphs' or 'places'",
+        ),
     ]
     dataset: Annotated[
         Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k"],
         Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
     ] = "own"
+    items: ItemKind = Field(
+        default_factory=lambda given: (
+            kind_of(given["data"]) if given.get("dataset") == "own" and "data" in given else "images"
+        ),
+        description=ABOUT_ITEMS,
+    )
     limit_classes: Annotated[
         int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
     ] = None

@@ -11,7 +11,7 @@ import numpy as np
 from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
-from recallk.data import table
+from recallk.data import columns, table
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings, Kind
 from recallk.data.folder import find_images, folder
@@ -22,7 +22,10 @@ from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
 from recallk.data.item import File, Files, Item, Record, file_of, labelled
+from recallk.data.kind import ARRAYS, ItemKind, kind_of
 from recallk.data.places.places import places
+from recallk.data.vector_files import read_vectors
+from recallk.data.vectors import VectorRows
 
 _DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
 """Data that needs no files, by name."""
@@ -32,23 +35,29 @@ _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 """What is wrong with images, and not with the lists that name them."""
 
 
-def read_own(data: str) -> tuple[list[Record], list[Finding]]:
-    """Return the records of "glyphs" or "places", of a folder with a folder per class, or of a CSV or Parquet table.
+def read_own(data: str, items: ItemKind | None = None) -> tuple[list[Record], list[Finding]]:
+    """Return the records of "glyphs" or "places", of a folder with a folder per class, of a table, or of vectors.
+
+    `items` says what to take of a table that holds images and vectors.
 
     And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
     whatever cannot be read, and for a file that is there twice.
     """
     if data in _DRAWN:
         return _DRAWN[data](), []
-    path = user_path(data)
-    if path.suffix.lower() in table.SUFFIXES:
+    path, suffix = user_path(data), user_path(data).suffix.lower()
+    if (items or kind_of(data)) == "vectors":
+        if suffix not in ARRAYS and suffix != ".parquet":
+            raise InputError(f"{path}: no file of vectors; give a .parquet, .npy or .safetensors file")
+        return read_vectors(path)
+    if suffix in columns.SUFFIXES:
         return table.table(path), []
     try:
         other = not stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
         other = False  # `folder` says what is wrong
     if other:
-        raise InputError(f"{path}: neither a folder nor a .csv or .parquet table")
+        raise InputError(f"{path}: neither a folder nor a .csv or .parquet table, and no .npy or .safetensors file")
     return folder(path)
 
 
@@ -143,7 +152,7 @@ def _raise_first(findings: Findings, name: str, root: str | None, but: Collectio
 
 def are_looked_for(data: str) -> bool:
     """Whether reading the data has looked for each file, as in a folder and in a benchmark; a table only names them."""
-    return user_path(data).suffix.lower() not in table.SUFFIXES
+    return user_path(data).suffix.lower() not in columns.SUFFIXES
 
 
 def check_files(items: Iterable[Item], sample: int = SAMPLE, *, looked_for: bool = False) -> int:
@@ -152,6 +161,8 @@ def check_files(items: Iterable[Item], sample: int = SAMPLE, *, looked_for: bool
     Raises InputError for the first that is missing, truncated or no image; among those not opened, missing ones are
     found too, unless they have been `looked_for`.
     """
+    if isinstance(items, VectorRows):
+        return 0
     files: Sequence[File]
     files = items if isinstance(items, Files) else [file for item in items if (file := file_of(item)) is not None]
     if not looked_for:

@@ -10,8 +10,9 @@ from typing import Any
 
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path, write_text
+from recallk.data.columns import SUFFIXES
 from recallk.data.item import Record
-from recallk.data.table import SUFFIXES
+from recallk.data.kind import ARRAYS
 
 VERSION = 1
 VALIDATION = "validation"
@@ -70,7 +71,7 @@ class FoundRecords:
 def root_of(data: str) -> Path:
     """Return the folder that names in a split start from: the data's own, or a table's."""
     path = user_path(data)
-    return path.parent if path.suffix.lower() in SUFFIXES else path
+    return path.parent if path.suffix.lower() in SUFFIXES | ARRAYS else path
 
 
 def split_of(

@@ -12,11 +12,11 @@ from recallk.core.files import require_file, user_path
 from recallk.core.text import one_line
 from recallk.models.fetching import not_fetched, quiet, where_weights_are
 from recallk.models.preprocessing import timms_entry
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import ImageSettings
 from recallk.models.weights import fill, read_weights
 
 
-def make_backbone(settings: EmbedderSettings, weights: str) -> nn.Module:
+def make_backbone(settings: ImageSettings, weights: str) -> nn.Module:
     """Return the network that gives the features; `weights` as in `build`. Raises InputError, one line."""
     name, _ = timms_entry(settings.backbone)
     if weights == "pretrained":
@@ -52,7 +52,7 @@ def patch_size(backbone: nn.Module) -> int:
     return int(size if isinstance(size, int) else max(size))
 
 
-def _create(name: str, settings: EmbedderSettings, **options: Any) -> nn.Module:
+def _create(name: str, settings: ImageSettings, **options: Any) -> nn.Module:
     options |= {"num_classes": 0, "global_pool": ""}
     sized: list[dict[str, Any]] = [{"img_size": settings.image_size}]  # fully convolutional ones take any size
     if settings.image_shape == "keep":  # positions stay as many as the weights have, and are interpolated each time

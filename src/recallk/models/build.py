@@ -2,16 +2,22 @@
 
 from recallk.models.embedder import Embedder
 from recallk.models.image_embedder import build_image_embedder
-from recallk.models.settings import EmbedderSettings
+from recallk.models.settings import EmbedderSettings, ImageSettings, VectorSettings
+from recallk.models.vector_embedder import VectorEmbedder
 
 
-def build(settings: EmbedderSettings, weights: str) -> Embedder:
+def build(settings: EmbedderSettings, weights: str = "none") -> Embedder:
     """Build an embedder with `weights`: "pretrained" (from the model hub), "none", or a file for the backbone.
 
-    Raises InputError, one line, where it cannot be built.
+    That of vectors has no backbone, and takes no weights. Raises InputError, one line, where it cannot be built.
 
-    >>> build(EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8), "none").noun
+    >>> build(ImageSettings(backbone="test_resnet", image_size=32, embedding_size=8)).noun
     'images'
+    >>> build(VectorSettings(input_size=768)).noun
+    'vectors'
 
     """
+    if isinstance(settings, VectorSettings):
+        return VectorEmbedder(settings)
+    assert isinstance(settings, ImageSettings)
     return build_image_embedder(settings, weights)

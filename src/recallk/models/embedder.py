@@ -4,6 +4,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from threading import Lock
 from typing import Any, ClassVar, Self, SupportsIndex
 
@@ -27,6 +28,8 @@ class Embedder(nn.Module, ABC):
 
     noun: ClassVar[str] = "items"
     """What its items are called, such as "images"."""
+    settings_type: ClassVar[type[EmbedderSettings]] = EmbedderSettings
+    """With the keys that are needed to build it again."""
 
     def __init__(self, settings: EmbedderSettings) -> None:
         super().__init__()
@@ -52,6 +55,20 @@ class Embedder(nn.Module, ABC):
         if compile_it or channels_last:
             key = "compile" if compile_it else "channels_last"
             raise InputError(f"{key}: not for a network of {self.noun}; leave it out")
+
+    @property
+    def name(self) -> str:
+        """What the network is called in messages."""
+        return f"a network of {self.noun}"
+
+    @property
+    def sees(self) -> str:
+        """Say in words what it sees of its items, such as their size."""
+        return self.noun
+
+    def untrained(self) -> "Embedder":
+        """Return what stands for the time before training in a table of before and after: this embedder as it is."""
+        return self
 
     @property
     def embedding_size(self) -> int:
@@ -80,17 +97,16 @@ class Embedder(nn.Module, ABC):
 
     @abstractmethod
     def training_preparation(
-        self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> Preparation:
-        """Return how these items are prepared in an epoch of training: a function of seed, epoch and item alone."""
+        """Return how these items are prepared in an epoch of training: a function of seed, epoch and item alone.
+
+        `augmentation` is for images.
+        """
 
     @abstractmethod
     def example(self, count: int) -> Any:
         """Return a chunk of `count` items without content, on the CPU, to try the network out and to measure it."""
-
-    def transform(self, item: Any) -> Any:
-        """Return one item prepared as at test, not yet part of a chunk. Raises InputError for one of another kind."""
-        return self.preparation(self.listed([item])).prepare(0)
 
     @torch.no_grad()
     def embed(
@@ -118,7 +134,7 @@ class Embedder(nn.Module, ABC):
         workers = _whole_number("workers", workers, 0)
         listed = self.listed(items)
         numbers, parts = list[Tensor](), list[Tensor]()
-        device = next(self.parameters()).device
+        device = next(chain(self.parameters(), self.buffers())).device
         with evaluating(self):
             for of_chunk, chunk in read_all(self.preparation(listed), len(listed), chunk_size, workers):
                 numbers.append(torch.from_numpy(of_chunk))

@@ -19,7 +19,7 @@ from recallk.models.head import make_head
 from recallk.models.pictures import Picture, Pictures, converted
 from recallk.models.pooling import Pool
 from recallk.models.scales import scaled
-from recallk.models.settings import Augmentation, EmbedderSettings
+from recallk.models.settings import Augmentation, ImageSettings
 from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes, find_shapes
 from recallk.models.views import TestViews, TrainViews
@@ -34,7 +34,7 @@ class ImageEmbedder(Embedder):
     gives: the test-time view of an image.
 
     >>> import numpy as np
-    >>> settings = EmbedderSettings(backbone="test_resnet", image_size=32, embedding_size=8)
+    >>> settings = ImageSettings(backbone="test_resnet", image_size=32, embedding_size=8)
     >>> embedder = build_image_embedder(settings, "none").eval()
     >>> images = [np.zeros((40, 60, 3), np.uint8), np.linspace(0, 1, 2500).reshape(50, 50)]   # or paths, or PIL's
     >>> views = torch.stack([embedder.transform(image) for image in images])
@@ -45,8 +45,10 @@ class ImageEmbedder(Embedder):
     """
 
     noun = "images"
+    settings_type = ImageSettings
+    settings: ImageSettings
 
-    def __init__(self, settings: EmbedderSettings, backbone: nn.Module) -> None:
+    def __init__(self, settings: ImageSettings, backbone: nn.Module) -> None:
         super().__init__(settings)
         self.backbone = backbone
         self.shapes = Shapes(settings.image_size)  # with image_shape=keep
@@ -82,6 +84,17 @@ class ImageEmbedder(Embedder):
             self.to(memory_format=torch.channels_last)
         if compile_it:
             self._compiled = compiled(self.backbone.forward_features, self.mean.device)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """The backbone's."""
+        return self.settings.backbone
+
+    @property
+    def sees(self) -> str:
+        """Say in words of what size the images are that the network sees."""
+        size, square = f"{self.settings.image_size:,}", self.settings.image_shape == "square"
+        return f"images of {f'{size} x {size} pixels' if square else f'up to {size} pixels, in their own shape'}"
 
     @property
     def power_of_scales(self) -> float:
@@ -145,10 +158,10 @@ class ImageEmbedder(Embedder):
         return TestViews(items, settings.resize, settings.image_size, settings.interpolation)
 
     def training_preparation(
-        self, items: Sequence[Any], augmentation: Augmentation, *, seed: int, epoch: int
+        self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
     ) -> TrainViews | ShapedTrainViews:
         """Return the views of images in an epoch of training: cropped at random, perhaps mirrored."""
-        settings = self.settings
+        settings, augmentation = self.settings, augmentation or Augmentation()
         if settings.image_shape == "keep":
             return ShapedTrainViews(
                 items,
@@ -198,7 +211,7 @@ class ImageEmbedder(Embedder):
         return None
 
 
-def build_image_embedder(settings: EmbedderSettings, weights: str) -> ImageEmbedder:
+def build_image_embedder(settings: ImageSettings, weights: str) -> ImageEmbedder:
     """Build an embedder with `weights`: "pretrained" (timm's, from the model hub), "none", or a file for the backbone.
 
     Raises InputError for an unknown backbone, one that cannot embed images of this size, weights that cannot be

@@ -18,12 +18,14 @@ from recallk.models.embedder import Embedder
 from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS, WHITENING
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.saved_whitening import read_whitening, write_whitening
-from recallk.models.settings import EmbedderSettings, with_earlier_meaning
+from recallk.models.settings import EmbedderSettings, ImageSettings, with_earlier_meaning
+from recallk.models.vector_embedder import VectorEmbedder
 from recallk.models.weights import fill, read_weights
 
 FORMAT = 1
 _DAMAGED = "it is damaged: copy the run's folder again"
 _CONFIGURATION = "config.yaml"
+_SETTINGS = {kind.noun: kind.settings_type for kind in (ImageEmbedder, VectorEmbedder)}
 
 
 def save(embedder: Embedder, folder: Path) -> None:
@@ -33,7 +35,7 @@ def save(embedder: Embedder, folder: Path) -> None:
     """
     make_folder(folder)
     remove_whitening(folder)  # first: it was fitted to the weights that are about to go
-    settings = {key: getattr(embedder.settings, key) for key in EmbedderSettings.model_fields}
+    settings = {key: getattr(embedder.settings, key) for key in embedder.settings_type.model_fields}
     written = {"format": FORMAT, "items": embedder.noun, "settings": settings}
     write_text(folder / SETTINGS, json.dumps(written, indent=2) + "\n")
     write_weights(embedder, folder / WEIGHTS)
@@ -95,7 +97,7 @@ def _loaded(run: str | os.PathLike[str]) -> tuple[Embedder, Path]:
             raise InputError(f"{given}: no {missing} in this folder; is it the folder of a finished run?")
     settings = read_settings(written)
     embedder = build(settings, "none")
-    fill(embedder, read_weights(weights, _DAMAGED), weights, settings.backbone, exact=True)
+    fill(embedder, read_weights(weights, _DAMAGED), weights, embedder.name, exact=True)
     return embedder.eval(), folder
 
 
@@ -116,14 +118,14 @@ def _parse(path: Path) -> EmbedderSettings:
         raise ValueError("no table of keys and values")
     if (number := written.get("format")) != FORMAT:
         raise InputError(f"{path}: written by another version of recallk (format {brief(number)}); use that one")
-    if (noun := written.get("items")) != ImageEmbedder.noun:
-        raise InputError(f"{path}: a model of {brief(noun)}; only models of {ImageEmbedder.noun} can be loaded")
+    if not isinstance(noun := written.get("items"), str) or noun not in _SETTINGS:
+        raise InputError(f"{path}: a model of {brief(noun)}; models of {' and '.join(_SETTINGS)} can be loaded")
     if not isinstance(settings := written.get("settings"), dict):
         raise ValueError("no table of settings")
-    if unknown := settings.keys() - EmbedderSettings.model_fields.keys():
+    if unknown := settings.keys() - _SETTINGS[noun].model_fields.keys():
         what = f"unknown key {brief(min(unknown))}"
         raise InputError(f"{path}: {what}, written by a later version of recallk; use that one")
-    return _checked(settings)
+    return _checked(_SETTINGS[noun], settings)
 
 
 def _settings_of_earlier_run(path: Path) -> EmbedderSettings:
@@ -131,17 +133,17 @@ def _settings_of_earlier_run(path: Path) -> EmbedderSettings:
     what = "the configuration of a run"
     values = with_earlier_meaning(read_table(path, what, _DAMAGED))
     try:
-        if missing := [key for key in EmbedderSettings.model_fields if key not in values]:
+        if missing := [key for key in ImageSettings.model_fields if key not in values]:
             raise ValueError(f"no {missing[0]}")
-        return _checked({key: values[key] for key in EmbedderSettings.model_fields})
+        return _checked(ImageSettings, {key: values[key] for key in ImageSettings.model_fields})
     except ValueError as error:
         raise InputError(f"{path}: not {what} ({error}); {_DAMAGED}") from None
 
 
-def _checked(values: dict[str, Any]) -> EmbedderSettings:
+def _checked(kind: type[EmbedderSettings], values: dict[str, Any]) -> EmbedderSettings:
     """Return the settings. Raises ValueError, one line, where a value is not allowed."""
     try:
-        return EmbedderSettings(**values)
+        return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = f"{first['loc'][0]}={brief(first['input'])}: " if first["loc"] else ""

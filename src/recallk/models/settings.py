@@ -10,6 +10,7 @@ from recallk.models.preprocessing import Interpolation, preprocessing_of
 Pooling = Literal["average", "gem", "token"]
 Head = Literal["linear", "whitening", "none"]
 """linear: layer norm, then a linear layer. whitening: unit length, then a linear layer. none: the features."""
+VectorHead = Literal["linear", "residual", "mlp"]
 ImageShape = Literal["square", "keep"]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -34,13 +35,28 @@ def _resize(given: dict[str, Any]) -> int:
 
 
 class EmbedderSettings(BaseModel):
+    """What the networks for all kinds of items have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
+
+
+class VectorSettings(EmbedderSettings):
+    """The head over vectors of another model."""
+
+    head: Annotated[
+        VectorHead, Field(description="of vectors: linear, residual (linear and a branch of two layers), or mlp")
+    ] = "linear"
+    input_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of the vectors")]
+
+
+class ImageSettings(EmbedderSettings):
     """The network and what it sees of an image.
 
     Mean, deviation, interpolation and resize are by default those that the backbone's weights were made with, as timm
     lists them; an unknown backbone then raises InputError.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: Annotated[str, Field(description="any timm model by name")] = "resnet50.tv_in1k"
     pooling: Annotated[Pooling, Field(description="over the last features: average, gem or token (class token)")] = (
@@ -49,7 +65,6 @@ class EmbedderSettings(BaseModel):
     head: Annotated[
         Head, Field(description="over the pooled features: layer norm and linear, whitening and linear, or none")
     ] = "linear"
-    embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
     image_size: Annotated[
         int,
         Field(
@@ -81,7 +96,7 @@ class EmbedderSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _crop_fits(self) -> "EmbedderSettings":
+    def _crop_fits(self) -> "ImageSettings":
         if self.image_shape == "square" and self.resize < self.image_size:
             raise ValueError(f"resize={self.resize} is smaller than image_size={self.image_size}")
         return self
@@ -104,5 +119,7 @@ class Augmentation(BaseModel):
 
 def with_earlier_meaning(written: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a run's `config.yaml`, and what it was trained with where it is from before some of them."""
+    if written.get("items", "images") != "images":  # which runs have since all these keys are there
+        return written
     written = _BEFORE | written
     return written if any(key in written for key in IMAGENET) else IMAGENET | written

@@ -14,6 +14,7 @@ from recallk.core.relevance import Positives
 from recallk.data.images import read_image
 from recallk.data.item import LabelledItems, Record
 from recallk.data.searches import Search
+from recallk.data.vectors import Vector
 from recallk.reporting.pictures import Retrieval, Retrieved
 from recallk.retrieval.exact import nearest
 
@@ -88,7 +89,8 @@ def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> An
 def _picture(record: Record) -> Image.Image | None:
     """Return a record's image; None where it cannot be read by now, which must not cost the whole page."""
     try:
-        return None if isinstance(record.item, str) else read_image(record.item)
+        item = record.item.shown if isinstance(record.item, Vector) else record.item
+        return None if item is None or isinstance(item, str) else read_image(item)
     except InputError:
         return None
 

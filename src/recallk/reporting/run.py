@@ -23,7 +23,7 @@ from recallk.models.scales import ONE_SCALE
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, has_pictures, write_report
 from recallk.reporting.pictures import Retrieval
-from recallk.runs.config import to_yaml
+from recallk.runs.config import ImageTrainConfig, to_yaml
 from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.folder import RunFolder
 from recallk.runs.summary import Summary, percent, summary_of
@@ -149,7 +149,9 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     config, start, steps, seconds = summary.config, summary.start, summary.steps, summary.training_seconds
     chosen = f"epoch {summary.after.epoch}" + (f", {start.how_chosen}" if start.how_chosen else "")
     noun = "items" if test is None else test.labelled.noun
-    chunk = f"{'one shape, at most ' if config.image_shape == 'keep' else ''}{config.chunk_size}"
+    images = config if isinstance(config, ImageTrainConfig) else None
+    keep = images is not None and images.image_shape == "keep"
+    chunk = f"{'one shape, at most ' if keep else ''}{config.chunk_size}"
     facts = [] if split is None else [("train", split.counted("train", noun))]
     if split is not None and split.skipped:
         facts.append(("left out", f"{len(split.skipped):,} {noun} that could not be read"))
@@ -157,7 +159,7 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     return [
         *facts,
         ("model of", chosen),
-        ("backbone", f"{config.backbone}, {config.embedding_size} dimensions, weights {config.weights}"),
+        ("network", config.network + ("" if images is None else f", weights {images.weights}")),
         ("batch", f"{steps[-1].items if steps else 0:,} items in chunks of {chunk}, {len(steps):,} steps"),
         ("loss", describe(config.loss)),
         ("mixup", "similarity mixup" if config.mixup else "none"),

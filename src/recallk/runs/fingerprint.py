@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recallk.data.item import ArchiveMember, Item, Region
+from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
 
 
@@ -44,6 +46,8 @@ def _identity(item: Item, archives: dict[Path, bytes]) -> bytes:
             return _of_file(item)
         case str():
             return f"{item!r}\n".encode()
+        case Vector():
+            return _bytes_of(np.asarray(item))
         case _:
             return _bytes_of(item)
 

@@ -200,11 +200,8 @@ def _how(embedder: "Embedder", scales: Scales) -> str:
 def _conditions(embedder: "Embedder", scales: Scales) -> list[str]:
     from recallk.runs.embedding import how_embedded
 
-    settings = embedder.settings
-    size = f"{settings.image_size:,}"
-    seen = f"{size} x {size} pixels" if settings.image_shape == "square" else f"up to {size} pixels, in their own shape"
     return [
-        f"{embedder.noun} of {seen}",
+        embedder.sees,
         *how_embedded(embedder, scales),
         "gallery in float16",
     ]

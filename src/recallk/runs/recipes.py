@@ -139,12 +139,12 @@ def unlike(
     `besides` are keys left out as well; `counting` are keys `WITHOUT_EFFECT` that count here.
     """
     ignored = WITHOUT_EFFECT.union(besides).difference(counting)
-    if config.batch_norm == "per-chunk" and "auto" not in (config.chunk_size, other.chunk_size):
+    if config.batch_norm_policy == "per-chunk" and "auto" not in (config.chunk_size, other.chunk_size):
         ignored -= {"chunk_size"}
     return [
         f"{key} {_plain(getattr(config, key))} instead of {_plain(getattr(other, key))}"
-        for key in TrainConfig.model_fields
-        if key not in ignored and getattr(config, key) != getattr(other, key)
+        for key in type(config).model_fields
+        if key in type(other).model_fields and key not in ignored and getattr(config, key) != getattr(other, key)
     ]
 
 

@@ -39,6 +39,6 @@ class BestEpoch:
         path = self._folder.best(self.chosen[0])
         with processes.failing_together():
             if processes.is_first():
-                fill(embedder, read_weights(path, REMEDY), path, self._plan.config.backbone, exact=True)
+                fill(embedder, read_weights(path, REMEDY), path, embedder.name, exact=True)
         processes.copy_first([*embedder.parameters(), *embedder.buffers()])
         return self.chosen[0]

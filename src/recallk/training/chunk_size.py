@@ -35,7 +35,7 @@ class FoundChunkSize:
 
 def least_chunk(config: TrainConfig) -> int:
     """Return the fewest items of a chunk that a run may have: two where each chunk is normalised by itself."""
-    return 2 if config.batch_norm == "per-chunk" else 1
+    return 2 if config.batch_norm_policy == "per-chunk" else 1
 
 
 def require_work_for_all(plan: Plan) -> None:
@@ -109,7 +109,7 @@ def _embeds(training: Training, size: int) -> bool:
     embedder, device = training.embedder, training.fabric.device
     buffers, gradients = Buffers(embedder), Gradients(embedder.parameters())
     network, chunk = InPrecision(embedder, training.fabric), SeededChunk(0, embedder.example(size))
-    policy = training.config.batch_norm
+    policy = training.config.batch_norm_policy
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             large_batch_backward(network, [chunk], None, lambda found, _: found.sum(), batch_norm=policy)
@@ -133,5 +133,5 @@ def halved(size: int, plan: Plan, step: int, shortage: str) -> tuple[int, str]:
             f"network"
         )
     size = max(least, size // 2)
-    seen = ", which batch norm sees" if plan.config.batch_norm == "per-chunk" else ": the result stays the same"
+    seen = ", which batch norm sees" if plan.config.batch_norm_policy == "per-chunk" else ": the result stays the same"
     return size, f"out of memory ({shortage}); repeated, and from here on, in chunks of {size}{seen}"

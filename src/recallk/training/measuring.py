@@ -38,13 +38,13 @@ def measure_together(
         workers=config.readers,
         advance=lambda _: stopping.check(),
     )
-    return processes.from_first(lambda: metrics_of(_finite(embeddings, config, epoch)))
+    return processes.from_first(lambda: metrics_of(_finite(embeddings, embedder, config, epoch)))
 
 
-def _finite(embeddings: Tensor, config: TrainConfig, epoch: int) -> Tensor:
+def _finite(embeddings: Tensor, embedder: Embedder, config: TrainConfig, epoch: int) -> Tensor:
     if bool(torch.isfinite(embeddings).all()):
         return embeddings
     if epoch == 0:
-        raise InputError(f"weights={config.weights}: the network gives NaN or infinity; start from others")
+        raise InputError(f"{embedder.name} gives NaN or infinity before it is trained; start from other weights")
     lower = f"lower the learning rate ({config.learning_rate:g})"
     raise InputError(f"epoch {epoch}: the embeddings hold NaN or infinity; {lower}")

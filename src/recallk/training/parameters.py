@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from recallk.models.embedder import Embedder
 from recallk.models.pooling import GeM
-from recallk.runs.config import TrainConfig
+from recallk.runs.config import ImageTrainConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class Group:
 def parameter_groups(embedder: Embedder, loss: nn.Module, config: TrainConfig) -> list[Group]:
     """Return the network's parameters, the power of its pooling where that is trained otherwise, and the loss's."""
     network = list(embedder.parameters())
-    if config.trained_blocks is not None:  # else all, frozen ones too: a checkpoint numbers them
+    images = config if isinstance(config, ImageTrainConfig) else None
+    if images is not None and images.trained_blocks is not None:  # else all, frozen too: a checkpoint numbers them
         network = [parameter for parameter in network if parameter.requires_grad]
     groups = [Group(network, 1.0, config.weight_decay)]
-    if config.pooling_rate_factor != 1 or config.pooling_weight_decay is not None:
+    if images is not None and (images.pooling_rate_factor != 1 or images.pooling_weight_decay is not None):
         power = [part.p for part in embedder.modules() if isinstance(part, GeM)]
         others = [parameter for parameter in network if all(parameter is not p for p in power)]
-        decay = config.weight_decay if config.pooling_weight_decay is None else config.pooling_weight_decay
-        groups = [Group(others, 1.0, config.weight_decay), Group(power, config.pooling_rate_factor, decay)]
+        decay = config.weight_decay if images.pooling_weight_decay is None else images.pooling_weight_decay
+        groups = [Group(others, 1.0, config.weight_decay), Group(power, images.pooling_rate_factor, decay)]
     if own := list(loss.parameters()):
         groups.append(Group(own, config.loss_rate_factor, 0.0))  # decay would draw a margin's boundary to zero
     return groups

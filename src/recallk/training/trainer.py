@@ -12,17 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from recallk.core import processes
-from recallk.core.seeds import mixed_seed
 from recallk.data.item import LabelledItems
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.losses.build import build_loss
 from recallk.models.batches import Cut, TwiceReadBatch, cut, read_batches
-from recallk.models.build import build
 from recallk.models.chunks import Preparation
-from recallk.models.freezing import freeze_all_but
 from recallk.models.saved import save
-from recallk.models.whitening_head import begin_as_whitening
+from recallk.models.settings import Augmentation
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Start, Step
 from recallk.training.activations import KeptActivations, kept_activations
@@ -33,6 +30,7 @@ from recallk.training.folder import run_in
 from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
 from recallk.training.measuring import MetricsOf, measure_together
+from recallk.training.network import fit_to, network_of, speed_up
 from recallk.training.parameters import optimizer_of
 from recallk.training.plan import Plan
 from recallk.training.precision import fabric_of
@@ -59,22 +57,18 @@ class Trainer:
         self.config = config
         self.folder = folder
         self._logger = logger_of(config, folder)
-        with torch.random.fork_rng([]):
-            torch.manual_seed(mixed_seed(config.seed))
-            self.embedder = build(config, "none" if folder.has_checkpoint else config.weights)
+        self.embedder = network_of(config, restored=folder.has_checkpoint)
         self.loss = build_loss(config, len(plan.data.train.classes), config.embedding_size, config.seed).to(
             self.fabric.device
         )
-        if config.trained_blocks is not None:
-            freeze_all_but(self.embedder, config.trained_blocks)
         optimizer, self.rate_factors = optimizer_of(self.embedder, self.loss, config)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
-        self.embedder.speed_up(compile_it=config.compile, channels_last=config.channels_last)
+        speed_up(self.embedder, config)
         self.chunk_size = least_chunk(config) if config.chunk_size == "auto" else config.chunk_size
         self.how_chunked = ""
         self._stopping = Stopping()
         self._steps = StepMaker(
-            self.embedder, self.loss, self.optimizer, self.fabric, self.scaler, config.batch_norm, self._stopping
+            self.embedder, self.loss, self.optimizer, self.fabric, self.scaler, config.batch_norm_policy, self._stopping
         )
         self._checkpoint = Checkpoint(folder, self.embedder, self.loss, self.optimizer.optimizer, self.scaler)
         self._kept = KeptActivations(0, 0.0)
@@ -133,9 +127,7 @@ class Trainer:
         differences = tuple(plan.differences)
         self._log(Start(done, machine(device), versions(), plan.selection, plan.how_chosen, differences))
         if position is None:
-            if self.config.head == "whitening":
-                sizes = {"chunk_size": self.chunk_size, "workers": self.config.readers}
-                begin_as_whitening(self.embedder, plan.data.train, self.config.whitening, **sizes)
+            fit_to(self.embedder, plan.data.train, self.config, self.chunk_size)
             self._begin_alike()
             yield self._evaluate(0)
             if plan.data.validation is not None:
@@ -172,7 +164,8 @@ class Trainer:
 
     def _preparation(self, epoch: int) -> Preparation:
         config, items = self.config, self.plan.data.train.items
-        return self.embedder.training_preparation(items, config, seed=config.seed, epoch=epoch)
+        varied = config if isinstance(config, Augmentation) else None
+        return self.embedder.training_preparation(items, varied, seed=config.seed, epoch=epoch)
 
     def _finish(self) -> Row:
         """Measure the chosen model and save it."""
@@ -262,9 +255,8 @@ class Trainer:
         self, kind: MeasurementKind, epoch: int, labelled: LabelledItems, metrics_of: MetricsOf
     ) -> Measurement:
         started, stopping = time.perf_counter(), self._stopping
-        found = measure_together(
-            self.embedder, labelled.items, metrics_of, self.config, epoch, self.chunk_size, stopping
-        )
+        embedder = self.embedder if epoch else self.embedder.untrained()
+        found = measure_together(embedder, labelled.items, metrics_of, self.config, epoch, self.chunk_size, stopping)
         seconds = time.perf_counter() - started
         return self._log(Measurement(kind, epoch, self.plan.steps_until(epoch), found, seconds))
 

@@ -1,0 +1,37 @@
+"""Of which kind the items of data are, told before they are read."""
+
+from pathlib import Path
+from typing import Literal
+
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+
+ItemKind = Literal["images", "vectors"]
+EMBEDDING = "embedding"
+"""The column, or the tensor, that holds vectors."""
+ARRAYS = frozenset({".npy", ".safetensors"})
+"""Files of vectors that have their labels in a table beside them."""
+
+
+def kind_of(data: str) -> ItemKind:
+    """Return what is in data, by the name of the file, and of a Parquet table by its columns.
+
+    >>> kind_of("photos"), kind_of("vectors.npy")
+    ('images', 'vectors')
+
+    """
+    try:
+        path = user_path(data)
+    except InputError:
+        return "images"
+    suffix = path.suffix.lower()
+    return "vectors" if suffix in ARRAYS or (suffix == ".parquet" and _has_vectors(path)) else "images"
+
+
+def _has_vectors(path: Path) -> bool:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return path.is_file() and EMBEDDING in parquet.read_schema(path).names
+    except (OSError, ValueError, ArrowException):
+        return False  # whoever reads the table says what is wrong with it
