@@ -13,7 +13,7 @@ import typer
 from recallk import InputError
 from recallk.cli import app
 from recallk.cli.commands import COMMANDS, load_command
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import KEYS, ImageTrainConfig, TrainConfig, make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import find_recipe
 from recallk.training.trainer import Trainer
@@ -96,7 +96,7 @@ def options(command: Any) -> Iterator[Any]:
 
 
 OF_KEYS = {
-    name: {option.name: option for option in options(command) if option.name in TrainConfig.model_fields}
+    name: {option.name: option for option in options(command) if option.name in KEYS}
     for name, command in commands()
     if name in ("train", "compare")
 }
@@ -127,7 +127,7 @@ def test_the_named_tests_are_there(test: str) -> None:
 
 def test_train_and_compare_have_an_option_for_each_key() -> None:
     for found in OF_KEYS.values():
-        assert found.keys() == TrainConfig.model_fields.keys() - {"recipe"}
+        assert found.keys() == KEYS.keys() - {"recipe"}
 
 
 def typed(option: Any, value: Any) -> list[str]:
@@ -138,7 +138,7 @@ def typed(option: Any, value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("command", OF_KEYS)
-@pytest.mark.parametrize("key", sorted(TrainConfig.model_fields.keys() - {"recipe"}))
+@pytest.mark.parametrize("key", sorted(ImageTrainConfig.model_fields.keys() - {"recipe", "items"}))
 def test_the_option_of_a_key_reaches_the_configuration(
     mini: Miniature, command: str, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

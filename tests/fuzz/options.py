@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recallk.runs.config import TrainConfig, make_config, to_yaml
+from recallk.runs.config import ImageTrainConfig, make_config, to_yaml
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 from tests.fuzz.miniature import WORDS, make_run
 from tests.fuzz.options_seen import FIRST
@@ -100,14 +100,14 @@ def configuration(rng: Rng) -> Case:
     for key in rng.choice(list(GOOD), int(rng.integers(0, 4)), replace=False).tolist():
         values[key] = pick(rng, GOOD[key])
     if rng.random() < 0.9:
-        key = pick(rng, list(TrainConfig.model_fields))
+        key = pick(rng, list(ImageTrainConfig.model_fields))
         values[key] = pick(rng, NUMBERS) if rng.random() < 0.3 else pick(rng, VALUES)
     if rng.random() < 0.05:
         values[pick(rng, ("epochz", "", "\x1b[2J", "model_fields", "__class__"))] = 1
 
     def act(place: Place) -> None:
         config = make_config(values)
-        for key in TrainConfig.model_fields:
+        for key in ImageTrainConfig.model_fields:
             numbers = np.array([v for v in _flat(getattr(config, key)) if isinstance(v, int | float)], dtype=float)
             if not np.isfinite(numbers).all():
                 raise FaultError(f"{key} may be {getattr(config, key)}")
@@ -115,7 +115,7 @@ def configuration(rng: Rng) -> Case:
             raise FaultError(f"a learning rate of {config.learning_rate} is beyond float32")
         again = make_config(yaml.safe_load(to_yaml(config)))
         if again != config:
-            different = [k for k in TrainConfig.model_fields if getattr(again, k) != getattr(config, k)]
+            different = [k for k in ImageTrainConfig.model_fields if getattr(again, k) != getattr(config, k)]
             raise FaultError(f"written and read again, other values of {different}")
 
     shown = ", ".join(f"{key}={value!r:.30}" for key, value in values.items())
@@ -133,7 +133,7 @@ def dry_run(rng: Rng) -> Case:
         words += as_typed(key, pick(rng, GOOD[key]))
     light = [
         key
-        for key in TrainConfig.model_fields
+        for key in ImageTrainConfig.model_fields
         if key not in (*HEAVY, "data", "horizontal_flip", "mixup", "query_in_database")
     ]
     if rng.random() < 0.6:
@@ -214,7 +214,7 @@ def other(rng: Rng) -> Case:
                 "compare",
                 "glyphs",
                 "--sweep",
-                f"{pick(rng, list(TrainConfig.model_fields))}={text}",
+                f"{pick(rng, list(ImageTrainConfig.model_fields))}={text}",
                 "--data",
                 "nowhere",
             ),

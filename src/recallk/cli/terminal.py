@@ -65,11 +65,10 @@ def show_plan(trainer: Trainer) -> None:
     if plan.smaller_batches is not None:
         say(f"note      {plan.smaller_batches}")
     steps = "–".join(f"{count:,}" for count in sorted({min(plan.batches), max(plan.batches)}))
-    classes = f"{config.items_per_class} of each of {plan.sampler.classes_per_batch:,} classes"
     first = trainer.first_cut()
     parameters = sum(p.numel() for p in trainer.embedder.parameters())
     trained = sum(p.numel() for p in trainer.embedder.parameters() if p.requires_grad)
-    say(f"batch     {plan.items_per_step:,} {noun}: {classes}, {_chunks(first, trainer.chunk_size)}")
+    say(f"batch     {plan.items_per_step:,} {noun}: {plan.sampler.contents}, {_chunks(first, trainer.chunk_size)}")
     if trainer.how_chunked:
         say(f"chunks    {trainer.how_chunked} (--chunk-size auto)")
     if (together := max(processes.count(), config.devices * config.nodes)) > 1:

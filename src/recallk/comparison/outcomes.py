@@ -141,7 +141,7 @@ def _outcome(path: Path, name: str) -> Outcome:
         elif reason is None:
             notes.append(f"{run.path.name}: not finished")
     notes += [note for one in measured for note in one.notes]
-    if measured and measured[0].batch and measured[0].config.batch_size not in (None, measured[0].batch):
+    if measured and measured[0].batch and measured[0].config.batch_size not in (None, "all", measured[0].batch):
         notes.append(f"its batches have {measured[0].batch:,} items: there are no more classes")
     return Outcome(
         name,

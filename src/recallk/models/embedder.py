@@ -61,11 +61,6 @@ class Embedder(nn.Module, ABC):
         """What the network is called in messages."""
         return f"a network of {self.noun}"
 
-    @property
-    def sees(self) -> str:
-        """Say in words what it sees of its items, such as their size."""
-        return self.noun
-
     def untrained(self) -> "Embedder":
         """Return what stands for the time before training in a table of before and after: this embedder as it is."""
         return self

@@ -91,12 +91,6 @@ class ImageEmbedder(Embedder):
         return self.settings.backbone
 
     @property
-    def sees(self) -> str:
-        """Say in words of what size the images are that the network sees."""
-        size, square = f"{self.settings.image_size:,}", self.settings.image_shape == "square"
-        return f"images of {f'{size} x {size} pixels' if square else f'up to {size} pixels, in their own shape'}"
-
-    @property
     def power_of_scales(self) -> float:
         """GeM's power where nothing follows the pooling, else 1."""
         gem = self.pool.gem

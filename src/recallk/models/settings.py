@@ -41,6 +41,11 @@ class EmbedderSettings(BaseModel):
 
     embedding_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of an embedding")] = 512
 
+    @property
+    def seen(self) -> str:
+        """Say in words what the network sees of its items."""
+        return "items"
+
 
 class VectorSettings(EmbedderSettings):
     """The head over vectors of another model."""
@@ -49,6 +54,11 @@ class VectorSettings(EmbedderSettings):
         VectorHead, Field(description="of vectors: linear, residual (linear and a branch of two layers), or mlp")
     ] = "linear"
     input_size: Annotated[int, Field(ge=1, le=LARGEST_EMBEDDING, description="dimensions of the vectors")]
+
+    @property
+    def seen(self) -> str:
+        """Say in words of what size the vectors are."""
+        return f"vectors of {self.input_size:,} numbers"
 
 
 class ImageSettings(EmbedderSettings):
@@ -94,6 +104,12 @@ class ImageSettings(EmbedderSettings):
         default_factory=lambda given: preprocessing_of(given["backbone"]).std,
         description="deviation of red, green and blue; by default as for the backbone's weights",
     )
+
+    @property
+    def seen(self) -> str:
+        """Say in words of what size the images are that the network sees."""
+        size, square = f"{self.image_size:,}", self.image_shape == "square"
+        return f"images of {f'{size} x {size} pixels' if square else f'up to {size} pixels, in their own shape'}"
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "ImageSettings":

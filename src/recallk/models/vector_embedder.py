@@ -94,11 +94,6 @@ class VectorEmbedder(Embedder):
         """The head's."""
         return f"a {self.settings.head} head over vectors of {self.settings.input_size}"
 
-    @property
-    def sees(self) -> str:
-        """Say in words of what size the vectors are."""
-        return f"vectors of {self.settings.input_size:,} numbers"
-
     def forward(self, vectors: Tensor) -> Tensor:
         """Turn vectors `(B, input_size)` into embeddings `(B, D)` float32 of unit length."""
         embeddings: Tensor = self.head((vectors - self.mean) / self.deviation)

@@ -36,8 +36,8 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
 
     # batches
     batch_size: Annotated[
-        int | None,
-        Field(ge=2, le=10_000_000, description="items of a batch; by default all classes, 4,000 items at most"),
+        Annotated[int, Field(ge=2, le=10_000_000)] | Literal["all"] | None,
+        Field(description="items of a batch; by default all classes, 4,000 items at most; all: the whole training set"),
     ] = None
     items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = 4
     chunk_size: Annotated[
@@ -115,7 +115,7 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
             raise ValueError("schedule=exponential needs an epoch_factor, such as 0.99")
         if self.schedule != "exponential" and self.epoch_factor is not None:
             raise ValueError(f"epoch_factor is for schedule=exponential, and schedule={self.schedule}: choose one")
-        if self.batch_size is not None and self.batch_size % self.items_per_class:
+        if isinstance(self.batch_size, int) and self.batch_size % self.items_per_class:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
         return self
 

@@ -201,7 +201,7 @@ def _conditions(embedder: "Embedder", scales: Scales) -> list[str]:
     from recallk.runs.embedding import how_embedded
 
     return [
-        embedder.sees,
+        embedder.settings.seen,
         *how_embedded(embedder, scales),
         "gallery in float16",
     ]

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from recallk.core.errors import InputError
 from recallk.core.progress import Advance, silent
 from recallk.data.dataset import Dataset, read_for_training
 from recallk.data.split import Split
-from recallk.losses.registry import check_batch
+from recallk.losses.registry import check_batch, entry_of
 from recallk.runs.config import TrainConfig
-from recallk.training.sampler import LeftOut, Lengths, Sampler, make_sampler
+from recallk.training.sampler import LeftOut, Lengths, Sampler, WholeSet, make_sampler, whole_set
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Plan:
 
     config: TrainConfig
     data: Dataset
-    sampler: Sampler
+    sampler: Sampler | WholeSet
     left_out: LeftOut
     lengths: Lengths  # of the epochs, in batches
 
@@ -49,12 +50,13 @@ class Plan:
     @property
     def smaller_batches(self) -> str | None:
         """Say in words where the batches are smaller than asked for; None where they are not."""
-        asked, classes = self.config.batch_size, self.sampler.classes_per_batch
-        if asked in (None, self.items_per_step):
+        asked, sampler = self.config.batch_size, self.sampler
+        if asked is None or asked == self.items_per_step or isinstance(sampler, WholeSet):
             return None
         return (
             f"batches of {self.items_per_step:,} {self.data.train.noun}, and not of the {asked:,} asked for: "
-            f"only {classes:,} training classes have {self.config.items_per_class} {self.data.train.noun}"
+            f"only {sampler.classes_per_batch:,} training classes have {self.config.items_per_class} "
+            f"{self.data.train.noun}"
         )
 
     @property
@@ -90,7 +92,7 @@ class Plan:
     @property
     def items_per_step(self) -> int:
         """Items of a batch."""
-        return self.sampler.classes_per_batch * self.sampler.items_per_class
+        return self.sampler.items_per_batch
 
 
 def prepare(config: TrainConfig, recorded: Split | None = None, advance: Advance = silent) -> Plan:
@@ -105,6 +107,18 @@ def lay_out(config: TrainConfig, data: Dataset) -> Plan:
     """Lay out the batches for data that has been read. Raises InputError for a batch that it does not allow."""
     fewer = data.validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
     labels = data.train.labels
-    sampler, left_out = make_sampler(labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
-    check_batch(config.loss, sampler.classes_per_batch * sampler.items_per_class, sampler.items_per_class)
+    left_out = LeftOut(0, 0)
+    sampler: Sampler | WholeSet
+    if config.batch_size == "all":
+        sampler = whole_set(labels)
+        _check_sizes(config, sampler)
+    else:
+        sampler, left_out = make_sampler(labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
+    check_batch(config.loss, sampler.items_per_batch, sampler.items_per_class)
     return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs))
+
+
+def _check_sizes(config: TrainConfig, sampler: WholeSet) -> None:
+    entry = entry_of(config.loss)
+    if entry.needs == "equal classes" and not sampler.equal_classes:
+        raise InputError(f"loss={entry.name} needs classes of one size, and batch_size=all leaves them as they are")

@@ -1,4 +1,4 @@
-"""Which items make a batch: so many classes, so many items of each, none twice in an epoch."""
+"""Which items make a batch: so many classes, so many items of each, none twice in an epoch; or all of them."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -49,6 +49,16 @@ class Sampler:
         return int(np.argmax(waiting < self.classes_per_batch))
 
     @property
+    def items_per_batch(self) -> int:
+        """How many items a batch has."""
+        return self.classes_per_batch * self.items_per_class
+
+    @property
+    def contents(self) -> str:
+        """Say in words what is in a batch."""
+        return f"{self.items_per_class} of each of {self.classes_per_batch:,} classes"
+
+    @property
     def regular(self) -> bool:
         """Whether every epoch has as many batches: all classes that are drawn give as many groups of items."""
         groups = np.bincount(self.labels) // self.items_per_class
@@ -73,6 +83,47 @@ class Sampler:
             waiting.extend((i, g + 1) for i, g in chosen if g + 1 < groups[i])
 
 
+@dataclass(frozen=True)
+class WholeSet:
+    """One batch an epoch: all items, classes side by side; those of classes with one item are found by nobody."""
+
+    labels: NDArray[np.int64]
+
+    def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:  # noqa: ARG002
+        """Yield the batch `(N,)`, the same in every epoch."""
+        yield np.argsort(self.labels, kind="stable")
+
+    def batches(self, number: int) -> int:  # noqa: ARG002
+        """Return 1."""
+        return 1
+
+    @property
+    def items_per_batch(self) -> int:
+        """How many items there are."""
+        return len(self.labels)
+
+    @property
+    def items_per_class(self) -> int:
+        """How many an item finds in its class, and itself, on average: what the memory of a loss grows with."""
+        counts = np.bincount(self.labels)
+        return max(2, round(float(np.square(counts).sum() / counts.sum())))
+
+    @property
+    def equal_classes(self) -> bool:
+        """Whether all classes have as many items."""
+        return len(np.unique(np.bincount(self.labels))) == 1
+
+    @property
+    def contents(self) -> str:
+        """Say in words what is in a batch."""
+        return f"all of {self.labels.max() + 1:,} classes"
+
+    @property
+    def regular(self) -> bool:
+        """Every epoch has as many batches."""
+        return True
+
+
 COUNTED_ITEMS, COUNTED_EPOCHS, ALWAYS_COUNTED = 30_000_000, 10_000, 100
 """Before a run starts, batches are counted one by one for its first epochs: until so many items have been shuffled,
 and for so many epochs at most; the length of all the others is taken from the mean. That takes a few seconds."""
@@ -81,7 +132,7 @@ and for so many epochs at most; the length of all the others is taken from the m
 class Lengths:
     """How many batches the epochs of a run have, counted when asked for, and no further than needed."""
 
-    def __init__(self, sampler: Sampler, epochs: int) -> None:
+    def __init__(self, sampler: Sampler | WholeSet, epochs: int) -> None:
         self._sampler, self._epochs = sampler, epochs
         self._regular = sampler.regular
         self._until = [0]  # batches of all epochs up to and with each
@@ -127,6 +178,17 @@ class LeftOut:
 
     classes: int
     items: int
+
+
+def whole_set(labels: NDArray[np.int64]) -> WholeSet:
+    """Return the batch of all items. Raises InputError where no two of them are of one class, or all are."""
+    counts = np.bincount(labels)
+    if len(counts) < 2 or counts.max() < 2:
+        raise InputError(
+            f"{len(counts)} training classes of at most {counts.max()} items: at least two classes are needed, and two "
+            f"items of one of them"
+        )
+    return WholeSet(labels)
 
 
 def make_sampler(
