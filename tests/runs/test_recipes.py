@@ -329,6 +329,7 @@ def test_an_epoch_of_cub_ends_with_its_smallest_class() -> None:
     """A batch has 4 images of all 100 classes, so 41 images of the smallest class make 10 batches."""
     config = config_of(RECIPES["cub200-resnet50"])
     labels = np.repeat(np.arange(100), 41 + np.arange(100) % 20)
+    assert isinstance(config.batch_size, int)
     sampler, _ = make_sampler(labels, config.batch_size, config.items_per_class, config.seed)
     batches = list(sampler.epoch(1))
     assert [len(batch) for batch in batches] == [400] * 10
