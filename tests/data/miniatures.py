@@ -4,9 +4,12 @@ Hard to tell apart, so that no search finds everything: classes share colours, a
 """
 
 import colorsys
+import hashlib
+import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +33,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "inshop": ("Eval, Img/img", "Eval, img", "Eval, Img", "beside", "top"),
     "gldv2-clean": ("train", "beside", "inside", "metadata", "top"),
     "sfm120k": ("home", "top", "train"),
+    "icons": ("above", "node_modules", "top"),
 }
 """The layouts that are met, the usual one first."""
 
@@ -206,6 +210,42 @@ def _sfm120k(root: Path, variant: str) -> Path:
     return root
 
 
+def icon_package(home: Path, sets: Mapping[str, Mapping[str, Any]], **told: Mapping[str, Any]) -> None:
+    """Write a package of icon sets: `sets` are their files by prefix, `told` what the list says of some besides."""
+    listed = {
+        prefix: {
+            "name": prefix.title(),
+            "author": {"name": f"Author of {prefix}"},
+            "license": {"title": "MIT", "spdx": "MIT"},
+            "palette": False,
+            **told.get(prefix, {}),
+        }
+        for prefix in sets
+    }
+    (home / "json").mkdir(parents=True, exist_ok=True)
+    (home / "collections.json").write_text(json.dumps(listed, indent="\t"))
+    for prefix, held in sets.items():
+        (home / "json" / f"{prefix}.json").write_text(json.dumps({"prefix": prefix, **held}, indent="\t"))
+
+
+def _icons(root: Path, variant: str) -> Path:
+    home = root / "node_modules/@iconify/json"
+    sides: dict[bool, list[str]] = {True: [], False: []}  # by the first bit of the name's hash
+    for number in range(100):
+        sides[hashlib.sha256(f"thing-{number}".encode()).digest()[0] < 128].append(f"thing-{number}")
+    sets: dict[str, dict[str, Any]] = {}
+    for image in range(IMAGES):
+        icons = sets.setdefault(f"set{image}", {"width": 24, "height": 24, "icons": {}})["icons"]
+        for names in sides.values():
+            for number, name in enumerate(names[:CLASSES]):
+                random = np.random.default_rng([image, *name.encode()])
+                corners = np.random.default_rng(number % COLOURS).uniform(2, 22, (6, 2)) + random.normal(0, 3, (6, 2))
+                points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+                icons[name] = {"body": f'<polygon fill="currentColor" points="{points}"/>'}
+    icon_package(home, sets)
+    return {"above": root, "node_modules": root / "node_modules", "top": home}[variant]
+
+
 _MAKERS: dict[str, Callable[[Path, str], Path]] = {
     "cub": _cub,
     "cars": _cars,
@@ -215,4 +255,5 @@ _MAKERS: dict[str, Callable[[Path, str], Path]] = {
     "inshop": _inshop,
     "gldv2-clean": _gldv2_clean,
     "sfm120k": _sfm120k,
+    "icons": _icons,
 }

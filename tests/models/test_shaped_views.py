@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recallk.data.item import File, Region
+from recallk.data.item import Depicted, File, Region
 from recallk.models.settings import Augmentation
-from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews, Source
+from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
@@ -27,7 +27,7 @@ def pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def shown(image: Source, shapes: Shapes = SHAPES, interpolation: Any = "bilinear") -> Tensor:
+def shown(image: Depicted, shapes: Shapes = SHAPES, interpolation: Any = "bilinear") -> Tensor:
     views = ShapedTestViews([image], shapes, interpolation)
     view = views.prepare(0)
     assert tuple(view.shape[:0:-1]) == views.kind(0), "the header told another shape"
@@ -36,7 +36,7 @@ def shown(image: Source, shapes: Shapes = SHAPES, interpolation: Any = "bilinear
 
 
 def trained(
-    image: Source, crop: tuple[float, float], flip: bool = False, seed: int = 1, epoch: int = 1, number: int = 0
+    image: Depicted, crop: tuple[float, float], flip: bool = False, seed: int = 1, epoch: int = 1, number: int = 0
 ) -> Tensor:
     augmentation = Augmentation(crop_scale=crop, horizontal_flip=flip)
     images = [image] * (number + 1)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from recallk.cli.console import console, progress, say
 from recallk.core.errors import InputError
@@ -68,6 +68,11 @@ def check_data(
         figures = (row.images, row.published.images, row.classes, row.published.classes)
         table.add_row(row.split, *(f"{figure:,}" for figure in figures if figure is not None), row.verdict)
     console.print(table)
+    if found.licences:
+        table = Table("licence", Column("sets", justify="right"), Column("images", justify="right"))
+        for licence in found.licences:
+            table.add_row(licence.licence, f"{licence.sets:,}", f"{licence.images:,}")
+        console.print(table)
     listed = found.findings.listed
     for kind, count in found.findings.met.items():
         say(f"{kind}: {count:,}", "bold")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare", "tensorboard", "wandb"]
+Extra = Literal["train", "report", "compare", "icons", "tensorboard", "wandb"]
 
 _TRAIN = {
     "timm": "timm",
@@ -30,6 +30,7 @@ EXTRAS: dict[Extra, dict[str, str]] = {
     "train": _TRAIN,
     "report": _REPORT,
     "compare": _COMPARE,
+    "icons": {"resvg_py": "resvg-py"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "wandb": {"wandb": "wandb"},
 }

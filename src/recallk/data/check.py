@@ -12,7 +12,7 @@ from recallk.core.progress import Advance
 from recallk.data.benchmarks.benchmark import Count
 from recallk.data.findings import Finding, Findings
 from recallk.data.images import check_image
-from recallk.data.item import File
+from recallk.data.item import Drawing, File
 
 SAMPLE = 1_000
 """Images that are opened, unless all are asked for."""
@@ -52,8 +52,17 @@ class SplitCount:
 
 
 @dataclass(frozen=True)
+class LicenceCount:
+    """How many sets of images have a licence, and how many images are in them."""
+
+    licence: str
+    sets: int
+    images: int
+
+
+@dataclass(frozen=True)
 class Check:
-    """What a check found; `opened` of `files` images were opened."""
+    """What a check found; `opened` of `files` images were opened, those that are drawn from SVG among them."""
 
     title: str  # of the data set
     findings: Findings
@@ -61,6 +70,7 @@ class Check:
     files: int
     opened: int
     use: str  # what waits until errors are mended: "training" or "evaluation"
+    licences: Sequence[LicenceCount] = ()  # where they differ within the data set
 
     @property
     def right(self) -> bool:
@@ -88,7 +98,7 @@ def other_counts_in(title: str, counts: Iterable[SplitCount]) -> list[Finding]:
 
 
 def open_sample(
-    count: int, file: Callable[[int], File | None], sample: int | None, findings: Findings, advance: Advance
+    count: int, file: Callable[[int], File | Drawing | None], sample: int | None, findings: Findings, advance: Advance
 ) -> int:
     """Open a seeded sample of `count` images, or all (None), and report the broken ones; return how many it was.
 
@@ -108,7 +118,7 @@ def open_sample(
     return len(numbers)
 
 
-def _what_is_wrong(file: File | None) -> str | None:
+def _what_is_wrong(file: File | Drawing | None) -> str | None:
     if file is None or (isinstance(file, Path) and not file.exists()):
         return None  # that one is missing was told where it is listed
     try:

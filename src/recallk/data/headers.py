@@ -14,7 +14,7 @@ from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.data import colour
 from recallk.data.formats import open_file, open_image
-from recallk.data.item import File, Region
+from recallk.data.item import Depicted, Drawing, File, Region
 
 Size = tuple[int, int]
 """Width and height."""
@@ -26,7 +26,7 @@ _PNG_SIGNATURE = 8
 _PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
-def upright_size(source: File | NDArray[np.uint8] | Region) -> Size:
+def upright_size(source: Depicted) -> Size:
     """Return the width and height of what `images.read_image` returns.
 
     Raises InputError as that does, but for what only decoding shows.
@@ -34,6 +34,8 @@ def upright_size(source: File | NDArray[np.uint8] | Region) -> Size:
     if isinstance(source, Region):
         left, top, right, bottom = box_of(source)
         return right - left, bottom - top
+    if isinstance(source, Drawing):
+        return source.side, source.side
     return _as_read(_as_stored(source), source)
 
 

@@ -5,9 +5,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.data.colour import HALVED_FROM, rgb
+from recallk.data.drawing import drawn
 from recallk.data.formats import open_file, open_image
 from recallk.data.headers import box_of, check_pixels, orientation
-from recallk.data.item import File, Region
+from recallk.data.item import Depicted, Drawing, File, Region
 
 _TRAILERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TRAILER_SPAN = 4096  # cameras and editors append to the end of a file
@@ -24,17 +25,19 @@ _TURNS = {
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-def read_image(source: File | NDArray[np.uint8] | Region) -> Image.Image:
-    """Return the RGB image of a file, of uint8 pixels `(H, W)` grey or `(H, W, 3)`, or of a part of either.
+def read_image(source: Depicted) -> Image.Image:
+    """Return the RGB image of a file, of uint8 pixels `(H, W)` grey or `(H, W, 3)`, of a part of either, or a drawing.
 
     Files are turned upright and laid on white; `colour.rgb` says what becomes of other kinds of pixels, and that more
     than 50 megapixels are read at half the width and height. Raises InputError, with the path, where the file is
     missing, truncated, no image or too large (`formats.MOST_PIXELS`), for pixels of another type or shape, and for a
-    part that lies outside of its image.
+    part that lies outside of its image, and what `drawing.drawn` raises.
     """
     if isinstance(source, Region):
         whole = read_image(source.image)
         return whole.crop(box_of(source))
+    if isinstance(source, Drawing):
+        return drawn(source)
     if not isinstance(source, File):
         return _of_pixels(source)
     with open_image(source) as image:
@@ -56,8 +59,11 @@ def _of_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
-def check_image(source: File) -> None:
-    """Raise InputError where the file cannot be an image: by its header and its end, without decoding it."""
+def check_image(source: File | Drawing) -> None:
+    """Raise InputError where a file cannot be an image, by its header and its end, or a drawing cannot be drawn."""
+    if isinstance(source, Drawing):
+        drawn(source)
+        return
     with open_image(source) as image:
         trailer = _TRAILERS.get(image.format or "")
         if trailer is not None:

@@ -1,7 +1,7 @@
 """The item: what is embedded and searched. Every data set hands its items over in the same shape."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -38,9 +38,29 @@ class Region:
     box: tuple[float, float, float, float]
 
 
-Item = File | NDArray[Any] | Region | Vector | str
-"""A file, alone or in an archive; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of either; a vector, alone
-`(D,)` or as a row of a table; or a text.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture that is drawn when it is read, `side` pixels wide and high.
+
+    `name` tells it from the others of its data set, as "mdi:home"; `body` is what an SVG document holds; `box`
+    (left, top, width, height) is the part of its plane that lies in the middle of the picture, as large as fits in.
+    """
+
+    name: str
+    body: str = field(repr=False)
+    box: tuple[float, float, float, float]
+    side: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Depicted = File | NDArray[np.uint8] | Region | Drawing
+"""What is read as an image: a file, alone or in an archive; pixels `(H, W)` grey or `(H, W, 3)` RGB, uint8; a part of
+either; or a drawing."""
+
+Item = Depicted | NDArray[Any] | Vector | str
+"""An image; a vector, alone `(D,)` or as a row of a table; or a text.
 
 The embedder takes images, vectors or texts: one of the three."""
 

@@ -24,7 +24,7 @@ class DataSettings(BaseModel):
         ),
     ]
     dataset: Annotated[
-        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k"],
+        Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k", "icons"],
         Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
     ] = "own"
     items: ItemKind = Field(

@@ -11,13 +11,13 @@ from typing import Any
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
-from recallk.data.item import Record
+from recallk.data.item import Drawing, Record
 from recallk.data.kind import ARRAYS
 
 VERSION = 1
 VALIDATION = "validation"
 Names = list[str] | int
-"""Of the items of a class: paths below the data's folder, or how many there are where they are no files."""
+"""Of the items of a class: paths below the data's folder, or names of drawings; of others, how many there are."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ def split_of(
     records_by_split: Mapping[str, Iterable[Record]], root: Path, skipped: Mapping[str, str] | None = None
 ) -> Split:
     """Return the split of records whose files lie below `root`, and of the files that are `skipped`, with reasons."""
-    name, splits = _namer(root), dict[str, dict[str, Names]]()
+    below, splits = _namer(root), dict[str, dict[str, Names]]()
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
         for record in records:
-            if record.file is not None:
-                labels.setdefault(record.label, []).append(name(record.file))
+            if (own := _name(record, below)) is not None:
+                labels.setdefault(record.label, []).append(own)
             else:
                 labels[record.label] = labels.get(record.label, 0) + 1
-    return Split(splits, {name(file): why for file, why in (skipped or {}).items()})
+    return Split(splits, {below(file): why for file, why in (skipped or {}).items()})
 
 
 def save_split(split: Split, path: Path) -> None:
@@ -107,7 +107,7 @@ def find_records(
     With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
     says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
     """
-    name, place, rest = _namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
+    below, place, rest = _namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
     for own_split, labels in split.splits.items():
         side = "train" if own_split == VALIDATION else own_split
@@ -120,19 +120,26 @@ def find_records(
                 place |= {(side if by_split else "", label, own): side for own in names}
     found, new = list[Record](), Counter[str]()
     for record in records:
-        if record.file is not None:
-            side_now = place.pop((record.split or "" if by_split else "", record.label, name(record.file)), None)
+        if (name := _name(record, below)) is not None:
+            side_now = place.pop((record.split or "" if by_split else "", record.label, name), None)
         else:
             side_now = next((side for side in sides.get(record.label, []) if rest[side, record.label]), None)
             if side_now is not None:
                 rest[side_now, record.label] -= 1
         if side_now is not None:
             found.append(record if record.split == side_now else record.in_split(side_now))
-        elif (of_all or record.label in named) and not (record.file and name(record.file) in split.skipped):
+        elif (of_all or record.label in named) and name not in split.skipped:
             new[record.label] += 1
     gone = Counter(label for _, label, _ in place)
     gone.update({label: count for (_, label), count in rest.items() if count})
     return FoundRecords(found, new, gone, next((name for _, _, name in place), ""))
+
+
+def _name(record: Record, below: Callable[[str], str]) -> str | None:
+    """Return the name of a file or a drawing, and None for an item that has none."""
+    if record.file is not None:
+        return below(record.file)
+    return record.item.name if isinstance(record.item, Drawing) else None
 
 
 def _namer(root: Path) -> Callable[[str], str]:

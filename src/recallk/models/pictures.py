@@ -14,19 +14,20 @@ from torch import Tensor
 from recallk.core.errors import InputError
 from recallk.core.text import one_line
 from recallk.data.images import as_rgb
-from recallk.data.item import ArchiveMember, File, Region
+from recallk.data.item import ArchiveMember, Depicted, Drawing, File, Region
 
-Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Region | ArchiveMember
-"""A path; a member of a .tar archive; an image of PIL in any mode; a part of a file or of uint8 pixels; or pixels:
-`(H, W)`, or `(H, W, C)` with 1 (grey), 3 (RGB) or 4 (RGB and alpha) channels. Pixels are uint8, bool, floats from 0 to
-1, or uint16 from 0 to 65,535. A tensor may have its channels first, and has where its first dimension is 1, 3 or 4."""
+Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Region | ArchiveMember | Drawing
+"""A path; a member of a .tar archive; a drawing; an image of PIL in any mode; a part of a file or of uint8 pixels; or
+pixels: `(H, W)`, or `(H, W, C)` with 1 (grey), 3 (RGB) or 4 (RGB and alpha) channels. Pixels are uint8, bool, floats
+from 0 to 1, or uint16 from 0 to 65,535. A tensor may have its channels first, and has where its first dimension is 1,
+3 or 4."""
 
 _KINDS = frozenset({"bool", "uint8", "uint16", "float16", "bfloat16", "float32", "float64"})
 _CHANNELS = (1, 3, 4)
 _PATHS = "a path, a PIL image, or pixels as an array or a tensor"
 
 
-class Pictures(Sequence[File | NDArray[np.uint8] | Region]):
+class Pictures(Sequence[Depicted]):
     """A list of images as the views take them: each is converted when it is read, by the process that reads it.
 
     Raises InputError, naming the position, for what is no image: by type and shape at once, by value when it is read.
@@ -42,8 +43,8 @@ class Pictures(Sequence[File | NDArray[np.uint8] | Region]):
         return converted(self._images[position], f"image {position}")
 
 
-def converted(image: Picture, name: str = "the image") -> File | NDArray[np.uint8] | Region:
-    """Return a path or a part of an image as it is, and anything else as pixels `(H, W, 3)` or `(H, W)` uint8.
+def converted(image: Picture, name: str = "the image") -> Depicted:
+    """Return paths, drawings and parts of images as they are, anything else as pixels `(H, W, 3)` or `(H, W)` uint8.
 
     Alpha is laid on white. An image of PIL becomes what its file would (`data.images.as_rgb`).
 
@@ -51,7 +52,7 @@ def converted(image: Picture, name: str = "the image") -> File | NDArray[np.uint
     """
     image = _checked(image, name)
     try:
-        if isinstance(image, File | Region):
+        if isinstance(image, File | Region | Drawing):
             return image
         return np.asarray(as_rgb(image)) if isinstance(image, Image.Image) else _of_pixels(_array(image), name)
     except InputError:
@@ -73,11 +74,11 @@ def _listed(images: Iterable[Picture]) -> list[Picture]:
     return list(images)
 
 
-def _checked(image: object, name: str) -> File | Image.Image | NDArray[Any] | Tensor | Region:
+def _checked(image: object, name: str) -> File | Image.Image | NDArray[Any] | Tensor | Region | Drawing:
     """Return an image whose type and shape are right, fit to be handed to another process."""
     if isinstance(image, str | os.PathLike):
         return Path(image)
-    if isinstance(image, ArchiveMember):
+    if isinstance(image, ArchiveMember | Drawing):
         return image
     if isinstance(image, Region):
         whole = _checked(image.image, name)

@@ -3,29 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from recallk.data.headers import Size, upright_size
 from recallk.data.images import read_image
-from recallk.data.item import File, Region
+from recallk.data.item import Depicted, File, Region
 from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
 from recallk.models.shapes import Shapes
 from recallk.models.views import pixels_of, random_view, resampling
 
-Source = File | NDArray[np.uint8] | Region
-
 
 @dataclass(frozen=True)
 class ShapedViews(Preparation):
     """Pictures of which those of one shape make a chunk `(n, 3, H, W)` uint8."""
 
-    images: Sequence[Source]
+    images: Sequence[Depicted]
     shapes: Shapes
     interpolation: Interpolation
     known: dict[File, Size] = field(default_factory=dict, repr=False)
@@ -91,5 +87,5 @@ class ShapedTrainViews(ShapedViews):
         )
 
 
-def _whole(source: Source) -> Size | None:
+def _whole(source: Depicted) -> Size | None:
     return upright_size(source.image) if isinstance(source, Region) else None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
@@ -13,7 +12,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop, functio
 from recallk.core.seeds import mixed_seed
 from recallk.data.headers import Size
 from recallk.data.images import read_image
-from recallk.data.item import File, Region
+from recallk.data.item import Depicted
 from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
@@ -35,7 +34,7 @@ class TestViews(Views):
 
     __test__ = False
 
-    images: Sequence[File | NDArray[np.uint8] | Region]
+    images: Sequence[Depicted]
     resize: int
     size: int
     interpolation: Interpolation
@@ -49,7 +48,7 @@ class TestViews(Views):
 class TrainViews(Views):
     """The view of each training image in one epoch."""
 
-    images: Sequence[File | NDArray[np.uint8] | Region]
+    images: Sequence[Depicted]
     size: int
     interpolation: Interpolation
     augmentation: Augmentation

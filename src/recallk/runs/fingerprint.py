@@ -11,8 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from recallk.data.item import ArchiveMember, Item, Region
 from recallk.data.vectors import Vector
+=======
+from recallk.data.item import ArchiveMember, Drawing, Item, Region
+>>>>>>> 8982e14 (The data set icons: drawings of names from npm's @iconify/json, drawn from SVG when they are read)
 from recallk.models.embedder import Embedder
 
 
@@ -44,6 +48,8 @@ def _identity(item: Item, archives: dict[Path, bytes]) -> bytes:
             return f"{item.offset} {item.size} in ".encode() + archives[item.archive]
         case Path():
             return _of_file(item)
+        case Drawing():
+            return f"{item.side} {item.box} {item.body!r}\n".encode()
         case str():
             return f"{item!r}\n".encode()
         case Vector():

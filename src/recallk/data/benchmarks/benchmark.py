@@ -38,13 +38,24 @@ ALL_AGAINST_ALL = (TestSet("", "test"),)
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Whose some of the images are, under which licence, and how many of them."""
+
+    title: str
+    author: str
+    licence: str
+    images: int
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """One data set of the field.
 
     `read(root, findings)` returns the records of the official archives below `root`, as they unpack; an image that is
     in several splits (VehicleID's test sets) has a record for each. It never raises for what is wrong with the data:
     it reports that, and returns what could be read. Where there are no `tests`, the data set is for training alone: its
-    records have no split, and a run splits them by their classes' names.
+    records have no split, and a run splits them by their classes' names. Of images by many authors, `origins(root,
+    records)` tells whose the records' are.
     """
 
     name: str
@@ -56,3 +67,4 @@ class Benchmark:
     counts: dict[str, Count]
     read: Callable[[Path, Findings], list[Record]]
     tests: Sequence[TestSet] = ALL_AGAINST_ALL
+    origins: Callable[[Path, Sequence[Record]], list[Origin]] | None = None

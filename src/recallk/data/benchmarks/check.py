@@ -1,13 +1,13 @@
 """Is a benchmark on disk what its owners published? Its lists, its counts, and a sample of its images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from recallk.core.progress import Advance, silent
-from recallk.data.benchmarks.benchmark import Benchmark
-from recallk.data.check import SAMPLE, Check, SplitCount, open_sample, other_counts_in
+from recallk.data.benchmarks.benchmark import Benchmark, Origin
+from recallk.data.check import SAMPLE, Check, LicenceCount, SplitCount, open_sample, other_counts_in
 from recallk.data.findings import Finding, Findings
-from recallk.data.item import Files, Record
+from recallk.data.item import Drawing, File, Files, Record
 
 
 def check(
@@ -28,8 +28,20 @@ def check(
             findings.add(note.kind, note.where, note.message)
     # an image of several test sets is one file
     files = Files(list(dict.fromkeys(record.file for record in records if record.file is not None)))
-    opened = open_sample(len(files), files.__getitem__, sample, findings, advance)
-    return Check(benchmark.title, findings, counts, len(files), opened, "training")
+    drawings = [record.item for record in records if isinstance(record.item, Drawing)]
+    images: Sequence[File | Drawing] = drawings or files
+    opened = open_sample(len(images), images.__getitem__, sample, findings, advance)
+    origins = benchmark.origins(root, records) if benchmark.origins is not None else []
+    return Check(benchmark.title, findings, counts, len(images), opened, "training", by_licence(origins))
+
+
+def by_licence(origins: Iterable[Origin]) -> list[LicenceCount]:
+    """Return for each licence how many sets of images have it, and how many images, the most images first."""
+    counts: dict[str, tuple[int, int]] = {}
+    for origin in origins:
+        sets, images = counts.get(origin.licence, (0, 0))
+        counts[origin.licence] = sets + 1, images + origin.images
+    return sorted((LicenceCount(name, *count) for name, count in counts.items()), key=lambda row: -row.images)
 
 
 def _counts(benchmark: Benchmark, records: Sequence[Record]) -> list[SplitCount]:

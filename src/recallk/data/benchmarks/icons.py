@@ -1,0 +1,228 @@
+"""Icons of many sets, as npm's @iconify/json holds them: a class is a name, its images are what sets draw for it."""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recallk.core.errors import InputError
+from recallk.core.extras import require
+from recallk.core.files import read_file
+from recallk.data.benchmarks.annotations import find_home
+from recallk.data.benchmarks.benchmark import Benchmark, Count, Origin
+from recallk.data.findings import Findings, Kind
+from recallk.data.item import Drawing, Record
+
+SIDE = 64
+"""Pixels of a drawing, wide and high."""
+
+FAMILIES = 4
+"""Families that draw a name, at least, for it to be a class."""
+
+_LIST = "collections.json"
+_BOX = {"left": 0, "top": 0, "width": 16, "height": 16}
+_AGAIN = "get it again: npm install @iconify/json"
+_USUAL_STYLES = re.compile(
+    r"(?:-(?:thin|light|regular|medium|bold|line|linear|outline|outlined|fill|filled|solid|round|rounded|sharp"
+    r"|duo|duotone|twotone|two-tone|12|16|20|24|28|32|48|\d+px))+$"
+)
+_OF_LOGOS = ("Logos", "Programming")
+"""Categories whose drawings are named after whom they stand for, not after what they show, and are the same in each."""
+
+_SAME_DRAWINGS = {
+    "Family": "Ben Sperry",
+    "Material Design Authors": "Google",
+    "Pictogrammers": "Google",
+    "Scott de Jonge": "Mapbox",
+    "Bryan Housel": "Mapbox",
+    "Quincy Morgan": "Mapbox",
+}
+"""Authors whose sets hold another author's drawings: of those of one name, more than half look the same."""
+
+
+@dataclass(frozen=True)
+class _IconSet:
+    """A set as the list of sets tells of it."""
+
+    prefix: str
+    title: str
+    author: str
+    licence: str
+    coloured: bool
+    left_out: bool
+
+    @property
+    def family(self) -> str:
+        """Those who draw alike: an author, with others whose drawings the author's are."""
+        return _SAME_DRAWINGS.get(self.author, self.author)
+
+
+def read(root: Path, findings: Findings) -> list[Record]:
+    """Read the sets twice: for the names that four families draw, and for the drawings of these, one of each family.
+
+    Styles, weights and sizes of a drawing in one set are one name (`_plain_names`). Of the sets of a family the first
+    counts, in the order of the list, those without colours before the others. Left out are sets and icons that are
+    marked as hidden, logos, aliases (each a drawing of another name), and what moves, which begins unfinished.
+    """
+    require("icons", "the data set icons")
+    home = _home(root, findings)
+    sets = [] if home is None else _sets(home, findings)
+    shown = sorted((each for each in sets if not each.left_out), key=lambda each: each.coloured)
+    reading = _Reading(home or root, findings)
+    by_name: dict[str, dict[str, tuple[_IconSet, str]]] = defaultdict(dict)
+    for each in shown:
+        for name, icon in _plain_names(reading.icon_set(each.prefix)).items():
+            by_name[name].setdefault(each.family, (each, icon))
+    wanted: dict[_IconSet, dict[str, str]] = {each: {} for each in shown}
+    for name, families in by_name.items():
+        if len(families) >= FAMILIES:
+            for each, icon in families.values():
+                wanted[each][icon] = name
+    records = [
+        Record(drawing, name, _side(name))
+        for each, names in wanted.items()
+        if names
+        for name, drawing in reading.drawings(each.prefix, names)
+    ]
+    return sorted(records, key=lambda record: record.label)
+
+
+def origins(root: Path, records: Sequence[Record]) -> list[Origin]:
+    """Return author and licence of each set, and how many of the drawings `records` are from it; none without any."""
+    prefixes = [record.item.name.partition(":")[0] for record in records if isinstance(record.item, Drawing)]
+    used, home = Counter(prefixes), _home(root, Findings())
+    sets = [] if home is None else _sets(home, Findings())
+    return [Origin(each.title, each.author, each.licence, used[each.prefix]) for each in sets if used[each.prefix]]
+
+
+def _side(name: str) -> str:
+    """Return where a name is in the split in half: that hangs on the name alone."""
+    return "train" if hashlib.sha256(name.encode()).digest()[0] < 128 else "test"
+
+
+def _home(root: Path, findings: Findings) -> Path | None:
+    unpacked = "the folder in which `npm install @iconify/json` ran"
+    return find_home(root, ("node_modules/@iconify/json", "@iconify/json"), (_LIST,), unpacked, findings)
+
+
+def _sets(home: Path, findings: Findings) -> list[_IconSet]:
+    """Return the sets that the list names, in its order; what is wrong with it is reported."""
+    sets = list[_IconSet]()
+    for prefix, told in _Reading(home, findings).table(home / _LIST).items():
+        try:
+            licence = told["license"]
+            title, author, name = told["name"], told["author"]["name"], licence.get("spdx") or licence["title"]
+        except (AttributeError, KeyError, TypeError):
+            title = author = name = None
+        if not (isinstance(title, str) and isinstance(author, str) and isinstance(name, str)):
+            findings.add("missing file", home / _LIST, f"no name, author or licence of the set {prefix}; {_AGAIN}")
+            continue
+        left_out = bool(told.get("hidden")) or told.get("category") in _OF_LOGOS
+        sets.append(_IconSet(prefix, title, author, name, bool(told.get("palette")), left_out))
+    return sets
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One reading of the package: reports what is wrong, and goes on."""
+
+    home: Path
+    findings: Findings
+
+    def table(self, path: Path) -> dict[str, Any]:
+        """Return what a JSON file holds by name; nothing, reported, where that cannot be."""
+        try:
+            return read_file(path, _parse, "a whole JSON file of @iconify/json", _AGAIN)
+        except InputError as error:
+            told = str(error).removeprefix(f"{path}: ")
+            self.findings.add("missing file", path, told if _AGAIN in told else f"{told}; {_AGAIN}")
+            return {}
+
+    def icon_set(self, prefix: str) -> dict[str, Any]:
+        """Return what the file of a set holds; its "icons" are those that are neither hidden nor moving."""
+        path = self.home / "json" / f"{prefix}.json"
+        held = self.table(path)
+        icons = held.get("icons", {} if not held else None)
+        if not isinstance(icons, dict) or not all(isinstance(icon, dict) for icon in icons.values()):
+            self.findings.add("missing file", path, f"has no table of icons; {_AGAIN}")
+            icons = {}
+        return {**held, "icons": {name: icon for name, icon in icons.items() if _is_shown(icon)}}
+
+    def drawings(self, prefix: str, names: Mapping[str, str]) -> list[tuple[str, Drawing]]:
+        """Return the drawings of some icons of a set, each with its class; `names` are the classes by icon."""
+        held = self.icon_set(prefix)
+        found = list[tuple[str, Drawing]]()
+        for icon, name in names.items():
+            told = _BOX | held | held["icons"].get(icon, {})
+            body, box = told.get("body"), tuple(told[place] for place in _BOX)
+            if not isinstance(body, str) or not body:
+                self._broken(prefix, icon, "has no body")
+            elif not all(isinstance(place, int | float) and math.isfinite(place) for place in box) or min(box[2:]) <= 0:
+                self._broken(prefix, icon, "has no width or height above zero")
+            else:
+                left, top, width, height = box
+                found.append((name, Drawing(f"{prefix}:{icon}", body, (left, top, width, height), SIDE)))
+        return found
+
+    def _broken(self, prefix: str, icon: str, what: str) -> None:
+        kind: Kind = "broken image"
+        self.findings.add(kind, self.home / "json" / f"{prefix}.json", f"the icon {icon} {what}; {_AGAIN}")
+
+
+def _is_shown(icon: Mapping[str, Any]) -> bool:
+    return not icon.get("hidden") and "<animate" not in str(icon.get("body"))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    held = json.loads(path.read_bytes())
+    if not isinstance(held, dict) or not held:
+        raise ValueError("no table")
+    return held
+
+
+def _plain_names(held: Mapping[str, Any]) -> dict[str, str]:
+    """Return the icon that stands for each name in a set: of its styles one in a single tone, with the shortest name.
+
+    Where a set has icons without a style, an ending such as "-line" is taken for one only if another icon has the same
+    name without it: the set that has "align-line", and neither "align" nor "align-bold", has a name of two words.
+    """
+    styles, plain = _styles(held)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for icon in held["icons"]:
+        by_name[styles.sub("", icon)].append(icon)
+    return {
+        icons[0] if plain and len(icons) == 1 else name: min(icons, key=_plainness) for name, icons in by_name.items()
+    }
+
+
+def _plainness(icon: str) -> tuple[bool, int, str]:
+    return "duo" in icon or "two" in icon, len(icon), icon
+
+
+def _styles(held: Mapping[str, Any]) -> tuple[re.Pattern[str], bool]:
+    """Return how styles stand in the names of a set, and whether there are names without; most sets tell it."""
+    for key, place in (("suffixes", "-(?:{})$"), ("prefixes", "^(?:{})-")):
+        told = held.get(key)
+        if isinstance(told, dict) and any(told):
+            styles = sorted(map(re.escape, filter(None, told)), key=len, reverse=True)
+            return re.compile(place.format("|".join(styles))), "" in told
+    return _USUAL_STYLES, True
+
+
+BENCHMARK = Benchmark(
+    name="icons",
+    title="Icons",
+    what="51,581 drawings of 5,784 names, from 165 sets",
+    size="465 MB",
+    home="npm install @iconify/json, https://www.npmjs.com/package/@iconify/json",
+    terms="those of each set: `recallk data check icons` lists them",
+    # as counted in version 2.2.535; the package grows every week
+    counts={"train": Count(25_771, 2_863, confirmed=False), "test": Count(25_810, 2_921, confirmed=False)},
+    read=read,
+    origins=origins,
+)
