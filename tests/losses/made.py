@@ -1,5 +1,6 @@
 """Losses and batches to try them on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,3 +32,20 @@ def batch(seed: int, dimensions: int = 8) -> tuple[Tensor, Tensor]:
     centres = torch.randn(CLASSES, dimensions, generator=generator)
     rows = centres[labels] + torch.randn(len(labels), dimensions, generator=generator)
     return F.normalize(rows, dim=1), labels
+
+
+def uneven(seed: int, items: int, classes: int, dimensions: int) -> tuple[Tensor, Tensor]:
+    """Unit rows (items, D) in float64 and labels of at most so many classes, of any size, in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (items,), generator=generator)
+    rows = torch.randn(items, dimensions, generator=generator, dtype=torch.float64)
+    return F.normalize(rows, dim=1), labels
+
+
+def with_gradients(loss_of: Callable[..., Tensor], *leaves: Tensor) -> tuple[Tensor, ...]:
+    """The loss of the leaves, and its gradient by each; of zeros where it does not depend on one."""
+    own = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    loss = loss_of(*own)
+    if not loss.requires_grad:
+        return (loss, *(torch.zeros_like(leaf) for leaf in own))
+    return (loss.detach(), *torch.autograd.grad(loss, own, allow_unused=True, materialize_grads=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recallk import MissingExtraError, large_batch_backward
+from recallk import InputError, MissingExtraError, large_batch_backward
 from recallk.losses.build import build_loss
 from recallk.losses.registry import CATALOGUE
 from recallk.runs.config import make_config
@@ -50,7 +50,7 @@ def test_what_is_drawn_follows_from_the_generator_and_moves_nothing_else(name: s
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1)
     assert values() == first
-    assert (len(set(first)) > 1) == (name == "margin")
+    assert (len(set(first)) > 1) == (name in ("margin", "metrix", "proxy-synthesis"))
 
 
 def test_own_parameters_follow_from_the_seed() -> None:
@@ -76,6 +76,55 @@ def test_every_entry_builds_a_finite_loss_with_a_gradient(name: str) -> None:
         assert leaf.grad is not None
         assert leaf.grad.isfinite().all()
         assert leaf.grad.norm() > 0
+
+
+OF_BATCHES = ("symmetrical-synthesis", "metrix", "blackbox-recall", "blackbox-ap", "proxy-synthesis")
+"""Of our own code, without a memory."""
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [2, 2, 2, 2], [5], [0, 0, 0, 1], [3, 3]])
+def test_batches_without_positives_or_negatives_are_finite(name: str, labels: list[int]) -> None:
+    leaf = batch(0)[0][: len(labels)].clone().requires_grad_()
+    value = module(name)(leaf, torch.tensor(labels), generator=torch.Generator().manual_seed(0))
+    value.backward()
+    assert value.isfinite()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+    if len(set(labels)) == len(labels) and name not in ("metrix", "proxy-synthesis"):
+        assert value == 0
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+def test_items_that_are_the_same_and_rows_of_zeros_are_finite(name: str) -> None:
+    x, labels = batch(0)
+    leaf = torch.cat([x, x, -x, torch.zeros(4, 8)]).requires_grad_()
+    classes = torch.cat([labels, labels, labels, torch.tensor([0, 0, 1, 2])])
+    value = module(name)(leaf, classes, generator=torch.Generator().manual_seed(1))
+    value.backward()
+    assert value.isfinite()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+def test_autocast_does_not_round_the_similarities(name: str) -> None:
+    x, labels = batch(2)
+
+    def value() -> Tensor:
+        found: Tensor = module(name)(x, labels, generator=torch.Generator().manual_seed(0))
+        return found
+
+    expected = value()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(value(), expected)
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+def test_a_loss_of_ours_that_diverges_says_so(name: str) -> None:
+    x, labels = batch(0)
+    with pytest.raises(InputError, match="hold NaN or infinity: after steps of training, lower the learning rate"):
+        module(name)(x * torch.nan, labels)
 
 
 @pytest.mark.parametrize("name", NAMES)

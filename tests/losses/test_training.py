@@ -92,7 +92,9 @@ def test_all_losses_see_the_same_data_and_begin_with_the_same_network(
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True)), name
 
 
-@pytest.mark.parametrize("name", ["proxy-nca", "margin", "memory-multi-similarity", "memory-recall@k"])
+@pytest.mark.parametrize(
+    "name", ["proxy-nca", "margin", "metrix", "proxy-synthesis", "memory-multi-similarity", "memory-recall@k"]
+)
 def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Path, name: str) -> None:
     changes = {"epochs": 3, "loss": with_short_memory(name), "limit_classes": 4, "learning_rate": 1e-2}
     whole = Trainer(plan_of(pictures, **changes), RunFolder(tmp_path / "whole"))

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recallk.core.arrays import labelled_embeddings, normalised
 from recallk.core.errors import InputError
 from recallk.core.precision import full_precision
+from recallk.losses.unit_batch import unit_batch
 
 
 def listwise_ap_loss(similarities: Tensor, relevant: Tensor, bins: int = 20) -> Tensor:
@@ -71,9 +71,8 @@ class ListwiseAP(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, classes of any size."""
         del generator  # nothing is drawn
-        rows, classes = labelled_embeddings(embeddings, labels)
-        with full_precision(rows.device):
-            unit = normalised(rows if rows.dtype == torch.float64 else rows.float())
+        unit, classes = unit_batch(embeddings, labels)
+        with full_precision(unit.device):
             return listwise_ap_loss(unit @ unit.T, classes[:, None] == classes, self.bins)
 
 

@@ -42,6 +42,18 @@ def _multi_similarity(context: BuildContext) -> "nn.Module":
     return LibraryLoss(context.name, losses.MultiSimilarityLoss(**settings), miner)
 
 
+def _symmetrical_synthesis(context: BuildContext) -> "nn.Module":
+    from recallk.losses.symmetrical_synthesis import SymmetricalSynthesis
+
+    return SymmetricalSynthesis(**context.settings)
+
+
+def _metrix(context: BuildContext) -> "nn.Module":
+    from recallk.losses.metrix import Metrix
+
+    return Metrix(**context.settings)
+
+
 PAIRS = (
     Entry(
         name="contrastive",
@@ -127,5 +139,24 @@ PAIRS = (
         settings={"m": 0.4, "gamma": 80.0},
         growth=Growth(100, "pairs"),
         build=library_loss("CircleLoss"),
+    ),
+    Entry(  # our own code, around N-pair; the scale, for unit lengths, is about that of normalised-softmax
+        name="symmetrical-synthesis",
+        paper="Gu and Ko, AAAI 2020",
+        needs="pairs",
+        settings={"scale": 20.0},
+        growth=Growth(65, "pairs"),
+        build=_symmetrical_synthesis,
+        extra=None,
+    ),
+    Entry(  # our own code; weight and alpha of the mixture are those of the authors' code, the rest multi-similarity's
+        name="metrix",
+        paper="Venkataramanan et al., ICLR 2022",
+        needs="triples",
+        settings={"alpha": 2.0, "beta": 50.0, "base": 0.5, "mixup_alpha": 2.0, "mixup_weight": 0.4},
+        may_be_zero=("mixup_weight",),
+        growth=Growth(80, "triples"),
+        build=_metrix,
+        extra=None,
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from recallk.losses.entry import BuildContext, Entry
+from recallk.losses.entry import BuildContext, Entry, Growth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,12 @@ def _sized(class_name: str) -> Callable[[BuildContext], "nn.Module"]:
         return LibraryLoss(context.name, loss)
 
     return build
+
+
+def _proxy_synthesis(context: BuildContext) -> "nn.Module":
+    from recallk.losses.proxy_synthesis import ProxySynthesis
+
+    return ProxySynthesis(context.classes, context.embedding_size, **context.settings)
 
 
 PROXIES = (
@@ -77,5 +83,15 @@ PROXIES = (
         may_be_zero=("margin",),
         own_parameters=True,
         build=_sized("SphereFaceLoss"),
+    ),
+    Entry(  # our own code, around normalised-softmax; the settings with which the authors' code runs on Cars196
+        name="proxy-synthesis",
+        paper="Gu et al., AAAI 2021",
+        needs="classes",
+        settings={"alpha": 0.4, "mu": 1.0, "scale": 23.0},
+        own_parameters=True,
+        growth=Growth(35, "pairs"),
+        build=_proxy_synthesis,
+        extra=None,
     ),
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from recallk.losses.entry import BuildContext, Entry, Growth, library_loss
+from recallk.losses.entry import BuildContext, Entry, Growth, Settings, library_loss
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,21 @@ def _listwise_ap(context: BuildContext) -> "nn.Module":
 
     return ListwiseAP(int(context.settings["bins"]))
 
+
+def _blackbox_recall(context: BuildContext) -> "nn.Module":
+    from recallk.losses.blackbox_ranks import BlackboxRanks, of_recall
+
+    return BlackboxRanks(of_recall, context.settings["lambda"], context.settings["margin"])
+
+
+def _blackbox_ap(context: BuildContext) -> "nn.Module":
+    from recallk.losses.blackbox_ranks import BlackboxRanks, of_average_precision
+
+    return BlackboxRanks(of_average_precision, context.settings["lambda"], context.settings["margin"])
+
+
+# those with which ROADMAP's authors (NeurIPS 2021) run it; the authors' own code names none
+_BLACKBOX: Settings = {"lambda": 4.0, "margin": 0.02}
 
 RANKING = (
     Entry(
@@ -62,6 +77,26 @@ RANKING = (
         settings={"bins": 20},
         growth=Growth(55, "pairs"),
         build=_listwise_ap,
+        extra=None,
+    ),
+    Entry(  # our own code, and the next
+        name="blackbox-recall",
+        paper="Rolínek et al., CVPR 2020",
+        needs="pairs",
+        settings=_BLACKBOX,
+        may_be_zero=("margin",),
+        growth=Growth(80, "pairs"),
+        build=_blackbox_recall,
+        extra=None,
+    ),
+    Entry(
+        name="blackbox-ap",
+        paper="Rolínek et al., CVPR 2020",
+        needs="pairs",
+        settings=_BLACKBOX,
+        may_be_zero=("margin",),
+        growth=Growth(80, "pairs"),
+        build=_blackbox_ap,
         extra=None,
     ),
 )
