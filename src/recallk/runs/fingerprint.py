@@ -11,12 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-from recallk.data.item import ArchiveMember, Item, Region
-from recallk.data.vectors import Vector
-=======
 from recallk.data.item import ArchiveMember, Drawing, Item, Region
->>>>>>> 8982e14 (The data set icons: drawings of names from npm's @iconify/json, drawn from SVG when they are read)
+from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
 
 
