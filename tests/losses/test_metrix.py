@@ -98,9 +98,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch, steps: int, **given_settings: float) 
         return unit.sum()
 
     monkeypatch.setattr(metrix, "metrix_loss", watch)
-    loss, generator = module("metrix", **given_settings), torch.Generator().manual_seed(0)
+    loss, (x, labels) = module("metrix", **given_settings), batch(0)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        loss(*batch(0), generator=generator)
+        loss(x, labels, generator=generator)
     return found
 
 

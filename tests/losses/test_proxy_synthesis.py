@@ -83,9 +83,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch, steps: int = 1, **given_settings: flo
         return unit.sum()
 
     monkeypatch.setattr(proxy_synthesis, "proxy_synthesis_loss", watch)
-    loss, generator = module("proxy-synthesis", **given_settings), torch.Generator().manual_seed(0)
+    loss, (x, labels) = module("proxy-synthesis", **given_settings), batch(0)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        loss(*batch(0), generator=generator)
+        loss(x, labels, generator=generator)
     return parents, shares
 
 

@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
     "float64": {"double": True},
     "float64, mixup": {"double": True, "mixup": True, "batch_norm": "frozen", "items_per_class": 3},
     "float64, mixup without relatives": {"double": True, "mixup": True, "mixup_relatives": "exclude"},
-    "proxies": {"loss": "proxy-nca", "double": True},
+    "proxies": {"loss": "proxy-synthesis", "double": True},
     "a memory": {"loss": {"name": "memory-contrastive", "memory_size": 64}, "learning_rate": 1e-4},
     "images as they are": {"image_shape": "keep", "image_size": 32, "batch_norm": "frozen"},
 }
