@@ -33,7 +33,8 @@ def metrix_loss(
     log(1 + (1 - share) * sum of exp(`beta` (s - `base`))) / `beta`. No pairs are mined.
 
     Source: "It Takes Two to Tango: Mixup for Deep Metric Learning" (ICLR 2022, arXiv 2106.04990), section 3, at the
-    level of embeddings.
+    level of embeddings. The authors' code is of the contrastive loss alone; it mixes the first positive of an anchor,
+    and anchors that have none.
 
     Args:
         unit: `(B, D)` floats, rows of unit length.

@@ -149,7 +149,9 @@ PAIRS = (
         build=_symmetrical_synthesis,
         extra=None,
     ),
-    Entry(  # our own code; weight and alpha of the mixture are those of the authors' code, the rest multi-similarity's
+    # our own code; alpha and weight of the mixture are those of the authors' code (there 0.3 where anchors are mixed),
+    # the rest those of multi-similarity
+    Entry(
         name="metrix",
         paper="Venkataramanan et al., ICLR 2022",
         needs="triples",

@@ -42,7 +42,7 @@ def _blackbox_ap(context: BuildContext) -> "nn.Module":
     return BlackboxRanks(of_average_precision, context.settings["lambda"], context.settings["margin"])
 
 
-# those with which ROADMAP's authors (NeurIPS 2021) run it; the authors' own code names none
+# with which the authors of ROADMAP (NeurIPS 2021) ran its average precision; the code of its own authors names none
 _BLACKBOX: Settings = {"lambda": 4.0, "margin": 0.02}
 
 RANKING = (
