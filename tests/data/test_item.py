@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recallk.data import item
-from recallk.data.item import ArchiveMember, Files, Record, Region, file_of, labelled
+from recallk.data.item import ArchiveMember, Drawing, Files, Record, Region, file_of, labelled
 
 
 def test_the_example_of_the_docstring() -> None:
@@ -23,6 +23,7 @@ def test_the_example_of_the_docstring() -> None:
         (Path("a.jpg"), "images"),
         (np.zeros((4, 5), np.uint8), "images"),
         (np.zeros((4, 5, 3), np.uint8), "images"),
+        (Drawing("mdi:home", "<path/>", (0, 0, 24, 24), 64), "images"),
         (np.zeros(7, np.float32), "vectors"),
         ("a red chair", "texts"),
     ],
@@ -64,6 +65,14 @@ def test_the_file_of_an_item() -> None:
     for item_in_memory in (pixels, Region(pixels, (0, 0, 2, 2)), "a.jpg", np.zeros(4)):
         assert file_of(item_in_memory) is None
     assert str(member) == "0.tar, a.jpg"
+
+
+def test_a_drawing_is_no_file_and_is_called_by_its_name() -> None:
+    drawing = Drawing("mdi:home", "<path/>" * 1000, (0, 0, 24, 24), 64)
+    assert file_of(drawing) is None
+    assert Record(drawing, "home").file is None
+    assert str(drawing) == "mdi:home"
+    assert "<path/>" not in repr(Record(drawing, "home"))
 
 
 def test_a_record_keeps_a_file_as_text_and_gives_it_as_a_path() -> None:

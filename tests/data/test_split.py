@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recallk import InputError
-from recallk.data.item import Record
+from recallk.data.item import Drawing, Record
 from recallk.data.split import Split, find_records, load_split, save_split, split_of
 
 
@@ -22,6 +22,17 @@ def test_what_is_in_a_split_is_counted() -> None:
     assert split.counted("validation") == "0 items of 0 classes"
     assert split.validation == frozenset()
     assert Split({"train": {}, "validation": {"x": 2, "y": ["y/1.png"]}, "test": {}}).validation == {"x", "y"}
+
+
+def test_drawings_are_found_again_by_their_names() -> None:
+    def home(name: str, body: str = "<path/>") -> Record:
+        return Record(Drawing(name, body, (0, 0, 24, 24), 64), "home", "test")
+
+    split = split_of({"train": [], "test": [home("mdi:home"), home("ph:home")]}, Path("/d"))
+    assert split.splits["test"] == {"home": ["mdi:home", "ph:home"]}
+    found = find_records(split, [home("ph:home", "<g/>"), home("ri:home")], Path("/d"))
+    assert [record.item for record in found.records] == [home("ph:home", "<g/>").item]
+    assert (found.new, found.gone, found.first_gone) == ({"home": 1}, {"home": 1}, "mdi:home")
 
 
 @pytest.mark.parametrize(

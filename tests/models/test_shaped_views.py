@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recallk.data.item import Depicted, File, Region
+from recallk.data.item import Depicted, Drawing, File, Region
 from recallk.models.settings import Augmentation
 from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes
@@ -65,6 +65,14 @@ def test_an_image_held_sideways_is_shrunk_upright(tmp_path: Path) -> None:
     image.save(tmp_path / "turned.png", exif=exif)
     upright = image.transpose(Image.Transpose.ROTATE_270)
     assert torch.equal(shown(tmp_path / "turned.png"), pixels(upright.resize((48, 64), BILINEAR)))
+
+
+def test_a_drawing_is_as_large_as_it_says() -> None:
+    drawing = Drawing("a:b", '<rect width="8" height="16"/>', (0, 0, 16, 16), 48)
+    black = shown(drawing)[:, :, :24]
+    assert black.shape == (3, 48, 24)
+    assert not black.any()
+    assert torch.equal(trained(drawing, (1, 1)), shown(drawing))
 
 
 def test_a_small_image_stays_as_it_is() -> None:

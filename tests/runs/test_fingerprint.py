@@ -3,11 +3,12 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from recallk.data.item import ArchiveMember, Item, Region
+from recallk.data.item import ArchiveMember, Drawing, Item, Region
 from recallk.models.whitening import Whitening
 from recallk.runs.fingerprint import fingerprint
 from tests.embedders import TextEmbedder
@@ -42,6 +43,10 @@ def test_the_fingerprint_is_of_all_that_descriptors_depend_on(tmp_path: Path) ->
     file.unlink()
     members.append(fingerprint(embedder, archive, (1.0,)))
     others.append(fingerprint(embedder, items, (1.0,)))
+    drawing = Drawing("a:b", "<path/>", (0, 0, 24, 24), 64)
+    changes: tuple[dict[str, Any], ...] = ({}, {"body": "<g/>"}, {"box": (0, 0, 24, 25)}, {"side": 65})
+    others += [fingerprint(embedder, [replace(drawing, **change)], (1.0,)) for change in changes]
+    assert fingerprint(embedder, [replace(drawing, name="a:c")], (1.0,)) == others[-4]  # which is not drawn
     before = fingerprint(embedder, ["text"], (1.0,))
     with torch.no_grad():
         embedder.head.bias[3] += 1e-6

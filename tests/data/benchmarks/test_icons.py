@@ -88,7 +88,7 @@ def test_icons_that_are_left_out(tmp_path: Path) -> None:
 TWO_STYLES = {"line": "Line", "bold": "Bold"}
 SOME_PLAIN = {"": "Regular", "thin": "Thin"}
 SIZES = {"24-regular": "24", "20-filled": "20 Filled", "filled": "Filled"}
-FIRST = {"round": "Round", "sharp": "Sharp"}
+FIRST = {"round": "Round", "round-thin": "Round Thin", "sharp": "Sharp"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,10 @@ FIRST = {"round": "Round", "sharp": "Sharp"}
         (bodies("key-line", "text-bold-line", suffixes=TWO_STYLES), {"key": "key-line", "text-bold": "text-bold-line"}),
         (bodies("key", "key-thin", "text-thin", suffixes=SOME_PLAIN), {"key": "key", "text-thin": "text-thin"}),
         (bodies("key-24-regular", "key-20-filled", suffixes=SIZES), {"key": "key-20-filled"}),
-        (bodies("round-key", "sharp-key-line", prefixes=FIRST), {"key": "round-key", "key-line": "sharp-key-line"}),
+        (
+            bodies("round-thin-key", "sharp-key-line", prefixes=FIRST),
+            {"key": "round-thin-key", "key-line": "sharp-key-line"},
+        ),
         (bodies("key-fill", "lock", suffixes={"": "Line"}), {"key-fill": "key-fill", "lock": "lock"}),
         (bodies("key-fill", "lock", suffixes=["fill"]), {"key-fill": "key-fill", "lock": "lock"}),
     ],

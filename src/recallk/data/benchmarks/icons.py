@@ -15,7 +15,7 @@ from recallk.core.extras import require
 from recallk.core.files import read_file
 from recallk.data.benchmarks.annotations import find_home
 from recallk.data.benchmarks.benchmark import Benchmark, Count, Origin
-from recallk.data.findings import Findings, Kind
+from recallk.data.findings import Findings
 from recallk.data.item import Drawing, Record
 
 SIDE = 64
@@ -71,12 +71,13 @@ def read(root: Path, findings: Findings) -> list[Record]:
     """
     require("icons", "the data set icons")
     home = _home(root, findings)
-    sets = [] if home is None else _sets(home, findings)
-    shown = sorted((each for each in sets if not each.left_out), key=lambda each: each.coloured)
-    reading = _Reading(home or root, findings)
+    if home is None:
+        return []
+    package = _Package(home, findings)
+    shown = sorted((each for each in package.sets() if not each.left_out), key=lambda each: each.coloured)
     by_name: dict[str, dict[str, tuple[_IconSet, str]]] = defaultdict(dict)
     for each in shown:
-        for name, icon in _plain_names(reading.icon_set(each.prefix)).items():
+        for name, icon in _plain_names(package.icon_set(each.prefix)).items():
             by_name[name].setdefault(each.family, (each, icon))
     wanted: dict[_IconSet, dict[str, str]] = {each: {} for each in shown}
     for name, families in by_name.items():
@@ -87,16 +88,16 @@ def read(root: Path, findings: Findings) -> list[Record]:
         Record(drawing, name, _side(name))
         for each, names in wanted.items()
         if names
-        for name, drawing in reading.drawings(each.prefix, names)
+        for name, drawing in package.drawings(each.prefix, names)
     ]
     return sorted(records, key=lambda record: record.label)
 
 
 def origins(root: Path, records: Sequence[Record]) -> list[Origin]:
     """Return author and licence of each set, and how many of the drawings `records` are from it; none without any."""
-    prefixes = [record.item.name.partition(":")[0] for record in records if isinstance(record.item, Drawing)]
-    used, home = Counter(prefixes), _home(root, Findings())
-    sets = [] if home is None else _sets(home, Findings())
+    home = _home(root, Findings())
+    sets = [] if home is None else _Package(home, Findings()).sets()
+    used = Counter(record.item.name.partition(":")[0] for record in records if isinstance(record.item, Drawing))
     return [Origin(each.title, each.author, each.licence, used[each.prefix]) for each in sets if used[each.prefix]]
 
 
@@ -110,48 +111,39 @@ def _home(root: Path, findings: Findings) -> Path | None:
     return find_home(root, ("node_modules/@iconify/json", "@iconify/json"), (_LIST,), unpacked, findings)
 
 
-def _sets(home: Path, findings: Findings) -> list[_IconSet]:
-    """Return the sets that the list names, in its order; what is wrong with it is reported."""
-    sets = list[_IconSet]()
-    for prefix, told in _Reading(home, findings).table(home / _LIST).items():
-        try:
-            licence = told["license"]
-            title, author, name = told["name"], told["author"]["name"], licence.get("spdx") or licence["title"]
-        except (AttributeError, KeyError, TypeError):
-            title = author = name = None
-        if not (isinstance(title, str) and isinstance(author, str) and isinstance(name, str)):
-            findings.add("missing file", home / _LIST, f"no name, author or licence of the set {prefix}; {_AGAIN}")
-            continue
-        left_out = bool(told.get("hidden")) or told.get("category") in _OF_LOGOS
-        sets.append(_IconSet(prefix, title, author, name, bool(told.get("palette")), left_out))
-    return sets
-
-
 @dataclass(frozen=True)
-class _Reading:
-    """One reading of the package: reports what is wrong, and goes on."""
+class _Package:
+    """The files below `home`: what is wrong with them is reported, and reading goes on."""
 
     home: Path
     findings: Findings
 
-    def table(self, path: Path) -> dict[str, Any]:
-        """Return what a JSON file holds by name; nothing, reported, where that cannot be."""
-        try:
-            return read_file(path, _parse, "a whole JSON file of @iconify/json", _AGAIN)
-        except InputError as error:
-            told = str(error).removeprefix(f"{path}: ")
-            self.findings.add("missing file", path, told if _AGAIN in told else f"{told}; {_AGAIN}")
-            return {}
+    def sets(self) -> list[_IconSet]:
+        """Return the sets that the list names, in its order."""
+        sets = list[_IconSet]()
+        for prefix, told in self._table(self.home / _LIST).items():
+            try:
+                title, author, licence = told["name"], told["author"]["name"], told["license"]
+                terms = licence.get("spdx") or licence["title"]
+                if not all(isinstance(text, str) for text in (title, author, terms)):
+                    raise TypeError
+            except (AttributeError, KeyError, TypeError):
+                what = f"no name, author or licence of the set {prefix}; {_AGAIN}"
+                self.findings.add("missing file", self.home / _LIST, what)
+                continue
+            left_out = bool(told.get("hidden")) or told.get("category") in _OF_LOGOS
+            sets.append(_IconSet(prefix, title, author, terms, bool(told.get("palette")), left_out))
+        return sets
 
     def icon_set(self, prefix: str) -> dict[str, Any]:
-        """Return what the file of a set holds; its "icons" are those that are neither hidden nor moving."""
-        path = self.home / "json" / f"{prefix}.json"
-        held = self.table(path)
+        """Return what the file of a set holds; its "icons" are a table of tables, without any where there is none."""
+        path = self._path(prefix)
+        held = self._table(path)
         icons = held.get("icons", {} if not held else None)
         if not isinstance(icons, dict) or not all(isinstance(icon, dict) for icon in icons.values()):
             self.findings.add("missing file", path, f"has no table of icons; {_AGAIN}")
             icons = {}
-        return {**held, "icons": {name: icon for name, icon in icons.items() if _is_shown(icon)}}
+        return held | {"icons": icons}
 
     def drawings(self, prefix: str, names: Mapping[str, str]) -> list[tuple[str, Drawing]]:
         """Return the drawings of some icons of a set, each with its class; `names` are the classes by icon."""
@@ -160,22 +152,29 @@ class _Reading:
         for icon, name in names.items():
             told = _BOX | held | held["icons"].get(icon, {})
             body, box = told.get("body"), tuple(told[place] for place in _BOX)
+            wrong = None
             if not isinstance(body, str) or not body:
-                self._broken(prefix, icon, "has no body")
+                wrong = "has no body"
             elif not all(isinstance(place, int | float) and math.isfinite(place) for place in box) or min(box[2:]) <= 0:
-                self._broken(prefix, icon, "has no width or height above zero")
-            else:
-                left, top, width, height = box
-                found.append((name, Drawing(f"{prefix}:{icon}", body, (left, top, width, height), SIDE)))
+                wrong = "has no width or height above zero"
+            if wrong is not None:
+                self.findings.add("broken image", self._path(prefix), f"the icon {icon} {wrong}; {_AGAIN}")
+                continue
+            left, top, width, height = box
+            found.append((name, Drawing(f"{prefix}:{icon}", str(body), (left, top, width, height), SIDE)))
         return found
 
-    def _broken(self, prefix: str, icon: str, what: str) -> None:
-        kind: Kind = "broken image"
-        self.findings.add(kind, self.home / "json" / f"{prefix}.json", f"the icon {icon} {what}; {_AGAIN}")
+    def _path(self, prefix: str) -> Path:
+        return self.home / "json" / f"{prefix}.json"
 
-
-def _is_shown(icon: Mapping[str, Any]) -> bool:
-    return not icon.get("hidden") and "<animate" not in str(icon.get("body"))
+    def _table(self, path: Path) -> dict[str, Any]:
+        """Return what a JSON file holds by name; nothing, reported, where that cannot be."""
+        try:
+            return read_file(path, _parse, "a whole JSON file of @iconify/json", _AGAIN)
+        except InputError as error:
+            told = str(error).removeprefix(f"{path}: ")
+            self.findings.add("missing file", path, told if _AGAIN in told else f"{told}; {_AGAIN}")
+            return {}
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -193,8 +192,9 @@ def _plain_names(held: Mapping[str, Any]) -> dict[str, str]:
     """
     styles, plain = _styles(held)
     by_name: dict[str, list[str]] = defaultdict(list)
-    for icon in held["icons"]:
-        by_name[styles.sub("", icon)].append(icon)
+    for icon, told in held["icons"].items():
+        if not told.get("hidden") and "<animate" not in str(told.get("body")):
+            by_name[styles.sub("", icon)].append(icon)
     return {
         icons[0] if plain and len(icons) == 1 else name: min(icons, key=_plainness) for name, icons in by_name.items()
     }
