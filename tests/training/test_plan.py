@@ -120,3 +120,15 @@ def test_a_long_run_is_planned_at_once(pictures: Path) -> None:
     assert time.perf_counter() - started < 15
     with pytest.raises(InputError, match="epochs=10000000"):
         plan_of(pictures, epochs=10_000_000)
+
+
+@pytest.mark.usefixtures("few_suffice")
+def test_a_batch_of_all_has_classes_of_any_size(pictures: Path) -> None:
+    plan = plan_of(pictures, batch_size="all")
+    assert plan.items_per_step == len(plan.data.train) != 4 * len(plan.data.train.classes)
+    assert (plan.steps, plan.batches, plan.items_seen) == (2, (1, 1), 2 * len(plan.data.train))
+    assert (plan.smaller_batches, plan.left_out.classes) == (None, 0)
+    with pytest.raises(InputError, match="loss=smooth-ap needs classes of one size, and batch_size=all leaves them"):
+        plan_of(pictures, batch_size="all", loss="smooth-ap")
+    with pytest.raises(InputError, match=r"batch_size=.any.: "):
+        plan_of(pictures, batch_size="any")

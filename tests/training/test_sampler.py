@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recallk import InputError
-from recallk.training.sampler import Sampler, make_sampler
+from recallk.training.sampler import Lengths, Sampler, make_sampler, whole_set
 
 
 @given(st.lists(st.integers(1, 23), min_size=2, max_size=30), st.integers(2, 5), st.integers(2, 6), st.integers(0, 9))
@@ -81,3 +81,27 @@ def test_the_lengths_of_epochs(sizes: list[int], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(samplers, "COUNTED_ITEMS", 0)
     assert samplers.Lengths(sampler, 40).total == pytest.approx(sum(counts), rel=0.1)
     assert samplers.Lengths(sampler, 40).until(40) == sum(counts), "what has passed is counted, not expected"
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_the_whole_set_is_one_batch_an_epoch(sizes: list[int]) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    if max(sizes) < 2:
+        with pytest.raises(InputError, match="training classes of at most 1 items: at least two classes are needed"):
+            whole_set(labels)
+        return
+    sampler = whole_set(labels)
+    (batch,) = sampler.epoch(1)
+    assert sorted(batch.tolist()) == list(range(len(labels)))
+    assert sorted(labels.tolist()) == labels[batch].tolist(), "classes side by side"
+    assert [batch.tolist()] == [again.tolist() for again in sampler.epoch(7)]
+    assert Lengths(sampler, epochs=5).total == 5
+    assert sampler.equal_classes == (len(set(sizes)) == 1)
+    found = [sizes[label] for label in labels]
+    assert sampler.items_per_class == max(2, round(sum(found) / len(found)))
+
+
+def test_of_one_class_there_is_no_batch() -> None:
+    with pytest.raises(InputError, match="1 training classes of at most 5 items"):
+        whole_set(np.zeros(5, dtype=np.int64))
