@@ -40,7 +40,7 @@ def check_data(
     data: Annotated[Path, typer.Option(help="the folder that its archive unpacks to, or the one above")],
     every: Annotated[bool, typer.Option("--all", help="open every image, not a sample of 1,000")] = False,
 ) -> None:
-    """Check a benchmark on disk: what is missing or broken, and its counts beside the published ones."""
+    """Check a benchmark on disk: what is missing or broken, counts beside the published ones, licences if several."""
     from recallk.data.benchmarks.catalogue import BENCHMARKS
     from recallk.data.benchmarks.check import check
     from recallk.data.check import SAMPLE
