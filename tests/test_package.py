@@ -1,6 +1,7 @@
 """What is installed: every file that the package reads, one program under two names, and files that one can read."""
 
 import ast
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -24,24 +25,32 @@ def test_every_file_of_the_package_is_in_the_wheel() -> None:
     assert there == packed
 
 
-def test_the_module_and_the_console_script_are_one_program() -> None:
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["train", "--help"], ["recipes"], ["train", "--epochs", "0"]]
+)
+def test_the_module_and_the_console_script_are_one_program(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Both in this process, which has imported everything; `test_the_version` starts one."""
     script = Path(sys.executable).with_name("recallk")
-    for words in (["--version"], ["--help"], ["train", "--help"], ["recipes"], ["train", "--epochs", "0"]):
-        by_name, as_module = (
-            subprocess.run([*program, *words], capture_output=True, text=True)
-            for program in ([script], [sys.executable, "-m", "recallk"])
-        )
-        assert (by_name.stdout, by_name.stderr, by_name.returncode) == (
-            as_module.stdout,
-            as_module.stderr,
-            as_module.returncode,
-        )
-        assert by_name.stdout or by_name.stderr
+    module = ROOT / "src" / "recallk" / "__main__.py"
+    ends = []
+    for program, run in (
+        (script, lambda: runpy.run_path(str(script), run_name="__main__")),
+        (module, lambda: runpy.run_module("recallk", run_name="__main__", alter_sys=True)),
+    ):
+        monkeypatch.setattr(sys, "argv", [str(program), *words])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        ends.append((ended.value.code, capfd.readouterr()))
+    assert ends[0] == ends[1]
+    assert "".join(ends[0][1])
 
 
 def test_the_version() -> None:
-    words = [sys.executable, "-m", "recallk", "--version"]
-    assert subprocess.check_output(words, text=True).strip() == f"recallk {recallk.__version__}"
+    for program in ([sys.executable, "-m", "recallk"], [Path(sys.executable).with_name("recallk")]):
+        words = [*program, "--version"]
+        assert subprocess.check_output(words, text=True).strip() == f"recallk {recallk.__version__}"
 
 
 def test_the_base_install_imports_no_package_of_an_extra() -> None:

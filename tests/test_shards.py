@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.runs.known_angles import AMONG_DISTRACTORS, KnownAngles
 from tests.training.test_trainer import SMALL, save_patterns
 
 TINY: dict[str, Any] = SMALL | {"image_size": 16, "resize": 16, "select": "last", "epochs": 1, "evaluate_ks": (1, 3)}
-COUNTS = [2, 3]
+COUNTS = [2, pytest.param(3, marks=pytest.mark.slow)]
 pytestmark = pytest.mark.xdist_group("shards")  # the runs are made once
 
 
@@ -124,24 +125,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def by_count(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
-    found = {}
-    for count in (1, *COUNTS):
+def by_count(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[dict[str, Any]]]:
+    """Return what does everything in so many processes, once, and returns what each of them found."""
+
+    @cache
+    def found(count: int) -> list[dict[str, Any]]:
         root = tmp_path_factory.mktemp(f"in{count}") / "all"
         shutil.copytree(finished, root)
         folder = RunFolder(root / "run")
         folder.write_config(folder.read_config().model_copy(update={"data": str(root / "pictures")}))
-        found[count] = in_processes(everything, count, str(root))
+        made = in_processes(everything, count, str(root))
         if count > 1:
             files = sorted((root / "run" / "descriptors").glob("*.npy"))
             assert [np.load(file).shape for file in files] == [(6, 2), (10, 2)]
+        return made
+
     return found
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_they_give_what_one_process_gives(by_count: dict[int, list[dict[str, Any]]], count: int) -> None:
-    (alone,) = by_count[1]
-    for found in by_count[count]:
+def test_they_give_what_one_process_gives(by_count: Callable[[int], list[dict[str, Any]]], count: int) -> None:
+    (alone,) = by_count(1)
+    for found in by_count(count):
         for name in ("evaluate", "re-identification"):
             assert found[name].metrics == pytest.approx(alone[name].metrics, abs=1e-9)
             assert (found[name].items, found[name].spread) == (alone[name].items, alone[name].spread)
@@ -164,25 +169,27 @@ def test_they_give_what_one_process_gives(by_count: dict[int, list[dict[str, Any
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_head_that_begins_as_a_whitening_is_that_of_one_process(
-    by_count: dict[int, list[dict[str, Any]]], count: int
+    by_count: Callable[[int], list[dict[str, Any]]], count: int
 ) -> None:
-    alone, before, after = by_count[1][0]["trained"]
-    for found in by_count[count]:
+    alone, before, after = by_count(1)[0]["trained"]
+    for found in by_count(count):
         embeddings, first, last = found["trained"]
         torch.testing.assert_close(embeddings, alone, rtol=0, atol=1e-4)  # trained on, by steps of Adam
         assert first == pytest.approx(before, abs=1e-9)
         assert last == pytest.approx(after, abs=1e-9)
-        assert torch.equal(embeddings, by_count[count][0]["trained"][0])
+        assert torch.equal(embeddings, by_count(count)[0]["trained"][0])
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_each_embeds_its_share_and_the_first_writes(by_count: dict[int, list[dict[str, Any]]], count: int) -> None:
-    (alone,) = by_count[1]
-    first, *others = by_count[count]
+def test_each_embeds_its_share_and_the_first_writes(
+    by_count: Callable[[int], list[dict[str, Any]]], count: int
+) -> None:
+    (alone,) = by_count(1)
+    first, *others = by_count(count)
     for name in ("instances", "again"):
-        seen = [item for found in by_count[count] for item in found[f"seen of {name}"]]
+        seen = [item for found in by_count(count) for item in found[f"seen of {name}"]]
         assert sorted(seen) == sorted(alone[f"seen of {name}"]), "each item once"
-    assert all(len(found["seen of instances"]) >= 19 // count - 2 for found in by_count[count])
+    assert all(len(found["seen of instances"]) >= 19 // count - 2 for found in by_count(count))
     assert not any(found["written"] for found in others)
     written = {Path(path).name for path in first["written"]}
     assert {"report.html", ".lock", "roxford5k.npy", "distractors.npy", "whitening.safetensors"} <= written
@@ -190,9 +197,9 @@ def test_each_embeds_its_share_and_the_first_writes(by_count: dict[int, list[dic
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_mistakes_are_those_of_one_process_and_the_same_in_all(
-    by_count: dict[int, list[dict[str, Any]]], count: int
+    by_count: Callable[[int], list[dict[str, Any]]], count: int
 ) -> None:
-    first, *_ = by_count[count]
+    first, *_ = by_count(count)
     nowhere, no_data, dimension, broken, in_gallery, page = first["mistakes"]
     assert nowhere.endswith("nowhere: no such run folder")
     assert no_data.endswith("nowhere: no such folder")
@@ -202,5 +209,5 @@ def test_mistakes_are_those_of_one_process_and_the_same_in_all(
     assert "4.png: truncated or broken image" in in_gallery
     assert page == "nothing", "it is made without pictures"
     assert "in use by this very process" in first["in use"]
-    for found in by_count[count]:
+    for found in by_count(count):
         assert (found["mistakes"], found["in use"]) == (first["mistakes"], first["in use"])

@@ -60,9 +60,16 @@ def first_step(pictures: Path, run: Path, double: bool, memory: float, **changes
     return found, row.kept
 
 
-@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(
+    ("double", "chunk_sizes"),
+    [
+        (True, ("auto", 3)),
+        pytest.param(True, (1, 16), marks=pytest.mark.slow),
+        pytest.param(False, ("auto", 1, 3, 16), marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_the_same_whatever_is_kept_and_however_it_is_cut(
-    pictures: Path, tmp_path: Path, double: bool
+    pictures: Path, tmp_path: Path, double: bool, chunk_sizes: tuple[int | str, ...]
 ) -> None:
     allowed = 1e-10 if double else 1e-5
     half = of_half(trainer_of(pictures, tmp_path / "half"))
@@ -70,7 +77,7 @@ def test_gradients_are_the_same_whatever_is_kept_and_however_it_is_cut(
     assert kept == 0
     largest = max(float(gradient.abs().max()) for gradient in expected)
     shares = set()
-    for chunk_size in ("auto", 1, 3, 16):
+    for chunk_size in chunk_sizes:
         for memory in (0, half, ALL):
             run = tmp_path / f"{chunk_size}-{memory}"
             gradients, kept = first_step(pictures, run, double, memory, chunk_size=chunk_size)
@@ -100,8 +107,10 @@ def test_a_run_is_the_same_and_reads_less(pictures: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("expected", [0, 0.34, 0.67, 1])
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
-@pytest.mark.parametrize("budget", [0, 12, 1000])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("budget", "workers"),
+    [(0, 0), (12, 0), (1000, 0), *(pytest.param(budget, 2, marks=pytest.mark.slow) for budget in (0, 1000)), (12, 2)],
+)
 def test_the_second_reading_begins_behind_what_was_kept(expected: float, kept: int, budget: int, workers: int) -> None:
     """Whatever was expected, and in the next batches too; three chunks, of which some wait."""
     batches = [np.arange(10 * n, 10 * n + 10) for n in range(3)]

@@ -64,10 +64,10 @@ def room_for(trainer: Trainer, items: int) -> int:
 @pytest.mark.parametrize(
     ("batch_norm", "room", "found", "how"),
     [
-        ("frozen", 0, 1, "the largest found to fit; 50%"),
+        pytest.param("frozen", 0, 1, "the largest found to fit; 50%", marks=pytest.mark.slow),
         ("per-chunk", 0, 2, "the largest found to fit; 50%"),
         ("frozen", 9, 8, "the largest found to fit; 50%"),
-        ("frozen", 500, ITEMS, "the share of a process; 50%"),
+        pytest.param("frozen", 500, ITEMS, "the share of a process; 50%", marks=pytest.mark.slow),
     ],
 )
 def test_auto_is_what_fits_and_the_run_records_it(
@@ -180,9 +180,24 @@ def trained(
     return {name: value.clone() for name, value in trainer.embedder.state_dict().items()}, rows
 
 
-@pytest.mark.parametrize("changes", [{"batch_norm": "per-chunk"}, {"batch_norm": "frozen", "mixup": True}], ids=str)
-@pytest.mark.parametrize("with_a_graph", [False, True])
-@pytest.mark.parametrize("count", [1, 2])
+FROZEN: dict[str, Any] = {"batch_norm": "frozen", "mixup": True}
+PER_CHUNK: dict[str, Any] = {"batch_norm": "per-chunk"}
+
+
+@pytest.mark.parametrize(
+    ("count", "with_a_graph", "changes"),
+    [
+        (1, False, PER_CHUNK),
+        (1, True, FROZEN),
+        (2, True, FROZEN),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1, False, FROZEN), (1, True, PER_CHUNK), (2, False, FROZEN))
+        ),
+        *(pytest.param(2, with_a_graph, PER_CHUNK, marks=pytest.mark.slow) for with_a_graph in (False, True)),
+    ],
+    ids=str,
+)
 def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_chunks(
     pictures: Path, tmp_path: Path, changes: dict[str, Any], with_a_graph: bool, count: int
 ) -> None:

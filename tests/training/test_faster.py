@@ -116,7 +116,7 @@ def test_weights_and_chunks_have_their_channels_last() -> None:
 @pytest.mark.parametrize(
     ("way", "changes"),
     [
-        ("compile", {}),
+        pytest.param("compile", {}, marks=pytest.mark.slow),
         ("channels_last", {}),
         ("channels_last", {"image_shape": "keep"}),
         pytest.param("compile", {"image_shape": "keep"}, marks=pytest.mark.slow),

@@ -40,8 +40,23 @@ def losses(pictures: Path, run: Path, **changes: Any) -> list[float]:
     return losses_of(rows)
 
 
-@pytest.mark.parametrize("precision", MIXED)
-@pytest.mark.parametrize("changes", [{"mixup": True}, {"loss": "arcface"}, {"loss": "contrastive"}], ids=str)
+@pytest.mark.parametrize(
+    ("changes", "precision"),
+    [
+        ({"mixup": True}, "bf16-mixed"),
+        ({"loss": "arcface"}, "16-mixed"),
+        *(
+            pytest.param(changes, precision, marks=pytest.mark.slow)
+            for changes, precision in (
+                ({"mixup": True}, "16-mixed"),
+                ({"loss": "arcface"}, "bf16-mixed"),
+                ({"loss": "contrastive"}, "bf16-mixed"),
+                ({"loss": "contrastive"}, "16-mixed"),
+            )
+        ),
+    ],
+    ids=str,
+)
 def test_a_step_is_nearly_that_of_float32(
     pictures: Path, tmp_path: Path, precision: str, changes: dict[str, Any]
 ) -> None:
@@ -105,7 +120,7 @@ def test_the_network_alone_is_in_the_other_precision(
     assert all(step == {("train", half), ("loss", torch.float32)} for step in taken)
 
 
-@pytest.mark.parametrize("precision", MIXED)
+@pytest.mark.parametrize("precision", [pytest.param("bf16-mixed", marks=pytest.mark.slow), "16-mixed"])
 def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Path, precision: str) -> None:
     changes = {"epochs": 3, "precision": precision, "loss": "proxy-nca"}
 

@@ -112,7 +112,12 @@ def cut_after(pictures: Path, path: Path, step: int, **changes: Any) -> RunFolde
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("adam", "a memory of ours", "16-mixed")
+
+
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)]
+)
 def test_a_run_goes_on_in_mid_epoch(pictures: Path, tmp_path: Path, kind: str) -> None:
     whole = RunFolder(tmp_path / "whole")
     list(Trainer(prepare(config_of(pictures, **EVERY_STEP | KINDS[kind])), whole).rows())
@@ -160,7 +165,7 @@ def resumed_here(root: str, number: int) -> None:
     resume(RunFolder(Path(root) / f"run-{number}"))
 
 
-@pytest.mark.parametrize("before", [1, 2])
+@pytest.mark.parametrize("before", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_goes_on_in_another_number_of_processes(pictures: Path, tmp_path: Path, before: int) -> None:
     changes = {"learning_rate": 1e-4, "mixup": True}
     in_processes(cut_here, before, str(pictures), str(tmp_path), changes)

@@ -110,10 +110,10 @@ def test_the_run_ends_with_step_chunk_and_learning_rate(pictures: Path, tmp_path
         list(rows)
 
 
-def skipping(pictures: str, folder: str) -> list[tuple[dict[str, Any], list[Step]]]:
+def skipping(pictures: str, folder: str, spoilt: list[str]) -> list[tuple[dict[str, Any], list[Step]]]:
     """Spoil the second step, its embeddings in one process; return what a run has moved by its end, and its steps."""
     ends = []
-    for spoil in SPOILT:
+    for spoil in spoilt:
         trainer = trainer_of(pictures, Path(folder) / spoil, on_non_finite="skip", learning_rate=1e-4)
         told: list[Step] = []
         for row in trainer.rows():
@@ -123,9 +123,12 @@ def skipping(pictures: str, folder: str) -> list[tuple[dict[str, Any], list[Step
     return ends
 
 
-def test_all_processes_skip_alike(pictures: Path, tmp_path: Path) -> None:
-    first, second = in_processes(skipping, 2, str(pictures), str(tmp_path / "two"))
-    alone = skipping(str(pictures), str(tmp_path / "one"))
+@pytest.mark.parametrize(
+    "spoilt", [["embeddings"], pytest.param(["loss", "gradients"], marks=pytest.mark.slow)], ids=str
+)
+def test_all_processes_skip_alike(pictures: Path, tmp_path: Path, spoilt: list[str]) -> None:
+    first, second = in_processes(skipping, 2, str(pictures), str(tmp_path / "two"), spoilt)
+    alone = skipping(str(pictures), str(tmp_path / "one"), spoilt)
     for (ended, told), (other, also_told), (expected, expected_told) in zip(first, second, alone, strict=True):
         assert equal(ended, other)
         assert [step.note for step in told] == [step.note for step in also_told]

@@ -1,6 +1,8 @@
 """A run in several processes is the run of one: parameters, statistics, metrics, and what is written."""
 
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,32 +67,50 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return float((apart / sum(float(a.square().sum()) for a, _ in pairs)) ** 0.5)
 
 
+QUICK = ("float64", "float64, mixup", "float64, mixup without relatives")
+OTHERS = tuple(name for name in CASES if name not in QUICK)
 IN_THREE = ("float64", "float64, mixup", "images as they are")
+Trained = list[dict[str, tuple[dict[str, Tensor], list[Row]]]]
 
 
-def all_trained(pictures: str, folder: str) -> dict[str, tuple[dict[str, Tensor], list[Row]]]:
-    named = IN_THREE if processes.count() == 3 else tuple(CASES)
-    return {name: trained(pictures, f"{folder}/{number}", CASES[name]) for number, name in enumerate(named)}
+def all_trained(pictures: str, folder: str, names: tuple[str, ...]) -> dict[str, tuple[dict[str, Tensor], list[Row]]]:
+    return {name: trained(pictures, f"{folder}/{number}", CASES[name]) for number, name in enumerate(names)}
 
 
 @pytest.fixture(scope="module")
-def by_count(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
-    folders = {count: tmp_path_factory.mktemp(f"in{count}") for count in (1, 2, 3)}
-    return {count: in_processes(all_trained, count, str(pictures), str(folders[count])) for count in folders}
+def in_each(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, tuple[str, ...]], Trained]:
+    """Return what trains several cases in so many processes, once, and returns what each process found."""
+
+    @cache
+    def found(count: int, names: tuple[str, ...]) -> Trained:
+        return in_processes(all_trained, count, str(pictures), str(tmp_path_factory.mktemp(f"in{count}")), names)
+
+    return found
 
 
-@pytest.mark.parametrize(("count", "name"), [*((2, name) for name in CASES), *((3, name) for name in IN_THREE)])
-def test_weights_and_metrics_are_those_of_one_process(by_count: dict[int, Any], name: str, count: int) -> None:
-    weights, rows = by_count[1][0][name]
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [
+        *((2, name) for name in QUICK),
+        *(pytest.param(2, name, marks=pytest.mark.slow) for name in OTHERS),
+        *(pytest.param(3, name, marks=pytest.mark.slow) for name in IN_THREE),
+    ],
+)
+def test_weights_and_metrics_are_those_of_one_process(
+    in_each: Callable[[int, tuple[str, ...]], Trained], name: str, count: int
+) -> None:
+    together = QUICK if name in QUICK else OTHERS
+    weights, rows = in_each(1, together)[0][name]
+    everywhere = in_each(count, IN_THREE if count == 3 else together)
     allowed = 1e-10 if CASES[name].get("double") else 1e-5
-    for found in by_count[count]:
+    for found in everywhere:
         assert distance(weights, found[name][0]) < allowed
         for one, other in zip(steps(rows), steps(found[name][1]), strict=True):
             assert other.loss == pytest.approx(one.loss, abs=1e-10 if CASES[name].get("double") else 1e-4)
             assert other.items == one.items
         for mine, theirs in zip(measured(rows), measured(found[name][1]), strict=True):
             assert theirs.metrics == pytest.approx(mine.metrics, abs=1e-9)
-    first, *others = by_count[count]
+    first, *others = everywhere
     for found in others:
         assert all(torch.equal(value, found[name][0][key]) for key, value in first[name][0].items())
 

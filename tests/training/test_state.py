@@ -213,7 +213,7 @@ def test_a_checkpoint_that_is_a_pipe_is_refused(begun: RunFolder) -> None:
         resume(begun)
 
 
-@pytest.mark.parametrize("name", ["a::b", "httpish", "ä ö"])
+@pytest.mark.parametrize("name", ["a::b", pytest.param("httpish", marks=pytest.mark.slow), "ä ö"])
 def test_a_run_may_have_any_name(pictures: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = interrupted(pictures, Path(name))

@@ -109,6 +109,7 @@ def ended(trained: Trainer, sent: signal.Signals) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="readers know who sends a signal")
 def test_readers_go_on_when_all_processes_are_told(
     pictures: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -151,9 +152,12 @@ MOMENTS: dict[str, tuple[Any, str, int, int]] = {
     "the model is saved": (trainer, "save", 1, 6),
 }
 """What is called at that moment, for the how manieth time, and how many steps are done by then."""
+QUICK = ("its second pass", "after a step", "an evaluation", "the checkpoint is written")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MOMENTS if name not in QUICK)]
+)
 def test_a_signal_loses_no_more_than_the_step_at_work(
     pictures: Path, whole: RunFolder, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,8 +193,15 @@ def test_a_signal_before_the_first_step_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("sent", CODES)
-@pytest.mark.parametrize("moment", [(files, "_sync", 15), (Stopping, "check", 34)], ids=["writing", "a step"])
+@pytest.mark.parametrize(
+    ("moment", "sent"),
+    [
+        pytest.param((files, "_sync", 15), signal.SIGTERM, id="writing-SIGTERM"),
+        pytest.param((files, "_sync", 15), signal.SIGINT, id="writing-SIGINT", marks=pytest.mark.slow),
+        pytest.param((Stopping, "check", 34), signal.SIGTERM, id="a step-SIGTERM", marks=pytest.mark.slow),
+        pytest.param((Stopping, "check", 34), signal.SIGINT, id="a step-SIGINT"),
+    ],
+)
 def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays(
     pictures: Path,
     whole: RunFolder,
@@ -254,11 +265,12 @@ TOGETHER = {
 """A process has half of the chunks. The first process is told at every other moment."""
 
 
-def told(pictures: str, root: str, sent: int) -> dict[str, tuple[object, int]]:
+def told(pictures: str, root: str, sent: int, moments: list[str]) -> dict[str, tuple[object, int]]:
     """Train a run for each moment; this process is told to end, or the other is. Return how each ended, and when."""
     signal.signal(signal.SIGTERM, terminate)
     found: dict[str, tuple[object, int]] = {}
-    for turn, (moment, (owner, name, nth, _)) in enumerate(TOGETHER.items()):
+    for turn, moment in enumerate(moments):
+        owner, name, nth, _ = TOGETHER[moment]
         folder = RunFolder(Path(root) / moment)
         trained, code = begun(Path(pictures), folder), None
         with pytest.MonkeyPatch.context() as patched:
@@ -275,9 +287,17 @@ def told(pictures: str, root: str, sent: int) -> dict[str, tuple[object, int]]:
     return found
 
 
-def test_a_signal_to_one_of_two_processes_ends_both_alike(pictures: Path, tmp_path: Path) -> None:
-    one, other = in_processes(told, 2, str(pictures), str(tmp_path), signal.SIGTERM)
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(["an evaluation", "its second pass"], id="two moments"),
+        pytest.param([*TOGETHER], id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_to_one_of_two_processes_ends_both_alike(pictures: Path, tmp_path: Path, moments: list[str]) -> None:
+    one, other = in_processes(told, 2, str(pictures), str(tmp_path), signal.SIGTERM, moments)
     assert one == other
+    assert [*one] == moments
     for name, (code, done) in one.items():
         assert (code, done) == (143, TOGETHER[name][3]), name
         check_same(RunFolder(tmp_path / name), RunFolder(tmp_path / "whole"))

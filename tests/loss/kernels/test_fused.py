@@ -110,9 +110,23 @@ def assert_same(a: Solution, b: Solution, tolerance: float) -> None:
         assert (one - other).norm() <= tolerance * (1 + other.norm())
 
 
-@given(loss_problems(), st.booleans(), st.sampled_from([1, 40, 1 << 22]))
-@settings(max_examples=25, deadline=None, derandomize=True)
+any_problem = given(loss_problems(), st.booleans(), st.sampled_from([1, 40, 1 << 22]))
+
+
+@any_problem
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_equals_the_definition(problem: LossProblem, mean: bool, cut: int) -> None:
+    check_equals_the_definition(problem, mean, cut)
+
+
+@pytest.mark.slow
+@any_problem
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_equals_the_definition_in_more_cases(problem: LossProblem, mean: bool, cut: int) -> None:
+    check_equals_the_definition(problem, mean, cut)
+
+
+def check_equals_the_definition(problem: LossProblem, mean: bool, cut: int) -> None:
     """Whatever the size of tiles and blocks."""
     assume(problem.settings.get("mix_relatives") != "exclude")
     problem = in_unit_rows(problem, torch.float32)

@@ -61,9 +61,25 @@ def assert_same(a: tuple[Tensor, list[Tensor]], b: tuple[Tensor, list[Tensor]], 
         assert (one - other).norm() <= tolerance * (1 + other.norm())
 
 
-@given(loss_problems(), st.sampled_from(["mean", "none"]), st.sampled_from([1, 40, 1000, 1 << 19]), st.booleans())
-@settings(max_examples=300, deadline=None)
+any_problem = given(
+    loss_problems(), st.sampled_from(["mean", "none"]), st.sampled_from([1, 40, 1000, 1 << 19]), st.booleans()
+)
+
+
+@any_problem
+@settings(max_examples=120, deadline=None)
 def test_equals_the_definition(problem: LossProblem, reduction: str, cut: int, symmetry: bool) -> None:
+    check_equals_the_definition(problem, reduction, cut, symmetry)
+
+
+@pytest.mark.slow
+@any_problem
+@settings(max_examples=300, deadline=None)
+def test_equals_the_definition_in_more_cases(problem: LossProblem, reduction: str, cut: int, symmetry: bool) -> None:
+    check_equals_the_definition(problem, reduction, cut, symmetry)
+
+
+def check_equals_the_definition(problem: LossProblem, reduction: str, cut: int, symmetry: bool) -> None:
     """Whatever the size of tiles and blocks: `cut` of 1 means one query, and one positive, at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiled, "TILE_ELEMENTS", cut)
