@@ -22,7 +22,16 @@ from tests.losses.made import NAMES, with_short_memory
 from tests.rows import measured, without_time
 from tests.training.test_trainer import SMALL
 
-FEW: dict[str, Any] = {**SMALL, "batch_size": 16, "epochs": 1, "select": "last", "evaluate_every": 9, "chunk_size": 16}
+FEW: dict[str, Any] = {
+    **SMALL,
+    "image_size": 16,
+    "resize": 16,
+    "batch_size": 16,
+    "epochs": 1,
+    "select": "last",
+    "evaluate_every": 9,
+    "chunk_size": 16,
+}
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def one_by_one(embedder: Embedder, pictures: list[Any]) -> Tensor:
         ("test_resnet", 64, 1, 1),
         ("test_convnext", 64, 1, 32),
         ("test_vit", 64, 16, 16),
-        ("vit_tiny_patch16_224", 64, 16, 16),
+        pytest.param(*("vit_tiny_patch16_224", 64, 16, 16), marks=pytest.mark.slow),
         ("vit_small_patch14_dinov2", 70, 14, 14),
         pytest.param(*("vit_small_patch14_reg4_dinov2", 70, 14, 14), marks=pytest.mark.slow),
         ("vit_small_patch16_dinov3", 64, 16, 16),  # rotary positions
