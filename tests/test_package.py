@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,11 @@ def test_the_module_and_the_console_script_are_one_program(
     script = Path(sys.executable).with_name("recallk")
     module = ROOT / "src" / "recallk" / "__main__.py"
     ends = []
-    for program, run in (
-        (script, lambda: runpy.run_path(str(script), run_name="__main__")),
-        (module, lambda: runpy.run_module("recallk", run_name="__main__", alter_sys=True)),
-    ):
+    programs: dict[Path, Callable[[], object]] = {
+        script: lambda: runpy.run_path(str(script), run_name="__main__"),
+        module: lambda: runpy.run_module("recallk", run_name="__main__", alter_sys=True),
+    }
+    for program, run in programs.items():
         monkeypatch.setattr(sys, "argv", [str(program), *words])
         with pytest.raises(SystemExit) as ended:
             run()
