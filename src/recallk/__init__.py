@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from recallk.core.extras import Extra
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
+    from recallk.models.made_by import compose
     from recallk.models.saved import load
     from recallk.reporting.run import report
     from recallk.retrieval.search import search
+    from recallk.runs.embed import embed
     from recallk.runs.evaluate import evaluate
     from recallk.runs.whiten import whiten
     from recallk.training.large_batch import large_batch_backward
@@ -27,6 +29,8 @@ __all__ = [
     "RecallkError",
     "SimilarityMixup",
     "compare",
+    "compose",
+    "embed",
     "evaluate",
     "large_batch_backward",
     "load",
@@ -48,16 +52,18 @@ _MODULES = {
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "large_batch_backward": "recallk.training.large_batch",
     "load": "recallk.models.saved",
+    "compose": "recallk.models.made_by",
     "compare": "recallk.comparison.compare",
     "train": "recallk.training.train",
     "resume": "recallk.training.train",
     "evaluate": "recallk.runs.evaluate",
+    "embed": "recallk.runs.embed",
     "search": "recallk.retrieval.search",
     "report": "recallk.reporting.run",
     "whiten": "recallk.runs.whiten",
 }
 _EXTRAS: "dict[str, Extra]" = {
-    **dict.fromkeys(("load", "train", "resume", "evaluate", "search", "whiten"), "train"),
+    **dict.fromkeys(("load", "compose", "train", "resume", "evaluate", "embed", "search", "whiten"), "train"),
     "report": "report",
     "compare": "compare",
 }

@@ -37,6 +37,13 @@ COMMANDS = {
     "evaluate": Line(
         "evaluate.evaluate", "Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."
     ),
+    "embed": Line(
+        "embed.embed", "Write the vectors of images, by any network of timm or a run's model, into a file to train on."
+    ),
+    "compose": Line(
+        "compose.compose",
+        "Put a head that was trained on vectors after the network that made them, as one model in a folder.",
+    ),
     "whiten": Line(
         "whiten.whiten", "Fit a whitening to a trained model's embeddings of given data, and store it with the model."
     ),

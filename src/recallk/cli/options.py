@@ -1,7 +1,7 @@
 """One option for each key of the configuration, made in one place."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -17,12 +17,12 @@ Overrides = str | bool | None
 """What a person typed for a key: its text, a flag, or nothing."""
 
 
-def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each key of the configuration, as its `overrides`."""
+def with_config_options(command: Callable[..., None], keys: Collection[str] = tuple(KEYS)) -> Callable[..., None]:
+    """Give a command one option for each key of the configuration, or for some, as its `overrides`."""
     own = inspect.signature(command).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     for name, field in KEYS.items():
-        if name != "recipe":  # a command's argument
+        if name in keys and name != "recipe":  # a command's argument
             kind, annotation = inspect.Parameter.KEYWORD_ONLY, _option(name, field)
             parameters.append(inspect.Parameter(name, kind, default=None, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -73,24 +73,43 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     A power cut leaves the old file or the new one. Raises InputError, one line, where it cannot be written; the old
     file is then as it was.
     """
-    started = time.perf_counter()
-    with writing(path):
+    unfinished = UnfinishedFile(path)
+    try:
+        with writing(path):
+            write(unfinished.path)
+        unfinished.finish()
+    finally:
+        unfinished.discard()
+
+
+class UnfinishedFile:
+    """A file that is written beside its place, at `path`, and moved there at the end.
+
+    Every step raises InputError, one line, where it cannot be done.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place, self._started = place, time.perf_counter()
         # a name of its own: two may write at a time, and nobody's file is in the way
-        unfinished = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
-        try:
-            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            mode = stat.S_IMODE(unfinished.stat().st_mode)
-            write(unfinished)
-            unfinished.chmod(mode)  # some libraries make files that only their owner may read
-            _sync(unfinished)
-            size = unfinished.stat().st_size
-            unfinished.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
-    log.debug("wrote %s, %s bytes in %.2f s", path, f"{size:,}", time.perf_counter() - started)
+        self.path = place.with_name(f"{place.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
+        with writing(place):
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            self._mode = stat.S_IMODE(self.path.stat().st_mode)
+
+    def finish(self) -> None:
+        """Have it on the disk, and then in its place, in one step."""
+        with writing(self.place):
+            self.path.chmod(self._mode)  # some libraries make files that only their owner may read
+            _sync(self.path)
+            size = self.path.stat().st_size
+            self.path.replace(self.place)
+            _sync(self.place.parent)
+        log.debug("wrote %s, %s bytes in %.2f s", self.place, f"{size:,}", time.perf_counter() - self._started)
+
+    def discard(self) -> None:
+        """Remove it, unless it is finished."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

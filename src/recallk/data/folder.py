@@ -45,13 +45,17 @@ class FoundImages:
         return [Finding("skipped files", shown(self.root), shown(message)) for message in told]
 
 
-def folder(root: Path) -> tuple[list[Record], list[Finding]]:
+def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], list[Finding]]:
     """Return a record for every image below `root`, and what was passed over.
 
-    An image's class is the path of the folder that holds it. Raises InputError where there is no folder, no image,
-    images outside any class folder, one image in two classes, or a class whose name is no UTF-8.
+    An image's class is the path of the folder that holds it. Unless `classes_needed`, the label of all is "" where an
+    image is outside any class folder. Raises InputError where there is no folder, no image, images outside any class
+    folder, one image in two classes, or a class whose name is no UTF-8.
     """
     found = find_images(root)
+    if not classes_needed and any(path.parent == root for path in found.images):
+        told = "images outside any class: taken as a folder without classes"
+        return [Record(path, "") for path in found.images], [*found.notes, Finding("other counts", shown(root), told)]
     records = []
     labels: dict[Path, str] = {}
     for path in found.images:

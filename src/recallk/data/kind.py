@@ -9,6 +9,8 @@ from recallk.core.files import user_path
 ItemKind = Literal["images", "vectors"]
 EMBEDDING = "embedding"
 """The column, or the tensor, that holds vectors."""
+MADE_BY = "recallk.made_by"
+"""The entry of a file's metadata, as JSON, that says which embedder made its vectors (`models.made_by`)."""
 ARRAYS = frozenset({".npy", ".safetensors"})
 """Files of vectors that have their labels in a table beside them."""
 

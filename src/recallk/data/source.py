@@ -81,6 +81,28 @@ def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
     return labelled(records).items, notes
 
 
+def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[list[Record], list[Finding]]:
+    """Return the records of all of `read_own`, or of a benchmark, each item once, and what is worth knowing.
+
+    Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`.
+    Raises as the two.
+    """
+    if dataset == "own":
+        if items == "images" and data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
+            return folder(user_path(data), classes_needed=False)
+        return read_own(data, items)
+    records, notes = read_benchmark(dataset, data)
+    tested = sorted({record.split for record in records if record.split not in (None, "train", "test")})
+    if tested:
+        told = f"{' and '.join(tested)} become test, in which all search each other"
+        notes = [*notes, Finding("other counts", data, told)]
+    once = dict[str | int, Record]()
+    for record in records:
+        own = record if record.split not in tested else record.in_split("test")
+        once.setdefault(id(record) if record.file is None else record.file, own)
+    return list(once.values()), notes
+
+
 def read_to_fit(data: str) -> tuple[list[Record], list[Finding]]:
     """Return the records of `read_own` to fit something to: of data that is split, those to train on alone."""
     records, notes = read_own(data)

@@ -78,7 +78,7 @@ def split_of(
     records_by_split: Mapping[str, Iterable[Record]], root: Path, skipped: Mapping[str, str] | None = None
 ) -> Split:
     """Return the split of records whose files lie below `root`, and of the files that are `skipped`, with reasons."""
-    below, splits = _namer(root), dict[str, dict[str, Names]]()
+    below, splits = namer(root), dict[str, dict[str, Names]]()
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
         for record in records:
@@ -107,7 +107,7 @@ def find_records(
     With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
     says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
     """
-    below, place, rest = _namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
+    below, place, rest = namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
     for own_split, labels in split.splits.items():
         side = "train" if own_split == VALIDATION else own_split
@@ -142,8 +142,8 @@ def _name(record: Record, below: Callable[[str], str]) -> str | None:
     return record.item.name if isinstance(record.item, Drawing) else None
 
 
-def _namer(root: Path) -> Callable[[str], str]:
-    """Return a function from a file to its name; a million are named in a second."""
+def namer(root: Path) -> Callable[[str], str]:
+    """Return a function from a file to its name, the path below `root`; a million are named in a second."""
     here = str(root) == "."
     top = "" if here else f"{root}{os.sep}"
 

@@ -16,7 +16,7 @@ from recallk.core.text import shown
 from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
 from recallk.data.item import Record
-from recallk.data.kind import ARRAYS, EMBEDDING
+from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
 from recallk.data.vectors import Vector, VectorTable
 
 CHECKED_BYTES = 2**29
@@ -52,6 +52,7 @@ def read_vectors(path: Path) -> tuple[list[Record], list[Finding]]:
         None if ids is None else _unique(path, ids),
         None if images is None else [None if image is None else str(path.parent / image) for image in images],
         columns.get("text"),
+        _made_by(path),
     )
     notes = _check_numbers(vectors)
     splits = columns.get("split")
@@ -81,6 +82,32 @@ def _read(path: Path) -> tuple[NDArray[Any], Columns]:
         return array, read_columns(_beside(path), ("label",), _FURTHER)
     columns = read_columns(path, ("label",), _FURTHER)
     return read_file(path, _parquet, "a readable PARQUET table", _AGAIN), columns
+
+
+def _made_by(path: Path) -> dict[str, Any] | None:
+    """Return what the file says of the embedder that made the vectors: of a `.npy`, the table beside it, if Parquet."""
+    place = _beside(path) if path.suffix.lower() == ".npy" else path
+    if place.suffix.lower() == ".csv":
+        return None
+    return read_file(place, _parse_made_by, "what is said of the vectors' origin", _AGAIN)
+
+
+def _parse_made_by(path: Path) -> dict[str, Any] | None:
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        text = (parquet.read_schema(path).metadata or {}).get(MADE_BY.encode())
+    else:
+        from safetensors import safe_open
+
+        with safe_open(path, "np") as file:
+            text = (file.metadata() or {}).get(MADE_BY)
+    if text is None:
+        return None
+    made_by = json.loads(text)
+    if not isinstance(made_by, dict):
+        raise ValueError("no table of keys and values")
+    return made_by
 
 
 def _beside(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """Vectors that another model has made: all of them in one array, each item a row of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 class VectorTable:
     """Vectors `(N, D)` float16 or float32, in memory or mapped from a file, and what is known of each.
 
-    `ids`, `images` (paths) and `texts` have a value for each row, or are None.
+    `ids`, `images` (paths) and `texts` have a value for each row, or are None. `made_by` is what their file says of the
+    embedder that made them, where `recallk embed` has written it (`models.made_by`).
     """
 
     path: Path
@@ -21,6 +22,7 @@ class VectorTable:
     ids: Sequence[str] | None = None
     images: Sequence[str | None] | None = None
     texts: Sequence[str | None] | None = None
+    made_by: Mapping[str, Any] | None = None
 
     def name(self, row: int) -> str:
         """Return what a row is called: its id, or its number, counted from 1."""

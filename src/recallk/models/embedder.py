@@ -26,7 +26,7 @@ class Embedder(nn.Module, ABC):
     Called as a module it takes a chunk, as the preparations make it, and returns embeddings `(n, D)` float32.
     """
 
-    noun: ClassVar[str] = "items"
+    noun: str = "items"
     """What its items are called, such as "images"."""
     settings_type: ClassVar[type[EmbedderSettings]] = EmbedderSettings
     """With the keys that are needed to build it again."""
@@ -133,15 +133,15 @@ class Embedder(nn.Module, ABC):
         with evaluating(self):
             for of_chunk, chunk in read_all(self.preparation(listed), len(listed), chunk_size, workers):
                 numbers.append(torch.from_numpy(of_chunk))
-                parts.append(self._embedded(to_device(chunk, device), asked))
+                parts.append(self.embedded(to_device(chunk, device), asked))
                 advance(len(parts[-1]))
         if not parts:
             return torch.empty(0, self.embedding_size)
         embeddings = torch.cat(parts)
         return torch.empty_like(embeddings).index_copy_(0, torch.cat(numbers), embeddings)
 
-    def _embedded(self, chunk: Any, scales: Scales) -> Tensor:
-        """Return what `embed` says of a chunk, on the CPU."""
+    def embedded(self, chunk: Any, scales: Scales) -> Tensor:
+        """Return what `embed` says of a chunk that is on the network's device, on the CPU."""
         if scales == ONE_SCALE:
             embeddings: Tensor = self(chunk)
         else:

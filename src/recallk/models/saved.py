@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recallk.core.errors import InputError
-from recallk.core.files import make_folder, read_file, user_path, write_file, write_text, writing
+from recallk.core.files import UNFINISHED, make_folder, read_file, user_path, write_file, write_text, writing
 from recallk.core.text import brief, shown
 from recallk.core.yaml_files import read_table
 from recallk.models.build import build
+from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
-from recallk.models.files import EARLIER_WEIGHTS, FOLDER, SETTINGS, WEIGHTS, WHITENING
+from recallk.models.files import EARLIER_WEIGHTS, FIRST, FOLDER, HEAD, SETTINGS, WEIGHTS, WHITENING
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.saved_whitening import read_whitening, write_whitening
 from recallk.models.settings import EmbedderSettings, ImageSettings, with_earlier_meaning
@@ -31,15 +34,43 @@ _SETTINGS = {kind.noun: kind.settings_type for kind in (ImageEmbedder, VectorEmb
 def save(embedder: Embedder, folder: Path) -> None:
     """Write an embedder into a folder, each file as a whole, with its whitening where it has one.
 
-    Raises InputError, one line, where that cannot be.
+    A composed embedder is two such folders in one: that of what comes first, and that of its head. Raises InputError,
+    one line, where that cannot be.
     """
+    _save_network(embedder, folder)
+    save_whitening(embedder, folder)
+
+
+def save_new(embedder: Embedder, folder: Path) -> None:
+    """Write an embedder into a folder that is not there yet, as a whole or not at all. Raises InputError as `save`."""
+    unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        save(embedder, unfinished)
+        with writing(folder):
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _save_network(embedder: Embedder, folder: Path) -> None:
     make_folder(folder)
     remove_whitening(folder)  # first: it was fitted to the weights that are about to go
-    settings = {key: getattr(embedder.settings, key) for key in embedder.settings_type.model_fields}
-    written = {"format": FORMAT, "items": embedder.noun, "settings": settings}
-    write_text(folder / SETTINGS, json.dumps(written, indent=2) + "\n")
+    written: dict[str, Any] = {"format": FORMAT, "items": embedder.noun}
+    if isinstance(embedder, ComposedEmbedder):
+        save(embedder.first, folder / FIRST)
+        _save_network(embedder.head, folder / HEAD)  # its whitening is that of the whole
+        written["parts"] = [FIRST, HEAD]
+        _write_settings(written, folder)
+        return
+    written["settings"] = {key: getattr(embedder.settings, key) for key in embedder.settings_type.model_fields}
+    if isinstance(embedder, VectorEmbedder) and embedder.made_by is not None:
+        written["made_by"] = embedder.made_by
+    _write_settings(written, folder)
     write_weights(embedder, folder / WEIGHTS)
-    save_whitening(embedder, folder)
+
+
+def _write_settings(written: dict[str, Any], folder: Path) -> None:
+    write_text(folder / SETTINGS, json.dumps(written, indent=2) + "\n")
 
 
 def save_whitening(embedder: Embedder, folder: Path) -> None:
@@ -55,7 +86,7 @@ def remove_whitening(folder: Path) -> None:
 
 
 def load(run: str | os.PathLike[str]) -> Embedder:
-    """Return the trained embedder of a run's folder, or of the folder `model` in it, ready to embed.
+    """Return the trained embedder of a run's folder, of the folder `model` in it, or of `recallk compose`.
 
     It brings its preprocessing with it, and its whitening, where one was fitted after training (`recallk.whiten`).
     Raises InputError, one line, where the folder holds no finished model, a damaged one, or one that a later version
@@ -88,6 +119,11 @@ def _loaded(run: str | os.PathLike[str]) -> tuple[Embedder, Path]:
     if not there:
         raise InputError(f"{shown(given)}: no such run folder")
     folder = given if (given / SETTINGS).exists() else given / FOLDER
+    if (folder / SETTINGS).exists() and "parts" in (about := _table(folder / SETTINGS)):
+        if about["parts"] != [FIRST, HEAD]:
+            told = "parts that this version does not know, written by a later version of recallk; use that one"
+            raise InputError(f"{folder / SETTINGS}: {told}")
+        return ComposedEmbedder(load(folder / FIRST), _loaded(folder / HEAD)[0]).eval(), folder
     written, weights, read_settings = folder / SETTINGS, folder / WEIGHTS, _settings_of_model
     if not folder.exists() and (given / EARLIER_WEIGHTS).exists():
         written, weights, read_settings = given / _CONFIGURATION, given / EARLIER_WEIGHTS, _settings_of_earlier_run
@@ -98,6 +134,8 @@ def _loaded(run: str | os.PathLike[str]) -> tuple[Embedder, Path]:
     settings = read_settings(written)
     embedder = build(settings, "none")
     fill(embedder, read_weights(weights, _DAMAGED), weights, embedder.name, exact=True)
+    if isinstance(embedder, VectorEmbedder):
+        embedder.made_by = _table(written).get("made_by")
     return embedder.eval(), folder
 
 
@@ -112,12 +150,22 @@ def _settings_of_model(path: Path) -> EmbedderSettings:
     return read_file(path, _parse, "the settings of a model", _DAMAGED)
 
 
-def _parse(path: Path) -> EmbedderSettings:
+def _table(path: Path) -> dict[str, Any]:
+    """Read `embedder.json`, whatever it is of."""
+    return read_file(path, _parse_table, "the settings of a model", _DAMAGED)
+
+
+def _parse_table(path: Path) -> dict[str, Any]:
     written = json.loads(path.read_bytes())
     if not isinstance(written, dict):
         raise ValueError("no table of keys and values")
     if (number := written.get("format")) != FORMAT:
         raise InputError(f"{path}: written by another version of recallk (format {brief(number)}); use that one")
+    return written
+
+
+def _parse(path: Path) -> EmbedderSettings:
+    written = _parse_table(path)
     if not isinstance(noun := written.get("items"), str) or noun not in _SETTINGS:
         raise InputError(f"{path}: a model of {brief(noun)}; models of {' and '.join(_SETTINGS)} can be loaded")
     if not isinstance(settings := written.get("settings"), dict):

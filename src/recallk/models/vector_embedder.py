@@ -1,7 +1,7 @@
 """A head over the vectors of another model: standardised, then linear or deeper, to embeddings of unit length."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from recallk.core.text import brief
 from recallk.data.vector_files import first_fault
 from recallk.data.vectors import VectorRows, rows_of_one_table
 from recallk.models.chunks import Preparation
+from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, VectorSettings
 from recallk.models.vector_head import make_vector_head
@@ -88,6 +89,8 @@ class VectorEmbedder(Embedder):
         self.register_buffer("mean", torch.zeros(settings.input_size))
         self.register_buffer("deviation", torch.ones(settings.input_size))
         self.head: nn.Module = make_vector_head(settings.head, settings.input_size, settings.embedding_size)
+        self.made_by: Mapping[str, Any] | None = None
+        """Which embedder made the vectors that it was trained on, where their file said it: `models.made_by`."""
 
     @property
     def name(self) -> str:
@@ -105,6 +108,14 @@ class VectorEmbedder(Embedder):
         Raises InputError for anything else, and, with its position, for a vector of NaN, infinity or zeros alone.
         """
         return self.embed(vectors, chunk_size=_ROWS)
+
+    def after(self, embedder: Embedder) -> ComposedEmbedder:
+        """Return one embedder for the items of another, whose vectors this head was trained on.
+
+        Both keep their weights, which it shares, and their whitenings. Where the vectors' file says what made them,
+        `recallk.compose` finds that embedder itself. Raises InputError for one of another number of dimensions.
+        """
+        return ComposedEmbedder(embedder, self)
 
     def untrained(self) -> Embedder:
         """Return an embedder that gives the vectors' own directions: what is searched with today."""

@@ -97,7 +97,7 @@ def _evaluate_classes(
     from recallk.models.saved import load  # brings the networks, which given descriptors need not
 
     embedder, folder = load(run), RunFolder(user_path(run))
-    config = folder.read_config()
+    config = folder.config_for(data)
     with joined(available_device(config.accelerator).type):
         with processes.failing_together():
             advance("reading the data", 0, 0)

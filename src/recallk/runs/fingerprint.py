@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recallk.data.item import ArchiveMember, Drawing, Item, Region
 from recallk.data.vectors import Vector
+from recallk.models.checksum import add_weights
 from recallk.models.embedder import Embedder
 
 
@@ -22,12 +22,7 @@ def fingerprint(embedder: Embedder, items: Sequence[Item], scales: Sequence[floa
     Of files it takes place, size and time of change: a file that is replaced counts as another.
     """
     digest = hashlib.sha256(json.dumps([embedder.noun, embedder.settings.model_dump(), list(scales)]).encode())
-    for name, tensor in embedder.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    if embedder.whitening is not None:
-        for part in (embedder.whitening.mean, embedder.whitening.projection):
-            digest.update(_bytes_of(part.numpy()))
+    add_weights(digest, embedder)
     archives = dict[Path, bytes]()
     for item in items:
         digest.update(_identity(item, archives))

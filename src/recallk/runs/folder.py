@@ -197,6 +197,17 @@ class RunFolder:
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
 
+    def config_for(self, data: str | None) -> TrainConfig:
+        """Return the run's configuration, or the defaults for given data, of a model alone: `recallk compose`.
+
+        Raises InputError where there is neither, and of a model without data.
+        """
+        if os.path.lexists(self.config) or not os.path.lexists(self.path / model_files.SETTINGS):
+            return self.read_config()
+        if data is None:
+            raise InputError(f"{self.path}: a model without a run, which has no data of its own: give --data")
+        return make_config({"data": data})
+
     def write_config(self, config: TrainConfig) -> None:
         """Write the run's configuration."""
         write_text(self.config, to_yaml(config))

@@ -26,6 +26,7 @@ from recallk.data.source import read_instances, require_data
 from recallk.evaluation.instances import measure_instances
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.retrieval.parts import Part
+from recallk.runs.config import TrainConfig
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
 from recallk.runs.given_descriptors import read_descriptors
@@ -96,7 +97,7 @@ def evaluate_instances(
         _refuse_beside_descriptors(distractors, at_scales, uncropped)
     named = None if benchmark == OWN else instance_benchmark_named(benchmark)
     require_data(benchmark, data)
-    config = None if run is None else RunFolder(user_path(run)).read_config()
+    config = None if run is None else RunFolder(user_path(run)).config_for(data or benchmark)
     with ExitStack() as held:
         held.enter_context(joined("cpu" if config is None else available_device(config.accelerator).type))
         with processes.failing_together():
@@ -111,7 +112,9 @@ def evaluate_instances(
                 vectors = _given(user_path(descriptors or ""), found, advance)
         else:
             queries = "NOT cropped" if uncropped else "cropped" if boxes else "whole"
-            vectors = _made(run, benchmark, _asked(found, uncropped), distractors, at_scales, held, advance)
+            assert config is not None
+            asked = _asked(found, uncropped)
+            vectors = _made(run, config, benchmark, asked, distractors, at_scales, held, advance)
 
         def measured() -> Evaluation:
             metrics = measure_instances(vectors.queries, vectors.parts, found.truth, advance=advance)
@@ -160,6 +163,7 @@ def _given(path: Path, found: InstanceSet, advance: Advance) -> _Vectors:
 
 def _made(
     run: str | os.PathLike[str],
+    config: TrainConfig,
     benchmark: str,
     found: InstanceSet,
     distractors: str | os.PathLike[str] | None,
@@ -175,7 +179,7 @@ def _made(
 
     folder = RunFolder(user_path(run))
     with processes.failing_together():
-        embedder, config = load(run), folder.read_config()
+        embedder = load(run)
         galleries = [("gallery", benchmark, found.gallery)]
         if distractors is not None:
             galleries.append(("distractors", "distractors", read_distractors(user_path(distractors))))

@@ -1,5 +1,7 @@
 """Other methods' results beside a run's on an instance-level test set: only where all were measured alike."""
 
+import os
+
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Start
 from recallk.runs.recipes import differences, origin
@@ -17,6 +19,8 @@ def published_rows(folder: RunFolder, benchmark: str, distractors: int) -> tuple
     And where they are from, and in what the run is not as the recipe; nothing and "" where there is no such row, and
     where the run was trained on other data, or with another network.
     """
+    if not os.path.lexists(folder.config):  # a model without a run
+        return {}, ""
     config = folder.read_config()
     recipe = origin(config)
     if recipe is None or distractors not in (0, ALL_DISTRACTORS):

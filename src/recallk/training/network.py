@@ -4,6 +4,7 @@ import torch
 
 from recallk.core.seeds import mixed_seed
 from recallk.data.item import LabelledItems
+from recallk.data.vectors import Vector
 from recallk.models.build import build
 from recallk.models.embedder import Embedder
 from recallk.models.freezing import freeze_all_but
@@ -21,6 +22,13 @@ def network_of(config: TrainConfig, *, restored: bool) -> Embedder:
     if images is not None and images.trained_blocks is not None:
         freeze_all_but(embedder, images.trained_blocks)
     return embedder
+
+
+def remember_origin(embedder: Embedder, train: LabelledItems) -> None:
+    """Have a head over vectors know what made them, where their file says it."""
+    first = train.records[0].item
+    if isinstance(embedder, VectorEmbedder) and isinstance(first, Vector):
+        embedder.made_by = first.table.made_by
 
 
 def speed_up(embedder: Embedder, config: TrainConfig) -> None:

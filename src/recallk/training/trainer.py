@@ -30,7 +30,7 @@ from recallk.training.folder import run_in
 from recallk.training.loggers import logger_of
 from recallk.training.machine import machine, versions
 from recallk.training.measuring import MetricsOf, measure_together
-from recallk.training.network import fit_to, network_of, speed_up
+from recallk.training.network import fit_to, network_of, remember_origin, speed_up
 from recallk.training.parameters import optimizer_of
 from recallk.training.plan import Plan
 from recallk.training.precision import fabric_of
@@ -58,6 +58,7 @@ class Trainer:
         self.folder = folder
         self._logger = logger_of(config, folder)
         self.embedder = network_of(config, restored=folder.has_checkpoint)
+        remember_origin(self.embedder, plan.data.train)
         self.loss = build_loss(config, len(plan.data.train.classes), config.embedding_size, config.seed).to(
             self.fabric.device
         )

@@ -1,0 +1,163 @@
+"""Files of vectors, written some rows at a time, whole or not at all: what `vector_files` reads."""
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from recallk.core.errors import InputError
+from recallk.core.files import UnfinishedFile, write_file, writing
+from recallk.core.text import brief
+from recallk.data.item import Record
+from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
+from recallk.data.split import namer
+from recallk.data.vectors import Vector
+
+Dtype = Literal["float32", "float16"]
+Texts = Mapping[str, Sequence[str | None]]
+"""By the name of a column, its cells."""
+
+
+def require_writable(path: Path, dtype: str, overwrite: bool) -> None:
+    """Raise InputError where vectors cannot be written to a path: before anything is embedded."""
+    if dtype not in get_args(Dtype):
+        raise InputError(f"dtype={brief(dtype)}: one of {', '.join(get_args(Dtype))}")
+    suffix = path.suffix.lower()
+    if suffix not in ARRAYS | {".parquet"}:
+        raise InputError(f"{path}: vectors are written into a .parquet, .npy or .safetensors file; give it such a name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it, or choose another place")
+    if suffix in ARRAYS and os.path.lexists(other := path.with_suffix(".csv")):
+        raise InputError(f"{path}: {other.name} is beside it, and would be taken for its labels; choose another name")
+    for written in [path, _table_of(path)]:
+        if os.path.isdir(written):  # noqa: PTH112 (pathlib's raises where a name is too long)
+            raise InputError(f"{written}: a folder; choose another name")
+        if os.path.lexists(written) and not overwrite:
+            raise InputError(f"{written}: exists already; choose another name, or write over it with --overwrite")
+
+
+def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
+    """Return what stands beside the vectors of records that were read below `root`, in a file at `path`.
+
+    `label` and `split`, where there are any; `image`, the path of an item's file from the folder of the table; `text`;
+    and `id`, the file's path below `root`, or the name of what is in memory.
+    """
+    below, beside = namer(root), namer(path.parent.resolve())  # ".." would leave a folder that is a link elsewhere
+    counted, columns = dict[str, int](), dict[str, list[str | None]]()
+    for record in records:
+        item = record.item
+        shown = item.shown if isinstance(item, Vector) else item
+        if isinstance(item, Vector):
+            name = item.table.name(item.row)
+        elif record.file is not None:
+            name = below(record.file)
+        else:
+            counted[record.label] = counted.get(record.label, 0) + 1
+            name = f"{record.label}/{counted[record.label]}"
+        cells = {
+            "id": name,
+            "label": record.label or None,
+            "split": record.split,
+            "image": beside(os.path.abspath(shown)) if isinstance(shown, Path) else None,  # noqa: PTH100
+            "text": shown if isinstance(shown, str) else None,
+        }
+        for column, cell in cells.items():
+            columns.setdefault(column, []).append(cell)
+    return {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+
+
+class VectorWriter:
+    """A file of `(rows, width)` vectors that is being written, in a context that leaves nothing where it fails.
+
+    A `.parquet` file has the columns beside the vectors, a group of rows for each `append`. The columns of a `.npy` or
+    `.safetensors` file are in a `.parquet` table beside it. `made_by` goes into the metadata: of the Parquet file, of
+    the safetensors file, and, as a `.npy` has none, of the table beside it.
+
+    Raises InputError, one line, for names that are no UTF-8, and where a file cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, columns: Texts, rows: int, width: int, dtype: Dtype, made_by: Mapping[str, Any]
+    ) -> None:
+        self._path, self._rows, self._width, self._dtype = path, rows, width, np.dtype(dtype)
+        self._made_by, self._done = {MADE_BY: json.dumps(made_by)}, 0
+        self._held = ExitStack()
+        try:
+            self._columns = pyarrow.table(
+                {name: pyarrow.array(cells, pyarrow.string()) for name, cells in columns.items()}
+            )
+        except UnicodeEncodeError as error:
+            told = f"the name {brief(error.object)} is no UTF-8, and cannot be written into a table; rename it"
+            raise InputError(f"{path}: {told}") from None
+
+    def __enter__(self) -> "VectorWriter":
+        self._unfinished = UnfinishedFile(self._path)
+        self._held.callback(self._unfinished.discard)
+        with writing(self._path):
+            if self._path.suffix.lower() == ".parquet":
+                width = pyarrow.list_(pyarrow.from_numpy_dtype(self._dtype), self._width)
+                schema = pyarrow.schema([(EMBEDDING, width), *self._columns.schema], self._made_by)
+                self._parquet = self._held.enter_context(parquet.ParquetWriter(self._unfinished.path, schema))
+            else:
+                self._array: BinaryIO = self._held.enter_context(self._unfinished.path.open("wb"))
+                self._array.write(self._header())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def append(self, vectors: NDArray[np.float32]) -> None:
+        """Write the next rows `(n, width)`. Raises InputError for NaN, and for what the numbers cannot hold."""
+        if not (np.abs(vectors) <= np.finfo(self._dtype).max).all():
+            raise InputError(f"{self._path}: the network gives NaN, or numbers beyond {self._dtype}; take another")
+        rows = vectors.astype(self._dtype, copy=False)
+        with writing(self._path):
+            if self._path.suffix.lower() == ".parquet":
+                lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), self._width)
+                beside = self._columns.slice(self._done, len(rows)).columns
+                self._parquet.write_table(pyarrow.table([lists, *beside], self._parquet.schema))
+            else:
+                self._array.write(rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes())
+        self._done += len(rows)
+
+    def finish(self) -> None:
+        """Put everything in its place: an array after its table, so that there is none with the table of another."""
+        with writing(self._path):
+            if self._path.suffix.lower() == ".parquet":
+                self._parquet.close()
+            else:
+                self._array.close()
+                self._path.unlink(missing_ok=True)
+        if self._path.suffix.lower() != ".parquet":
+            metadata = self._made_by if self._path.suffix.lower() == ".npy" else None
+            table = self._columns.replace_schema_metadata(metadata)
+            write_file(_table_of(self._path), lambda unfinished: parquet.write_table(table, unfinished))
+        self._unfinished.finish()
+
+    def _header(self) -> bytes:
+        """Return how the file of an array begins."""
+        shape = (self._rows, self._width)
+        if self._path.suffix.lower() == ".npy":
+            header = io.BytesIO()
+            little = self._dtype.newbyteorder("<").str
+            np.lib.format.write_array_header_1_0(header, {"descr": little, "fortran_order": False, "shape": shape})
+            return header.getvalue()
+        number = {"float32": "F32", "float16": "F16"}[self._dtype.name]
+        size = self._rows * self._width * self._dtype.itemsize
+        tensor = {"dtype": number, "shape": shape, "data_offsets": (0, size)}
+        text = json.dumps({"__metadata__": self._made_by, EMBEDDING: tensor}).encode()
+        text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight
+        return len(text).to_bytes(8, "little") + text
+
+
+def _table_of(path: Path) -> Path:
+    """Return the file that has the columns of vectors: their own, or the table beside an array."""
+    return path if path.suffix.lower() == ".parquet" else path.with_suffix(".parquet")
