@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from recallk import InputError, evaluate, load, report, search, whiten
+from recallk import InputError, embed, evaluate, load, report, search, whiten
 from recallk.core import processes
 from recallk.core.lock import locked
 from recallk.models import saved
 from recallk.runs import descriptors
+from recallk.runs import embed as embedding
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.whiten import remove_whitening
@@ -74,14 +75,16 @@ def whitened_head(pictures: Path, run: Path) -> tuple[torch.Tensor, dict[str, fl
 def everything(root: str) -> dict[str, Any]:
     """Return what each process is given by all that embeds, and what it has written."""
     folder = Path(root)
-    run, pictures, home = folder / "run", folder / "pictures", folder / "places"
+    run, pictures, more, home = (folder / name for name in ("run", "pictures", "more", "places"))
     paths, told = sorted(pictures.rglob("*.png")), list[tuple[str, int, int]]()
     written = Written(run)
+    embedding.BLOCK = 4
     found: dict[str, Any] = {
         "evaluate": evaluate(run, str(pictures), advance=lambda *step: told.append(step)),
         "re-identification": evaluate(run, protocol="re-identification"),
         "search": search(run, [paths[3]], pictures, k=5, workers=0),
         "search in few": search(load(run), paths[:1], paths[4].parent, k=2, workers=0),
+        "embed": embed(str(pictures), run / "vectors.npy", run=run),
         "report": report(run),
         "whiten": whiten(run, str(pictures), dimension=5, method="learned"),
         "whitened": load(run).embed(paths),
@@ -89,6 +92,7 @@ def everything(root: str) -> dict[str, Any]:
         "trained": whitened_head(pictures, folder / "whitened head"),
     }
     remove_whitening(run)
+    vectors = np.load(run / "vectors.npy")
     broken = paths[-1]
     found["mistakes"] = [
         said(lambda: evaluate(run / "nowhere")),
@@ -97,6 +101,8 @@ def everything(root: str) -> dict[str, Any]:
         said(lambda: evaluate(run, str(pictures), advance=breaking(broken))),
         said(lambda: search(load(run), paths[:1], broken.parent, k=1, workers=0)),
         said(lambda: report(run)),
+        said(lambda: embed(str(pictures), run / "vectors.npy", run=run)),
+        said(lambda: embed(str(more), run / "others.npy", run=run, advance=breaking(sorted(more.rglob("*.png"))[-1]))),
     ]
     if processes.is_first():
         with locked(run):
@@ -110,7 +116,7 @@ def everything(root: str) -> dict[str, Any]:
         found[name] = evaluate(run, str(home), benchmark="roxford5k", distractors=folder / "distractors")
         found[f"seen of {name}"] = list(embedder.seen)
         embedder.seen.clear()
-    return found | {"written": written.paths}
+    return found | {"written": written.paths, "vectors": vectors}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "pictures").mkdir()
     save_patterns(root / "pictures", classes=8, images=5)
     train(TINY | {"data": str(root / "pictures")}, root / "run")
+    shutil.copytree(root / "pictures", root / "more")
     make_instances("roxford5k", root / "places")
     distractors(root / "distractors")
     return root
@@ -155,6 +162,8 @@ def test_they_give_what_one_process_gives(by_count: Callable[[int], list[dict[st
                 [path.name for path in row] for row in alone[name].ids
             ]
             torch.testing.assert_close(found[name].similarities, alone[name].similarities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found["vectors"], alone["vectors"], rtol=0, atol=1e-5)
+        assert (found["embed"].items, found["embed"].size) == ("40 images", 16)
         assert found["report"] == alone["report"] == []
         torch.testing.assert_close(found["whitened"], alone["whitened"], rtol=0, atol=1e-5)
         assert (found["whiten"].items, found["whiten"].size) == ("40 images", 16)
@@ -192,7 +201,14 @@ def test_each_embeds_its_share_and_the_first_writes(
     assert all(len(found["seen of instances"]) >= 19 // count - 2 for found in by_count(count))
     assert not any(found["written"] for found in others)
     written = {Path(path).name for path in first["written"]}
-    assert {"report.html", ".lock", "roxford5k.npy", "distractors.npy", "whitening.safetensors"} <= written
+    assert {
+        "report.html",
+        ".lock",
+        "roxford5k.npy",
+        "distractors.npy",
+        "whitening.safetensors",
+        "vectors.npy",
+    } <= written
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -200,7 +216,7 @@ def test_mistakes_are_those_of_one_process_and_the_same_in_all(
     by_count: Callable[[int], list[dict[str, Any]]], count: int
 ) -> None:
     first, *_ = by_count(count)
-    nowhere, no_data, dimension, broken, in_gallery, page = first["mistakes"]
+    nowhere, no_data, dimension, broken, in_gallery, page, there, broken_too = first["mistakes"]
     assert nowhere.endswith("nowhere: no such run folder")
     assert no_data.endswith("nowhere: no such folder")
     assert dimension == "dimension=100: from 1 to 16, that of the embeddings"
@@ -208,6 +224,10 @@ def test_mistakes_are_those_of_one_process_and_the_same_in_all(
     assert broken.count("4.png: truncated or broken image") == 1
     assert "4.png: truncated or broken image" in in_gallery
     assert page == "nothing", "it is made without pictures"
+    assert "vectors.npy: exists already" in there
+    assert broken_too.startswith(f"process {count - 1}: ")
+    assert broken_too.count("4.png: truncated or broken image") == 1
+    assert not any("others" in path and not path.endswith(".unfinished") for path in first["written"])
     assert "in use by this very process" in first["in use"]
     for found in by_count(count):
         assert (found["mistakes"], found["in use"]) == (first["mistakes"], first["in use"])

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 RECALLK: Any = typer.main.get_command(app)
 OF_SCALES = "tests/cli/test_command_options.py::test_the_scales_of_images_reach_the_embedder"
 OF_WHITEN = "tests/cli/test_command_options.py::test_an_option_of_whiten_reaches_the_fit"
+OF_EMBED = "tests/cli/test_embed.py::test_an_option_of_embed_reaches_the_embedding"
 OF_COMPARE = "tests/cli/test_command_options.py::test_an_option_of_compare_reaches_the_comparison"
 
 COVERED: dict[tuple[str, str], str] = {
@@ -49,6 +50,30 @@ COVERED: dict[tuple[str, str], str] = {
     ("whiten", "--dimension"): OF_WHITEN,
     ("whiten", "--power"): OF_WHITEN,
     ("whiten", "--remove"): "tests/cli/test_command_options.py::test_a_whitening_is_fitted_used_and_removed",
+    **{
+        ("embed", option): OF_EMBED
+        for option in (
+            "--output",
+            "--backbone",
+            "--run",
+            "--dtype",
+            "--overwrite",
+            "--weights",
+            "--pooling",
+            "--image-size",
+            "--image-shape",
+            "--resize",
+            "--interpolation",
+            "--mean",
+            "--std",
+            "--dataset",
+            "--items",
+            "--chunk-size",
+            "--workers",
+            "--accelerator",
+        )
+    },
+    ("compose", "--output"): "tests/cli/test_embed.py::test_from_images_to_a_head_to_a_model",
     ("compare", "--losses"): OF_COMPARE,
     ("compare", "--sweep"): OF_COMPARE,
     ("compare", "--ablation"): OF_COMPARE,

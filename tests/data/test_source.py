@@ -10,8 +10,9 @@ from pyarrow import parquet
 
 from recallk import InputError
 from recallk.data.item import Record
-from recallk.data.source import are_looked_for, check_files, read_own
+from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own, read_to_embed
 from tests.data.limits import seconds
+from tests.data.miniatures import make
 
 
 def save(path: Path) -> None:
@@ -116,3 +117,31 @@ def test_a_pipe_among_the_images_of_a_table_is_found_before_any_work(tmp_path: P
     os.mkfifo(tmp_path / "pipe.jpg")
     with seconds(10), pytest.raises(InputError, match=r"pipe\.jpg: a pipe or a device"):
         check_files([tmp_path / "pipe.jpg"])
+
+
+def test_a_folder_without_classes_is_embedded_without_labels(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/2.jpg"):
+        save(tmp_path / name)
+    (tmp_path / "b" / "notes.txt").write_text("passed over")
+    assert read_to_embed(str(tmp_path), "images") == read_own(str(tmp_path))
+    save(tmp_path / "3.jpg")
+    records, notes = read_to_embed(str(tmp_path), "images")
+    assert records == [Record(tmp_path / name, "") for name in ("3.jpg", "a/1.jpg", "b/2.jpg")]
+    assert [note.message for note in notes] == [
+        "passed over 1 file that is no image: 1 .txt",
+        "images outside any class: taken as a folder without classes",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cub", "inshop", "vehicleid", "gldv2-clean"])
+def test_a_benchmark_is_embedded_each_image_once(tmp_path: Path, name: str) -> None:
+    root = make(name, tmp_path)
+    records, notes = read_to_embed(str(root), "images", name)
+    every, _ = read_benchmark(name, str(root))
+    assert [record.file for record in records] == list(dict.fromkeys(record.file for record in every))
+    trained = {record.file for record in every if record.split == "train"}
+    tested = {"test"} if any(record.split for record in every) else {None}
+    assert {record.split for record in records if record.file not in trained} == tested
+    assert {record.split for record in records if record.file in trained} <= {"train"}
+    told = [note.message for note in notes]
+    assert ("gallery and query become test, in which all search each other" in told) == (name == "inshop")

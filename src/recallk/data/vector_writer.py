@@ -4,7 +4,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -112,7 +112,8 @@ class VectorWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._held.close()
+        with suppress(OSError, ValueError):  # of a file that cannot be written, which has been told
+            self._held.close()
 
     def append(self, vectors: NDArray[np.float32]) -> None:
         """Write the next rows `(n, width)`. Raises InputError for NaN, and for what the numbers cannot hold."""
@@ -130,6 +131,7 @@ class VectorWriter:
 
     def finish(self) -> None:
         """Put everything in its place: an array after its table, so that there is none with the table of another."""
+        assert self._done == self._rows
         with writing(self._path):
             if self._path.suffix.lower() == ".parquet":
                 self._parquet.close()

@@ -27,8 +27,9 @@ def add_weights(digest: Digest, embedder: Embedder) -> None:
     for name, tensor in embedder.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    for part in embedder.modules():  # of a composed one, its parts
+    for name, part in embedder.named_modules(remove_duplicate=False):
         if isinstance(part, Embedder) and part.whitening is not None:
+            digest.update(name.encode())  # of the parts of a composed one
             for tensor in (part.whitening.mean, part.whitening.projection):
                 array = tensor.numpy()
                 digest.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
