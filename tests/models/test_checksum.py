@@ -20,6 +20,9 @@ def test_it_is_of_all_weights_and_whitenings() -> None:
     others[3].whitening = Whitening(torch.ones(6).double(), torch.eye(6).double())
     others[4].double()
     composed = [head.after(part) for part in (first, others[0], others[2]) for head in (first, others[0], others[2])]
+    whitened_as_a_whole = first.after(first)
+    whitened_as_a_whole.whitening = others[2].whitening
+    composed.append(whitened_as_a_whole)
     sums = [checksum(embedder) for embedder in [first, *others, *composed]]
     assert len(set(sums)) == len(sums)
     assert checksum(copy.deepcopy(first)) == sums[0]

@@ -55,8 +55,9 @@ def test_it_gives_what_both_give_one_after_the_other(whiten: str, scales: tuple[
     assert (composed.noun, composed.sees) == ("images", first.sees)
 
 
-def test_as_a_module_it_takes_what_the_first_prepares() -> None:
-    first, last = backbone(), head()
+@pytest.mark.parametrize("whiten", [False, True])
+def test_as_a_module_it_takes_what_the_first_prepares(whiten: bool) -> None:
+    first, last = whitened(backbone(), 7) if whiten else backbone(), head(7 if whiten else 12)
     composed = last.after(first)
     chunk = first.preparation(first.listed(IMAGES)).collate(
         [first.preparation(first.listed(IMAGES)).prepare(number) for number in range(3)]
@@ -76,6 +77,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path, whiten: bool) -> None:
     composed = last.after(first)
     save(composed, tmp_path / "model")
     again = load(tmp_path / "model")
+    assert (load(tmp_path / "model" / "first").whitening is not None) == whiten
+    assert load(tmp_path / "model" / "head").whitening is None, "it is that of the whole"
     assert isinstance(again, ComposedEmbedder)
     assert not again.training
     assert torch.equal(again.embed(IMAGES), composed.embed(IMAGES))

@@ -14,7 +14,8 @@ from recallk import InputError, compose, embed, evaluate, load, search, whiten
 from recallk.data.vector_files import read_vectors
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.models.composed import ComposedEmbedder
-from recallk.models.made_by import backbone_alone
+from recallk.models.fetching import not_fetched
+from recallk.models.made_by import backbone_alone, of_backbone
 from recallk.models.saved import save
 from recallk.models.settings import ImageSettings
 from recallk.models.vector_embedder import VectorEmbedder
@@ -186,3 +187,23 @@ def test_what_cannot_be_composed(head_run: Path, image_run: Path, tmp_path: Path
         head.made_by = made_by
         save(head, tmp_path / "damaged")
         assert "is damaged, or of a later version" in said(lambda: compose(tmp_path / "damaged"))
+
+
+def test_pretrained_weights_that_cannot_be_fetched(
+    head_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = backbone_alone(ImageSettings(backbone="test_resnet", image_size=32), "none")
+    made_by = of_backbone(bare, "pretrained")
+    assert (made_by.weights, made_by.path, made_by.items, made_by.whitened) == ("pretrained", None, "images", False)
+    head = load(head_run)
+    assert isinstance(head, VectorEmbedder)
+    head.made_by = made_by.model_dump()
+    save(head, tmp_path / "model")
+
+    def offline(backbone: str) -> None:
+        raise not_fetched(backbone, "no network")
+
+    monkeypatch.setattr("recallk.models.backbone.where_weights_are", offline)
+    told = said(lambda: compose(tmp_path / "model"))
+    assert "what made its vectors is not there (the weights of test_resnet could not be fetched (no network)" in told
+    assert "put the pretrained weights of test_resnet back, or compose it yourself" in told

@@ -51,26 +51,22 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
     and `id`, the file's path below `root`, or the name of what is in memory.
     """
     below, beside = namer(root), namer(path.parent.resolve())  # ".." would leave a folder that is a link elsewhere
-    counted, columns = dict[str, int](), dict[str, list[str | None]]()
+    here, counted = f"{Path.cwd()}{os.sep}", dict[str, int]()
+    names, images, texts = list[str](), list[str | None](), list[str | None]()
     for record in records:
-        item = record.item
-        shown = item.shown if isinstance(item, Vector) else item
-        if isinstance(item, Vector):
-            name = item.table.name(item.row)
-        elif record.file is not None:
-            name = below(record.file)
+        file, text = record.file, None
+        if file is not None:
+            names.append(below(file))
+        elif isinstance(item := record.item, Vector):
+            names.append(item.table.name(item.row))
+            file, text = (str(item.shown), None) if isinstance(item.shown, Path) else (None, item.shown)
         else:
             counted[record.label] = counted.get(record.label, 0) + 1
-            name = f"{record.label}/{counted[record.label]}"
-        cells = {
-            "id": name,
-            "label": record.label or None,
-            "split": record.split,
-            "image": beside(os.path.abspath(shown)) if isinstance(shown, Path) else None,  # noqa: PTH100
-            "text": shown if isinstance(shown, str) else None,
-        }
-        for column, cell in cells.items():
-            columns.setdefault(column, []).append(cell)
+            names.append(f"{record.label}/{counted[record.label]}")
+        images.append(None if file is None else beside(os.path.join(here, file)))  # noqa: PTH118 (of a million files)
+        texts.append(text)
+    labels, splits = [record.label or None for record in records], [record.split for record in records]
+    columns: Texts = {"id": names, "label": labels, "split": splits, "image": images, "text": texts}
     return {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
 
 
@@ -105,7 +101,11 @@ class VectorWriter:
             if self._path.suffix.lower() == ".parquet":
                 width = pyarrow.list_(pyarrow.from_numpy_dtype(self._dtype), self._width)
                 schema = pyarrow.schema([(EMBEDDING, width), *self._columns.schema], self._made_by)
-                self._parquet = self._held.enter_context(parquet.ParquetWriter(self._unfinished.path, schema))
+                alike = [name for name in ("label", "split") if name in self._columns.column_names]
+                writer = parquet.ParquetWriter(
+                    self._unfinished.path, schema, use_dictionary=alike
+                )  # numbers rarely are
+                self._parquet = self._held.enter_context(writer)
             else:
                 self._array: BinaryIO = self._held.enter_context(self._unfinished.path.open("wb"))
                 self._array.write(self._header())
