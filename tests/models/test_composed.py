@@ -52,7 +52,7 @@ def test_it_gives_what_both_give_one_after_the_other(whiten: str, scales: tuple[
     composed = last.after(first)
     torch.testing.assert_close(composed.embed(IMAGES, scales=scales, chunk_size=4), expected, rtol=0, atol=1e-5)
     assert composed.embedding_size == expected.shape[1]
-    assert (composed.noun, composed.sees) == ("images", first.sees)
+    assert (composed.noun, composed.settings.seen) == ("images", first.settings.seen)
 
 
 @pytest.mark.parametrize("whiten", [False, True])

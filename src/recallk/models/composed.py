@@ -19,6 +19,11 @@ class ComposedSettings(EmbedderSettings):
     first: SerializeAsAny[EmbedderSettings]
     head: SerializeAsAny[EmbedderSettings]
 
+    @property
+    def seen(self) -> str:
+        """What the first part sees of its items."""
+        return self.first.seen
+
 
 class ComposedEmbedder(Embedder):
     """Embeds the items of `first` with `first`, its whitening included, and what comes of it with `head`.
@@ -71,11 +76,6 @@ class ComposedEmbedder(Embedder):
     def name(self) -> str:
         """Those of both."""
         return f"{self.first.name}, then {self.head.name}"
-
-    @property
-    def sees(self) -> str:
-        """What `first` sees of its items."""
-        return self.first.sees
 
     def untrained(self) -> Embedder:
         """Return `first`: what was there before the head was trained."""
