@@ -226,7 +226,7 @@ def test_a_table_and_another_place(tmp_path: Path) -> None:
 
 def test_pixels_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [Record(np.full((8, 8), 9 * n + c, np.uint8), str(c)) for c in range(8) for n in range(4)]
-    monkeypatch.setattr(dataset, "read_own", lambda data: (drawn, []))
+    monkeypatch.setattr(dataset, "read_own", lambda data, items: (drawn, []))
     first, again = read_twice(settings("glyphs"), tmp_path)
     assert all(labels == dict.fromkeys(labels, 4) for labels in first.split.splits.values())
     assert [r.label for r in again.train.records] == [r.label for r in first.train.records]
@@ -330,8 +330,8 @@ def test_settings_that_read_alike() -> None:
     one = make_config(TINY, {"data": "x"})
     assert one.reads_as(settings("x"))
     assert one.reads_as(make_config(TINY, {"data": "x", "epochs": 9, "learning_rate": 0.5}))
-    changes: list[dict[str, Any]] = [{"data": "y"}, {"dataset": "cub"}, {"limit_classes": 3}, {"split_seed": 1}]
-    changes += [{"test_fraction": 0.3}, {"select": "last"}, {"validation_fraction": 0.2}]
+    changes: list[dict[str, Any]] = [{"data": "y"}, {"dataset": "cub"}, {"items": "vectors"}, {"limit_classes": 3}]
+    changes += [{"split_seed": 1}, {"test_fraction": 0.3}, {"select": "last"}, {"validation_fraction": 0.2}]
     changes += [{"on_bad_image": "skip"}, {"on_bad_image": "skip", "max_bad_images": 0.5}]
     assert {key for change in changes for key in change} == set(DataSettings.model_fields)
     for change in changes:

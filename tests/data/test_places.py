@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("places")  # one process draws them
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def records() -> Sequence[Record]:
     return read_own("places")[0]
 
 
@@ -34,7 +35,7 @@ def pixels(record: Record) -> np.ndarray:
     return record.item
 
 
-def test_training_and_test_places_are_apart(records: list[Record]) -> None:
+def test_training_and_test_places_are_apart(records: Sequence[Record]) -> None:
     labels = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
     assert not labels["train"] & labels["test"]
     assert not {label.removesuffix(" mirrored") for label in labels["train"]} & labels["test"]
@@ -65,13 +66,13 @@ def test_no_place_looks_like_another() -> None:
     assert similar.max() < 0.95, [found[i].name for i in np.unravel_index(similar.argmax(), similar.shape)]
 
 
-def test_views_have_several_shapes(records: list[Record]) -> None:
+def test_views_have_several_shapes(records: Sequence[Record]) -> None:
     shapes = Counter(pixels(record).shape for record in records if record.split == "train")
     assert set(shapes) == {(height, width, 3) for width, height in SIZES}
     assert min(shapes.values()) > 100
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not(records: list[Record]) -> None:
+def test_the_same_seed_draws_the_same_and_another_does_not(records: Sequence[Record]) -> None:
     """One place is drawn by itself: others that come or go change none of its views."""
     first = next(record.label for record in records if record.split == "train")
     own = [pixels(record) for record in records if record.label == first]

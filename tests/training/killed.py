@@ -89,7 +89,7 @@ def _marked(owner: Any, name: str, before: Callable[[], object], after: Callable
 def watch(moments: Moments) -> None:
     """Put the moments into the code that runs: before and after each chunk, exchange, file, row."""
     _marked(training, "prepare", moments.now, moments.now)
-    _marked(trainer, "build", moments.now, moments.now)
+    _marked(trainer, "network_of", moments.now, moments.now)
     _marked(trainer.Trainer, "_step", lambda: moments.enter("training"))
     _marked(trainer.Trainer, "_measure", lambda: moments.enter("evaluation"))
     _marked(stopping.Stopping, "check", moments.now)

@@ -178,7 +178,7 @@ MODALITIES = {m.noun: m for m in (Modality("vectors", vectors, VectorEmbedder), 
 @pytest.fixture(params=MODALITIES)
 def modality(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Modality:
     chosen = MODALITIES[request.param]
-    monkeypatch.setattr("recallk.training.trainer.build", lambda settings, weights: chosen.embedder(settings))
+    monkeypatch.setattr("recallk.training.network.build", lambda settings, weights: chosen.embedder(settings))
     return chosen
 
 
@@ -256,7 +256,7 @@ def test_an_item_that_cannot_be_prepared_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     modality = MODALITIES["texts"]
-    monkeypatch.setattr("recallk.training.trainer.build", lambda settings, weights: modality.embedder(settings))
+    monkeypatch.setattr("recallk.training.network.build", lambda settings, weights: modality.embedder(settings))
     plan = plan_of(modality, workers=workers)
     first = plan.data.train.records[0]
     plan.data.train.records[0] = Record("???", first.label, first.split)  # type: ignore[index]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 from pyarrow import parquet, types
 
@@ -52,6 +53,7 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
             header = next(rows, [])
             places = _places(path, header, needed, optional)
             columns: dict[str, list[str | None]] = {name: [] for name in places}
+            once: dict[str, str] = {}  # a label of a million rows is one string
             number = 0
             for fields in rows:
                 if not fields:  # a blank line
@@ -60,7 +62,7 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
                 if len(fields) != len(header):
                     raise ValueError(f"row {number} has {len(fields)} fields, the header {len(header)}")
                 for name, place in places.items():
-                    columns[name].append(fields[place])
+                    columns[name].append(once.setdefault(fields[place], fields[place]))
         except UnicodeDecodeError as error:
             raise ValueError(f"byte {error.object[error.start]:#04x} is no UTF-8") from None
     return columns
@@ -77,7 +79,20 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict
             if not _is_text(kind) and (name == "path" or types.is_nested(kind) or types.is_binary(kind)):
                 raise InputError(f"{path}: column {name!r} holds {shown(kind)}; write it as text")
         read = file.read(columns=list(places))
-    return {name: [_text(value) for value in read[name].to_pylist()] for name in places}
+    return {name: _texts(read[name]) for name in places}
+
+
+def _texts(column: pyarrow.ChunkedArray) -> list[str | None]:
+    """Return the cells as text; those that are alike are one string."""
+    once, texts = dict[str | None, str | None](), list[str | None]()
+    for chunk in column.chunks:
+        if types.is_dictionary(chunk.type):
+            chunk = chunk.dictionary_decode()
+        encoded = chunk.dictionary_encode()
+        names = [once.setdefault(text, text) for text in map(_text, encoded.dictionary.to_pylist())]
+        numbers = encoded.indices.fill_null(len(names)).to_numpy()  # the last one: a cell without a value
+        texts += np.array([*names, None], dtype=object)[numbers].tolist()
+    return texts
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -16,7 +16,16 @@ from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
-from recallk.data.item import LabelledItems, Record, files_of, labelled
+from recallk.data.item import (
+    Files,
+    LabelledItems,
+    Record,
+    VectorRecords,
+    files_of,
+    labelled,
+    of_split,
+    splits_of,
+)
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
@@ -91,8 +100,8 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
         before = None if recorded is None else recorded.validation
         aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
     root = root_of(settings.data)
-    split = recorded if recorded is not None else _split(read.records, aside.validation, root, skipped)
-    files = files_of([*train.records, *test.labelled.records])
+    split = recorded if recorded is not None else _split(read.records, aside, root, skipped)
+    files = Files([name for side in (train, test.labelled) for name in files_of(side.records).names])
     all_opened = recorded is None and settings.on_bad_image == "skip"
     opened = len(files) if all_opened else check_files(files, looked_for=are_looked_for(settings.data))
     why_not, by_us = aside.why_not, read.split_by_us
@@ -154,7 +163,7 @@ def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_R
     files = list(dict.fromkeys(files_of(read.records).names))
     skipped = unreadable(files, settings.max_bad_images, advance)
     left = replace(read, records=[record for record in read.records if record.file not in skipped])
-    there = {record.split for record in left.records}
+    there = splits_of(left.records)
     if missing := [side for side in ["train", *_sides(read.tests)] if side not in there]:
         raise InputError(f"{settings.data}: none of the {missing[0]} images can be read: {first_of(skipped)}")
     return left, skipped
@@ -166,17 +175,21 @@ def _sides(tests: Sequence[TestSet]) -> list[str]:
 
 def _require_sides(data: str, read: _Read, sides: Sequence[str]) -> None:
     """Raise InputError where a split that was recorded has nothing left on one of the sides."""
-    there = {record.split for record in read.records}
+    there = splits_of(read.records)
     if read.found is not None and (missing := [side for side in sides if side not in there]):
         raise InputError(f"{data}: none of the run's {missing[0]} items is there: give the data that it had")
 
 
 def _labelled(records: Sequence[Record], split: str) -> LabelledItems:
-    return labelled([record for record in records if record.split == split])
+    return labelled(of_split(records, split))
 
 
 def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItems:
     """Put the items of the test sets together; one that is in several is embedded once."""
+    if isinstance(records, VectorRecords):  # own data, whose rows are each there once
+        items = _labelled(records, "test")
+        _check_positives(items)
+        return TestItems(items, [Search("", np.arange(len(items)))])
     splits = set(_sides(tests))
     once = {_key(record): record for record in records if record.split in splits}
     place = {key: number for number, key in enumerate(once)}
@@ -196,13 +209,12 @@ def _check_positives(test: LabelledItems) -> None:
         raise InputError("every test class has one item: there is nothing to retrieve; give at least two of a class")
 
 
-def _split(records: Sequence[Record], validation: LabelledItems | None, root: Path, skipped: dict[str, str]) -> Split:
+def _split(records: Sequence[Record], aside: Aside, root: Path, skipped: dict[str, str]) -> Split:
     """Return the split as a run's folder writes it down."""
-    aside = frozenset(validation.classes) if validation is not None else frozenset()
-    splits: dict[str, list[Record]] = {}
-    for record in records:
-        own = VALIDATION if record.split == "train" and record.label in aside else str(record.split)
-        splits.setdefault(own, []).append(record)
+    splits = {"train": aside.train.records}
+    if aside.validation is not None:
+        splits[VALIDATION] = aside.validation.records
+    splits |= {split: of_split(records, split) for split in sorted(map(str, splits_of(records) - {"train"}))}
     return split_of(splits, root, skipped)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.data.item import LabelledItems, Record, labelled
+from recallk.data.item import LabelledItems, Record, chosen_records, in_splits, labelled, labels_of, of_split, splits_of
 
 FEWEST_CLASSES = 10
 """Training classes of two items or more: of fewer, those set aside would be missed in training."""
@@ -17,7 +17,7 @@ FEWEST_QUERIES = 100
 best of many epochs is mostly the luckiest."""
 
 
-def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> list[Record]:
+def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> Sequence[Record]:
     """Split the classes into disjoint train and test sets, unless the records are split already.
 
     The side of a class is a function of the seed and its name: both are hashed to a number from 0 to 1, and those below
@@ -26,14 +26,14 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
 
     Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on both.
     """
-    classes = {record.label for record in records}
+    classes = labels_of(records)
     if len(classes) < 2:
         only = f"only one class ({shown(*classes)})" if classes else "no images"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if records[0].split is None:
         test = _test_classes(classes, test_fraction, seed)
-        return [record.in_split("test" if record.label in test else "train") for record in records]
-    sides = {side: {record.label for record in records if record.split == side} for side in ("train", "test")}
+        return in_splits(records, {name: "test" if name in test else "train" for name in classes})
+    sides = {side: labels_of(of_split(records, side)) for side in ("train", "test")}
     for side, labels in sides.items():
         if not labels:
             raise InputError(f"the given split has no {side} images")
@@ -42,7 +42,7 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
         raise InputError(
             f"class {shown(min(both))} is in the train and in the test split: retrieval is tested on unseen classes"
         )
-    return list(records)
+    return records
 
 
 def _test_classes(classes: Set[str], test_fraction: float, seed: int) -> Set[str]:
@@ -59,12 +59,12 @@ def _hashed(seed: int, name: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def limit_classes(records: Sequence[Record], classes: int) -> list[Record]:
+def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
     """Return the records of the first `classes` classes of each split, by name.
 
     Of queries and a gallery apart, the first of those that are in both. Raises InputError where there is none.
     """
-    labels = {split: {r.label for r in records if r.split == split} for split in {r.split for r in records}}
+    labels = {split: labels_of(of_split(records, split)) for split in splits_of(records) if split is not None}
     if {"query", "gallery"} <= labels.keys():
         # cut by itself, a gallery with more classes than the queries would lose what they are to find
         both = labels["query"] & labels["gallery"]
@@ -72,7 +72,8 @@ def limit_classes(records: Sequence[Record], classes: int) -> list[Record]:
             raise InputError("no class is in query and in gallery: there is nothing to retrieve; get the lists again")
         labels |= {"query": both, "gallery": both}
     first = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
-    return [record for record in records if record.label in first[record.split]]
+    kept = [record.split is not None and record.label in first[record.split] for record in records]
+    return chosen_records(records, np.array(kept, dtype=np.bool_))
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,6 @@ def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collec
         )
 
     def side(validation: bool) -> LabelledItems:
-        return labelled([train.records[i] for i in np.flatnonzero(aside == validation).tolist()])
+        return labelled(chosen_records(train.records, aside == validation))
 
     return Aside(side(False), side(True))

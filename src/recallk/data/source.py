@@ -21,7 +21,7 @@ from recallk.data.images import check_image
 from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
-from recallk.data.item import File, Files, Item, Record, file_of, labelled
+from recallk.data.item import File, Files, Item, Record, file_of, labelled, of_split, splits_of
 from recallk.data.kind import ARRAYS, ItemKind, kind_of
 from recallk.data.places.places import places
 from recallk.data.vector_files import read_vectors
@@ -35,7 +35,7 @@ _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 """What is wrong with images, and not with the lists that name them."""
 
 
-def read_own(data: str, items: ItemKind | None = None) -> tuple[list[Record], list[Finding]]:
+def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of "glyphs" or "places", of a folder with a folder per class, of a table, or of vectors.
 
     `items` says what to take of a table that holds images and vectors.
@@ -103,17 +103,19 @@ def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[lis
     return list(once.values()), notes
 
 
-def read_to_fit(data: str) -> tuple[list[Record], list[Finding]]:
+def read_to_fit(data: str) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of `read_own` to fit something to: of data that is split, those to train on alone."""
     records, notes = read_own(data)
     return _on_side(records, "train", data, notes)
 
 
-def _on_side(records: list[Record], side: str, data: str, notes: list[Finding]) -> tuple[list[Record], list[Finding]]:
+def _on_side(
+    records: Sequence[Record], side: str, data: str, notes: list[Finding]
+) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records on one side, where the data is split, and a note of how many are on the other."""
-    chosen = [record for record in records if record.split in (None, side)]
-    if len(chosen) == len(records):
+    if not splits_of(records) - {None, side}:
         return records, notes
+    chosen = of_split(records, side)
     told = f"{len(records) - len(chosen):,} items that are not to {side} on are left out"
     return chosen, [*notes, Finding("other counts", data, told)]
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
-from recallk.data.item import Drawing, Record
+from recallk.data.item import Drawing, Record, VectorRecords
 from recallk.data.kind import ARRAYS
 
 VERSION = 1
@@ -81,6 +83,9 @@ def split_of(
     below, splits = namer(root), dict[str, dict[str, Names]]()
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
+        if isinstance(records, VectorRecords):
+            labels |= {label: count for label, count in _counts(records).items() if count}
+            continue
         for record in records:
             if (own := _name(record, below)) is not None:
                 labels.setdefault(record.label, []).append(own)
@@ -107,6 +112,8 @@ def find_records(
     With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
     says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
     """
+    if isinstance(records, VectorRecords):
+        return _find_rows(split, records, of_all=of_all)
     below, place, rest = namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
     for own_split, labels in split.splits.items():
@@ -140,6 +147,30 @@ def _name(record: Record, below: Callable[[str], str]) -> str | None:
     if record.file is not None:
         return below(record.file)
     return record.item.name if isinstance(record.item, Drawing) else None
+
+
+def _counts(records: VectorRecords) -> dict[str, int]:
+    """Return how many vectors each class has."""
+    counts = np.bincount(records.labels, minlength=len(records.classes)).tolist()
+    return dict(zip(records.classes, counts, strict=True))
+
+
+def _find_rows(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRecords:
+    """Find what `find_records` does among rows: of each class as many as there were, the first ones."""
+    there, side_of, wanted = _counts(records), dict[str, str](), Counter[str]()
+    for own_split, labels in split.splits.items():
+        for label, names in labels.items():
+            side_of[label] = "train" if own_split == VALIDATION else own_split
+            wanted[label] += names if isinstance(names, int) else len(names)
+    most = np.array([wanted[name] for name in records.classes])
+    order = np.argsort(records.labels, kind="stable")
+    sizes = np.array(list(there.values()))
+    within = np.empty(len(records), np.int64)  # its class, which place a row has
+    within[order] = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found = records.chosen(within < most[records.labels]).in_splits(side_of)
+    new = Counter({name: there[name] - wanted[name] for name in there if of_all or name in side_of})
+    gone = Counter({name: count - there.get(name, 0) for name, count in wanted.items()})
+    return FoundRecords(found, +new, +gone)
 
 
 def namer(root: Path) -> Callable[[str], str]:

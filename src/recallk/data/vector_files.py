@@ -15,19 +15,20 @@ from recallk.core.files import read_file
 from recallk.core.text import shown
 from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
-from recallk.data.item import Record
+from recallk.data.item import SPLITS, VectorRecords
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
-from recallk.data.vectors import Vector, VectorTable
+from recallk.data.vectors import VectorRows, VectorTable
 
 CHECKED_BYTES = 2**29
 """Of larger arrays the numbers of a sample are looked at; those of the others when they are read."""
 SAMPLE = 10_000
+_STRETCH = 8  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
 _ROWS = 8_192  # that are read at a time
 _FURTHER = ("split", "id", "image", "text")
 _AGAIN = "write it again"
 
 
-def read_vectors(path: Path) -> tuple[list[Record], list[Finding]]:
+def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     """Return a record for every row of a file of vectors, and what is worth knowing of them.
 
     A `.parquet` table has the columns `embedding` (lists of float16, float32 or float64, all of one length) and
@@ -50,23 +51,32 @@ def read_vectors(path: Path) -> tuple[list[Record], list[Finding]]:
         path,
         array,
         None if ids is None else _unique(path, ids),
-        None if images is None else [None if image is None else str(path.parent / image) for image in images],
+        None if images is None else [str(path.parent / image) if image else None for image in images],
         columns.get("text"),
         _made_by(path),
     )
     notes = _check_numbers(vectors)
-    splits = columns.get("split")
+    labels, splits = columns["label"], columns.get("split")
     if splits is not None and (wrong := set(splits) - {"train", "test"}):
         row = next(row for row, split in enumerate(splits) if split in wrong)
         wanted = "write train or test, or leave the column out"
         raise InputError(f"{path}, row {row + 1}: split is {cell(repr(splits[row]))}; {wanted}")
-    records = list[Record]()
-    given: Sequence[str | None] = splits or [None] * len(array)
-    for row, (label, split) in enumerate(zip(columns["label"], given, strict=True)):
-        if not label:
-            raise InputError(f"{path}, row {row + 1}: empty label")
-        records.append(Record(Vector(vectors, row), label, split))
-    return records, notes
+    if not all(labels):
+        raise InputError(f"{path}, row {next(row for row, label in enumerate(labels) if not label) + 1}: empty label")
+    classes, numbers = _numbered(labels)
+    sides = np.zeros(len(array), np.int8) if splits is None else _numbers_of(splits, SPLITS).astype(np.int8)
+    return VectorRecords(VectorRows(vectors, np.arange(len(array))), classes, numbers, sides), notes
+
+
+def _numbered(labels: Sequence[str | None]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the classes, in order, and the number of each label among them."""
+    classes = sorted({label for label in labels if label})
+    return classes, _numbers_of(labels, classes)
+
+
+def _numbers_of(cells: Sequence[str | None], names: Sequence[str | None]) -> NDArray[np.int64]:
+    number = {name: i for i, name in enumerate(names)}
+    return np.fromiter(map(number.__getitem__, cells), np.int64, len(cells))
 
 
 def width(path: Path) -> int:
@@ -229,7 +239,8 @@ def _check_numbers(table: VectorTable) -> list[Finding]:
     sampled = array.nbytes > CHECKED_BYTES
     rows = np.arange(len(array))
     if sampled:
-        rows = np.sort(np.random.default_rng(0).choice(len(array), min(SAMPLE, len(array)), replace=False))
+        stretches = np.random.default_rng(0).choice(len(array) // _STRETCH, min(SAMPLE, len(array)) // _STRETCH, False)
+        rows = (_STRETCH * np.sort(stretches)[:, None] + np.arange(_STRETCH)).ravel()
     blocks = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
     with ThreadPoolExecutor(available_cores()) as pool:
         for wrong in pool.map(lambda block: first_fault(array[block], block), blocks):
