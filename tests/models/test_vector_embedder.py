@@ -63,7 +63,7 @@ def test_mean_and_deviation_are_those_of_numpy(
 def test_standardising_takes_many_rows_at_a_time_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = made(), made()
     one.standardise(table_of(X))
-    monkeypatch.setattr("recallk.models.vector_embedder._ROWS", 7)
+    monkeypatch.setattr("recallk.models.vector_embedder.ROWS", 7)
     other.standardise(VectorRows(VectorTable(Path("v.npy"), X), np.random.default_rng(1).permutation(50)))
     assert torch.allclose(one.mean, other.mean, atol=1e-7)
     assert torch.allclose(one.deviation, other.deviation, atol=1e-7)

@@ -114,7 +114,8 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     say(f"{_minutes(summary.seconds)} of training and evaluation in all{since}; the run is in {run}")
     if reported:
         say(f"look at   {folder.report}")
-    say(f"search    recallk search {shlex.quote(str(run))} --gallery FOLDER IMAGE...")
+    where = "FOLDER IMAGE..." if following.trainer.config.items == "images" else "FILE ID..."
+    say(f"search    recallk search {shlex.quote(str(run))} --gallery {where}")
 
 
 def _report(run: Path) -> bool:

@@ -24,7 +24,7 @@ CHECKED_BYTES = 2**29
 SAMPLE = 10_000
 _STRETCH = 8  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
 _ROWS = 8_192  # that are read at a time
-_FURTHER = ("split", "id", "image", "text")
+_FURTHER = ("label", "split", "id", "image", "text")
 _AGAIN = "write it again"
 
 
@@ -40,22 +40,7 @@ def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and a split other
     than train and test.
     """
-    array, columns = _read(path)
-    if not len(array):
-        raise InputError(f"{path}: no vectors in it")
-    if len(columns["label"]) != len(array):
-        table = _beside(path)
-        raise InputError(f"{path}: {len(array):,} vectors, and {len(columns['label']):,} rows in {table}: one for each")
-    ids, images = columns.get("id"), columns.get("image")
-    vectors = VectorTable(
-        path,
-        array,
-        None if ids is None else _unique(path, ids),
-        None if images is None else [str(path.parent / image) if image else None for image in images],
-        columns.get("text"),
-        _made_by(path),
-    )
-    notes = _check_numbers(vectors)
+    vectors, columns, notes = _checked(path, ("label",))
     labels, splits = columns["label"], columns.get("split")
     if splits is not None and (wrong := set(splits) - {"train", "test"}):
         row = next(row for row, split in enumerate(splits) if split in wrong)
@@ -64,8 +49,39 @@ def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     if not all(labels):
         raise InputError(f"{path}, row {next(row for row, label in enumerate(labels) if not label) + 1}: empty label")
     classes, numbers = _numbered(labels)
-    sides = np.zeros(len(array), np.int8) if splits is None else _numbers_of(splits, SPLITS).astype(np.int8)
-    return VectorRecords(VectorRows(vectors, np.arange(len(array))), classes, numbers, sides), notes
+    sides = np.zeros(len(labels), np.int8) if splits is None else _numbers_of(splits, SPLITS).astype(np.int8)
+    return VectorRecords(VectorRows(vectors, np.arange(len(labels))), classes, numbers, sides), notes
+
+
+def read_any_vectors(path: Path) -> tuple[VectorTable, list[Finding]]:
+    """Return the vectors of a file whose classes do not matter; an array may stand without a table.
+
+    Raises InputError as `read_vectors`, but for labels and splits.
+    """
+    vectors, _, notes = _checked(path, ())
+    return vectors, notes
+
+
+def _checked(path: Path, needed: Sequence[str]) -> tuple[VectorTable, Columns, list[Finding]]:
+    """Return the vectors of a file, the columns that are needed and those that are there, and what is worth knowing."""
+    array, columns = _read(path, needed)
+    if not len(array):
+        raise InputError(f"{path}: no vectors in it")
+    rows = {len(cells) for cells in columns.values()} or {len(array)}
+    if rows != {len(array)}:
+        table = _beside(path)
+        raise InputError(f"{path}: {len(array):,} vectors, and {rows.pop():,} rows in {table}: one for each")
+    ids, images = columns.get("id"), columns.get("image")
+    vectors = VectorTable(
+        path,
+        array,
+        None if ids is None else _unique(path, ids),
+        columns.get("label"),
+        None if images is None else [str(path.parent / image) if image else None for image in images],
+        columns.get("text"),
+        _made_by(path),
+    )
+    return vectors, columns, _check_numbers(vectors)
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[list[str], NDArray[np.int64]]:
@@ -86,18 +102,21 @@ def width(path: Path) -> int:
     return read_file(path, _parquet_width, "a readable PARQUET table", _AGAIN)
 
 
-def _read(path: Path) -> tuple[NDArray[Any], Columns]:
+def _read(path: Path, needed: Sequence[str]) -> tuple[NDArray[Any], Columns]:
     if path.suffix.lower() in ARRAYS:
         array = _array(path)
-        return array, read_columns(_beside(path), ("label",), _FURTHER)
-    columns = read_columns(path, ("label",), _FURTHER)
+        alone = not needed and not _tables_beside(path)
+        return array, {} if alone else read_columns(_beside(path), needed, _FURTHER)
+    columns = read_columns(path, needed, _FURTHER)
     return read_file(path, _parquet, "a readable PARQUET table", _AGAIN), columns
 
 
 def _made_by(path: Path) -> dict[str, Any] | None:
     """Return what the file says of the embedder that made the vectors: of a `.npy`, the table beside it, if Parquet."""
-    place = _beside(path) if path.suffix.lower() == ".npy" else path
-    if place.suffix.lower() == ".csv":
+    place = path
+    if path.suffix.lower() == ".npy":
+        place = next(iter(_tables_beside(path)), path)
+    if place.suffix.lower() in (".csv", ".npy"):
         return None
     return read_file(place, _parse_made_by, "what is said of the vectors' origin", _AGAIN)
 
@@ -122,11 +141,15 @@ def _parse_made_by(path: Path) -> dict[str, Any] | None:
 
 def _beside(path: Path) -> Path:
     """Return the table of labels of an array. Raises InputError where there is none, or two."""
-    tables = [path.with_suffix(suffix) for suffix in sorted(SUFFIXES) if path.with_suffix(suffix).is_file()]
+    tables = _tables_beside(path)
     if len(tables) != 1:
         there = "both are there: remove one" if tables else "write it, with a row for each vector and the column label"
         raise InputError(f"{path}: its labels are in {path.stem}.csv or {path.stem}.parquet beside it; {there}")
     return tables[0]
+
+
+def _tables_beside(path: Path) -> list[Path]:
+    return [path.with_suffix(suffix) for suffix in sorted(SUFFIXES) if path.with_suffix(suffix).is_file()]
 
 
 def _array(path: Path) -> NDArray[Any]:
@@ -179,6 +202,8 @@ def _list_of_floats(path: Path, file: Any) -> Any:
     """Return the type of the numbers in the column of vectors. Raises InputError where it holds something else."""
     from pyarrow import types
 
+    if (count := file.schema_arrow.names.count(EMBEDDING)) != 1:
+        raise InputError(f"{path}: {count or 'no'} column{'s' if count else ''} {EMBEDDING!r}; one holds the vectors")
     kind = file.schema_arrow.field(EMBEDDING).type
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
         raise InputError(f"{path}: column {EMBEDDING!r} holds {shown(kind)}; write lists of float32 or float16")

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 class VectorTable:
     """Vectors `(N, D)` float16 or float32, in memory or mapped from a file, and what is known of each.
 
-    `ids`, `images` (paths) and `texts` have a value for each row, or are None. `made_by` is what their file says of the
-    embedder that made them, where `recallk embed` has written it (`models.made_by`).
+    `ids`, `labels`, `images` (paths) and `texts` have a value for each row, or are None. `made_by` is what their file
+    says of the embedder that made them, where `recallk embed` has written it (`models.made_by`).
     """
 
     path: Path
     array: NDArray[Any]
     ids: Sequence[str] | None = None
+    labels: Sequence[str | None] | None = None
     images: Sequence[str | None] | None = None
     texts: Sequence[str | None] | None = None
     made_by: Mapping[str, Any] | None = None
@@ -47,6 +48,21 @@ class Vector:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.table.array[self.row], dtype=dtype)
+
+    @property
+    def id(self) -> str | int:
+        """Its id; where the table has none, its row, counted from 0."""
+        return self.row if self.table.ids is None else self.table.ids[self.row]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its id, or its row, counted from 1."""
+        return self.table.name(self.row)
+
+    @property
+    def label(self) -> str:
+        """Its class; nothing where the table does not say."""
+        return (self.table.labels[self.row] or "") if self.table.labels is not None else ""
 
     @property
     def shown(self) -> Path | str | None:

@@ -22,7 +22,8 @@ from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, VectorSettings
 from recallk.models.vector_head import make_vector_head
 
-_ROWS = 8_192  # that are standardised at a time
+ROWS = 8_192
+"""Vectors that are standardised, or embedded, at a time."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class VectorEmbedder(Embedder):
 
         Raises InputError for anything else, and, with its position, for a vector of NaN, infinity or zeros alone.
         """
-        return self.embed(vectors, chunk_size=_ROWS)
+        return self.embed(vectors, chunk_size=ROWS)
 
     def after(self, embedder: Embedder) -> ComposedEmbedder:
         """Return one embedder for the items of another, whose vectors this head was trained on.
@@ -135,8 +136,8 @@ class VectorEmbedder(Embedder):
         vectors = self.listed(items)
         total = np.zeros((2, self.settings.input_size))
         first = vectors.block(0, 1).astype(np.float64)  # sums of squares far from zero would lose the deviation
-        for start in range(0, len(vectors), _ROWS):
-            block = vectors.block(start, start + _ROWS) - first
+        for start in range(0, len(vectors), ROWS):
+            block = vectors.block(start, start + ROWS) - first
             total += block.sum(0), np.square(block).sum(0)
         shifted, squares = total / len(vectors)
         variance = np.maximum(squares - np.square(shifted), 0)
@@ -154,7 +155,7 @@ class VectorEmbedder(Embedder):
         if isinstance(table, VectorRows):
             array, rows = table.table.array, table.rows
         else:
-            array = _array(items)
+            array = array_of(items)
             if not len(array):
                 array = np.empty((0, self.settings.input_size), np.float32)
             rows = np.arange(len(array))
@@ -185,16 +186,16 @@ class VectorEmbedder(Embedder):
         return torch.ones(count, self.settings.input_size)
 
 
-def _array(items: Iterable[Any]) -> NDArray[Any]:
+def array_of(items: Any, what: str = "vectors") -> NDArray[Any]:
     """Return vectors as an array of float16, float32 or float64. Raises InputError, one line, for anything else."""
     if isinstance(items, np.ndarray) and items.dtype in (np.float16, np.float32, np.float64):
         return items
     if not isinstance(items, Iterable) or isinstance(items, str | bytes):
-        raise InputError(f"vectors are {brief(items)}: an array (items, dimensions) is needed")
+        raise InputError(f"{what} are {brief(items)}: an array (items, dimensions) is needed")
     listed = items if isinstance(items, Tensor | np.ndarray | list) else list(items)
     if isinstance(listed, list) and listed and hasattr(listed[0], "__array__"):
         listed = [np.asarray(item) for item in listed]
-    tensor = as_tensor(listed, "vectors", "floating-point numbers are needed").detach().cpu()
+    tensor = as_tensor(listed, what, "floating-point numbers are needed").detach().cpu()
     if not tensor.is_floating_point() and tensor.numel():
-        raise InputError("vectors are whole numbers: floating-point numbers are needed")
+        raise InputError(f"{what} are whole numbers: floating-point numbers are needed")
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

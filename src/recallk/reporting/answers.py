@@ -58,11 +58,12 @@ class Answers:
         results = []
         for item, similarity, right in found:
             record = self.test.records[item]
-            results.append(Retrieved(_picture(record), _name(record), record.label, float(similarity), bool(right)))
+            picture, text = _picture(record), _text(record)
+            results.append(Retrieved(picture, _name(record), record.label, float(similarity), bool(right), text))
         first, depth = self.first_right[q], self.right.shape[1]
         note = f"first right one at {first + 1}" if first < depth else f"none right among {depth}"
         query = self.test.records[self.queries[q]]
-        return Retrieval(_picture(query), _name(query), query.label, results, note)
+        return Retrieval(_picture(query), _name(query), query.label, results, note, _text(query))
 
 
 def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> Answers:
@@ -95,5 +96,15 @@ def _picture(record: Record) -> Image.Image | None:
         return None
 
 
+def _text(record: Record) -> str:
+    """Return what is shown of a record that is no image: its text; of a vector without one, what it is called."""
+    item = record.item
+    if isinstance(item, Vector) and (item.shown is None or isinstance(item.shown, str)):
+        return item.shown or item.name
+    return item if isinstance(item, str) else ""
+
+
 def _name(record: Record) -> str:
+    if isinstance(record.item, Vector):
+        return record.item.name if record.item.table.ids is not None else record.label
     return record.item.name if isinstance(record.item, Path) else record.label

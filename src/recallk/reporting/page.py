@@ -53,9 +53,9 @@ def write_report(data: ReportData, path: Path) -> None:
     render("page.html", path, data=data, charts=charts, groups=groups, shown=SKIPPED_SHOWN)
 
 
-def has_pictures(path: Path) -> bool:
+def has_queries(path: Path) -> bool:
     """Whether a page is there already, and shows queries."""
-    return path.is_file() and "<img" in path.read_text(encoding="utf-8", errors="replace")
+    return path.is_file() and '<section class="query"' in path.read_text(encoding="utf-8", errors="replace")
 
 
 def render(template: str, path: Path, **values: object) -> None:

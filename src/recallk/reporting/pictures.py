@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import matplotlib
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
+from recallk.core.errors import InputError
 from recallk.core.files import write_file
 from recallk.core.text import shown
 from recallk.data.images import read_image
+from recallk.data.vectors import Vector
 from recallk.retrieval.search import Results
 
 # Blue and vermilion are told apart with every kind of colour vision, and on white by their lightness too.
@@ -31,7 +34,7 @@ _SMOOTH = 4  # frames and badges are drawn larger, then reduced
 class Retrieved:
     """An item of the gallery as it was found.
 
-    `image` is None where it cannot be read, `correct` where nobody knows.
+    `image` is None where it cannot be read, or where the item is a `text`; `correct` where nobody knows.
     """
 
     image: Image.Image | None
@@ -39,6 +42,7 @@ class Retrieved:
     label: str
     similarity: float
     correct: bool | None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Retrieval:
     query_label: str
     results: list[Retrieved]
     recall_note: str  # such as "first right one at 7"
+    query_text: str = ""
 
 
 def fitted(image: Image.Image, side: int) -> Image.Image:
@@ -115,16 +120,43 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
     write_file(path, lambda unfinished: picture.save(unfinished, format="PNG"))
 
 
-def draw_results(found: Results, path: Path) -> None:
-    """Draw what `recallk.search` found."""
+def draw_results(found: Results, path: Path, most: int) -> bool:
+    """Draw what `recallk.search` found for the first queries; return whether there is any image to draw."""
+    rows = list(islice(zip(found.queries, found.similarities.tolist(), found.items, strict=True), most))
+    if not any(isinstance(image_of(item), Path) for query, _, items in rows for item in (query, *items)):
+        return False
     drawn = []
-    for query, similarities, files in zip(found.queries, found.similarities.tolist(), found.ids, strict=True):
+    for query, similarities, items in rows:
         results = [
-            Retrieved(read_image(file), file.relative_to(found.gallery).as_posix(), file.parent.name, similarity, None)
-            for similarity, file in zip(similarities, files, strict=True)
+            Retrieved(_picture(item), _name(item, found.gallery), _label(item), similarity, None)
+            for similarity, item in zip(similarities, items, strict=True)
         ]
-        drawn.append(Retrieval(read_image(query), query.name, query.parent.name, results, ""))
+        drawn.append(Retrieval(_picture(query), query.name, _label(query), results, ""))
     search_picture(drawn, path)
+    return True
+
+
+def image_of(item: Path | Vector) -> Path | str | None:
+    """Return the image that is shown of an item, or a text."""
+    return item.shown if isinstance(item, Vector) else item
+
+
+def _picture(item: Path | Vector) -> Image.Image | None:
+    image = image_of(item)
+    if isinstance(item, Path):
+        return read_image(item)
+    try:
+        return read_image(image) if isinstance(image, Path) else None
+    except InputError:  # a table may name images that are elsewhere
+        return None
+
+
+def _name(item: Path | Vector, gallery: Path) -> str:
+    return item.name if isinstance(item, Vector) else item.relative_to(gallery).as_posix()
+
+
+def _label(item: Path | Vector) -> str:
+    return item.label if isinstance(item, Vector) else item.parent.name
 
 
 def _unless_same(name: str, label: str) -> str:

@@ -21,7 +21,7 @@ from recallk.losses.registry import describe
 from recallk.models.saved import load
 from recallk.models.scales import ONE_SCALE
 from recallk.reporting.answers import Answers, answers
-from recallk.reporting.page import ReportData, has_pictures, write_report
+from recallk.reporting.page import ReportData, has_queries, write_report
 from recallk.reporting.pictures import Retrieval
 from recallk.runs.config import ImageTrainConfig, to_yaml
 from recallk.runs.embedding import embed_as_configured, how_embedded
@@ -97,7 +97,7 @@ def _write(folder: RunFolder, summary: Summary, embedded: _Embedded) -> list[str
         worst, best = extreme_queries(answers(embedded.embeddings, test.labelled, test.searches[0]))
     except InputError as error:
         missing = [f"no queries and no similarities are shown: {error}"]
-        if has_pictures(folder.report):
+        if has_queries(folder.report):
             stays = "the page that is there has them and stays; remove it to have one without"
             return [shown(f"no queries and no similarities can be shown: {error}; {stays}")]
     before, after = summary.before.metrics, summary.after.metrics

@@ -1,14 +1,16 @@
-"""The items of a folder that are most like some others, by a trained model."""
+"""The items of a gallery that are most like some others, by a trained model."""
 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recallk.core import processes
+from recallk.core.arrays import ArrayLike
 from recallk.core.cores import own_cores
 from recallk.core.devices import available_device
 from recallk.core.errors import InputError
@@ -16,45 +18,60 @@ from recallk.core.files import user_path
 from recallk.core.group import joined
 from recallk.core.progress import Advance, counting, silent
 from recallk.data.findings import Finding
+from recallk.data.kind import kind_of
 from recallk.data.source import check_files, read_gallery
+from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
 from recallk.models.saved import load
 from recallk.models.scales import ONE_SCALE, checked_scales
 from recallk.models.together import embed_together
+from recallk.models.vector_embedder import ROWS, VectorEmbedder
 from recallk.retrieval.exact import nearest
+from recallk.retrieval.searched import Searched
+from recallk.retrieval.vectors import searched_vectors
 
 
 @dataclass(frozen=True)
 class Results:
     """What was found for each query, best first.
 
-    For the files `queries`, below the folder `gallery`: `ids` are files of the gallery, a list for each query;
-    `similarities (Q, k)` float32 are cosines. `notes` say what was passed over in the gallery.
+    `items` are those of the gallery, a list for each query: files, or vectors as rows of a table. `similarities (Q, k)`
+    float32 are cosines. `gallery` is the folder, or the file of vectors. `notes` say what is worth knowing of it, such
+    as what was passed over.
     """
 
-    ids: list[list[Path]]
+    items: Sequence[Sequence[Path | Vector]]
     similarities: Tensor
-    queries: Sequence[Path]
+    queries: Sequence[Path | Vector]
     gallery: Path
     notes: Sequence[Finding] = ()
+
+    @property
+    def ids(self) -> list[list[Any]]:
+        """What was found by name: of images their files, of vectors their ids, or their rows, counted from 0."""
+        return [[item.id if isinstance(item, Vector) else item for item in row] for row in self.items]
 
 
 def search(
     model: Embedder | str | os.PathLike[str],
-    queries: Sequence[str | os.PathLike[str]],
-    gallery: str | os.PathLike[str],
+    queries: Sequence[str | os.PathLike[str]] | ArrayLike,
+    gallery: str | os.PathLike[str] | ArrayLike,
     k: int = 8,
     *,
     scales: Sequence[float] = ONE_SCALE,
     workers: int | None = None,
     advance: Advance = silent,
 ) -> Results:
-    """Find the `k` items below the folder `gallery` that are most like each of the files `queries`.
+    """Find the `k` items of the gallery that are most like each of the queries.
 
-    `model` is an embedder, or the folder of a run. A query that is in the gallery itself is not its own result.
+    `model` is an embedder, or the folder of a run. Of images, `queries` are files, and `gallery` is a folder, with all
+    below it. Of vectors, `gallery` is a file of them, or an array `(N, D)`; `queries` are an array `(Q, D)`, or a list
+    of files of vectors, each row a query, and of ids in the gallery (row numbers, counted from 1, where it has none).
+
+    A query that is in the gallery itself is not its own result.
     Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. Images are
     embedded at each of the `scales`, as `Embedder.embed` does. `workers` processes read the gallery (0: this one), by
-    default one per core. In processes that torchrun or srun has started, each embeds a share of the images, the first
+    default one per core. In processes that torchrun or srun has started, each embeds a share of the items, the first
     one searches, and all return the same. Raises InputError, one line, for whatever cannot be read, and where the run
     has no model.
 
@@ -66,28 +83,39 @@ def search(
 
     """
     at_scales = checked_scales(scales)
+    device = next(model.parameters()).device if isinstance(model, Embedder) else available_device()
+    with joined(device.type):
+        with processes.failing_together():
+            embedder = model if isinstance(model, Embedder) else load(model).to(device)
+            of_vectors = isinstance(embedder, VectorEmbedder)
+            asked = searched_vectors(queries, gallery) if of_vectors else _images(queries, gallery)
+        told = counting(advance, "embedding the gallery", len(asked.items))
+        readers = 0 if of_vectors else own_cores() if workers is None else workers
+        how: dict[str, Any] = {"scales": at_scales} | ({"chunk_size": ROWS} if of_vectors else {})
+        embeddings = embed_together(embedder, asked.items, workers=readers, advance=told, **how)
+        of_queries = embed_together(embedder, asked.queries, **how)
+
+        def found() -> Results:
+            itself = torch.tensor(asked.rows)
+            inside = bool((itself >= 0).any())  # else none of the gallery is left out
+            neighbours = nearest(of_queries, embeddings, k, exclude=itself if inside else None)
+            items = [[asked.items[i] for i in row] for row in neighbours.indexes.tolist()]
+            return Results(items, neighbours.similarities, asked.queries, asked.gallery, asked.notes)
+
+        return processes.from_first(found)
+
+
+def _images(queries: Any, gallery: Any) -> Searched:
+    """Return files to look for, and those of a folder. Raises InputError for anything else."""
     if isinstance(queries, str | os.PathLike) or not isinstance(queries, Iterable):
         raise InputError("queries: a list of files is needed; write [file] for a single one")
     asked = [user_path(query) for query in queries]
     if not asked:
         raise InputError("no query: give at least one file to look for")
-    device = next(model.parameters()).device if isinstance(model, Embedder) else available_device()
-    with joined(device.type):
-        with processes.failing_together():
-            embedder = model if isinstance(model, Embedder) else load(model).to(device)
-            check_files(asked)
-            items, notes = read_gallery(gallery)
-        told = counting(advance, "embedding the gallery", len(items))
-        readers = own_cores() if workers is None else workers
-        embeddings = embed_together(embedder, items, scales=at_scales, workers=readers, advance=told)
-        of_queries = embed_together(embedder, asked, scales=at_scales)
-
-        def found() -> Results:
-            place = {path.resolve(): number for number, path in enumerate(items)}
-            itself = torch.tensor([place.get(query.resolve(), -1) for query in asked])
-            inside = bool((itself >= 0).any())  # else none of the gallery is left out
-            neighbours = nearest(of_queries, embeddings, k, exclude=itself if inside else None)
-            ids = [[items[i] for i in row] for row in neighbours.indexes.tolist()]
-            return Results(ids, neighbours.similarities, asked, user_path(gallery), notes)
-
-        return processes.from_first(found)
+    for path in (user_path(gallery), *asked):
+        if kind_of(str(path)) == "vectors":
+            raise InputError(f"{path}: vectors, and the run is on images: give images")
+    check_files(asked)
+    items, notes = read_gallery(gallery)
+    place = {path.resolve(): number for number, path in enumerate(items)}
+    return Searched(asked, items, [place.get(query.resolve(), -1) for query in asked], user_path(gallery), notes)
