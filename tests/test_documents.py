@@ -10,7 +10,7 @@ import pytest
 from recallk.comparison.outcomes import interval
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "docs/comparisons.md", "docs/instance-level.md", "docs/scaling.md"]
+DOCUMENTS = ["README.md", "docs/comparisons.md", "docs/instance-level.md", "docs/scaling.md", "docs/vectors.md"]
 
 
 def examples(document: str) -> str:

@@ -12,19 +12,20 @@ from recallk.data.source import read_own
 from tests.cli.test_cli import recallk
 
 pytestmark = pytest.mark.xdist_group("places")  # one process draws them
-GUIDE = Path(__file__).parents[1] / "docs" / "instance-level.md"
+DOCS = Path(__file__).parents[1] / "docs"
 QUICK = ["--epochs", "1", "--workers", "0", "--accelerator", "cpu"]
 SMALL = [*QUICK, "--backbone", "test_resnet", "--image-size", "32"]
 OWN = [*SMALL, "--weights", "none", "--embedding-size", "16"]
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", GUIDE.read_text(), re.S | re.M)
+def blocks(guide: str, kind: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", (DOCS / guide).read_text(), re.S | re.M)
+    return [text for named, text in found if named == kind]
 
 
-def commands() -> list[list[str]]:
+def commands(guide: str) -> list[list[str]]:
     """What is typed after `recallk`, but for test sets that have to be downloaded."""
-    lines = [line.split("#")[0].strip() for block in blocks("") for line in block.splitlines()]
+    lines = [line.split("#")[0].strip() for block in blocks(guide, "") for line in block.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("recallk ") and "PATH" not in line]
 
 
@@ -47,7 +48,7 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_guide_to_instance_level_recognition_runs(
     photographs: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = commands()
+    typed = commands("instance-level.md")
     assert {words[0] for words in typed} == {"train", "evaluate", "whiten", "search"}
     assert len(typed) >= 9
     for words in typed:
@@ -57,6 +58,26 @@ def test_the_guide_to_instance_level_recognition_runs(
     assert "queries NOT cropped" in printed
     assert "hard map" in printed
     assert "distractors" in printed
-    (code,) = blocks("python")
-    exec(compile(code, str(GUIDE), "exec"), {})
+    (code,) = blocks("instance-level.md", "python")
+    exec(compile(code, "instance-level.md", "exec"), {})
     assert capsys.readouterr().out.startswith("places, queries as given: 104 queries, 1,312 images ")
+
+
+def test_the_guide_to_vectors_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, use = blocks("vectors.md", "python")
+    scope: dict[str, object] = {}
+    exec(compile(make, "vectors.md", "exec"), scope)
+    typed = commands("vectors.md")
+    assert {words[0] for words in typed} == {"train", "evaluate", "report", "compare", "search"}
+    for words in typed:
+        if words[0] == "compare":  # one of the three is enough to see that such a comparison runs
+            continue
+        further = ["--epochs", "2", "--accelerator", "cpu"] if words[0] == "train" else []
+        assert recallk(*words, *further) == 0, (words, capsys.readouterr())
+    printed = capsys.readouterr().out
+    assert "1,200 queries, of which the first 20 are shown" in printed
+    exec(compile(use, "vectors.md", "exec"), scope)
+    assert capsys.readouterr().out.startswith("torch.Size([1200, 32]) [")

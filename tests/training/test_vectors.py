@@ -134,7 +134,7 @@ def test_vectors_that_are_gone_or_new_since_the_run(tmp_path: Path) -> None:
 
 def test_numbers_that_were_not_looked_at_are_found_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recallk.data.vector_files.CHECKED_BYTES", 1)
-    monkeypatch.setattr("recallk.data.vector_files.SAMPLE", 8)
+    monkeypatch.setattr("recallk.data.vector_files.SAMPLE", 40)
     array = vectors()
     train = prepare(make_config(SMALL, {"data": str(save(tmp_path, array, ".npy"))})).data.train.items
     assert isinstance(train, VectorRows)

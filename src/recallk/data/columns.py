@@ -78,6 +78,8 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict
                 kind = kind.value_type
             if not _is_text(kind) and (name == "path" or types.is_nested(kind) or types.is_binary(kind)):
                 raise InputError(f"{path}: column {name!r} holds {shown(kind)}; write it as text")
+    # texts as numbers into those that differ: of a million labels, most are alike
+    with parquet.ParquetFile(path, read_dictionary=[n for n in places if _is_text(schema.field(n).type)]) as file:
         read = file.read(columns=list(places))
     return {name: _texts(read[name]) for name in places}
 
@@ -86,9 +88,7 @@ def _texts(column: pyarrow.ChunkedArray) -> list[str | None]:
     """Return the cells as text; those that are alike are one string."""
     once, texts = dict[str | None, str | None](), list[str | None]()
     for chunk in column.chunks:
-        if types.is_dictionary(chunk.type):
-            chunk = chunk.dictionary_decode()
-        encoded = chunk.dictionary_encode()
+        encoded = chunk if types.is_dictionary(chunk.type) else chunk.dictionary_encode()
         names = [once.setdefault(text, text) for text in map(_text, encoded.dictionary.to_pylist())]
         numbers = encoded.indices.fill_null(len(names)).to_numpy()  # the last one: a cell without a value
         texts += np.array([*names, None], dtype=object)[numbers].tolist()

@@ -22,7 +22,7 @@ from recallk.data.vectors import VectorRows, VectorTable
 CHECKED_BYTES = 2**29
 """Of larger arrays the numbers of a sample are looked at; those of the others when they are read."""
 SAMPLE = 10_000
-_STRETCH = 8  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
+_STRETCH = 40  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
 _ROWS = 8_192  # that are read at a time
 _FURTHER = ("label", "split", "id", "image", "text")
 _AGAIN = "write it again"

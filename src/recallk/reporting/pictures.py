@@ -68,15 +68,17 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def framed(image: Image.Image | None, correct: bool | None, size: int = IMAGE) -> Image.Image:
-    """Return a square of `size` pixels with the image in a frame.
+def framed(
+    image: Image.Image | None, correct: bool | None, size: int = IMAGE, missing: str = "cannot be read"
+) -> Image.Image:
+    """Return a square of `size` pixels with the image in a frame, or what is `missing`.
 
     Solid with a tick: right. Dashed with a cross: wrong. Thin and grey: unknown.
     """
     square = Image.new("RGB", (size, size), _PAPER)
     ImageDraw.Draw(square).rectangle((8, 8, size - 9, size - 9), fill=_WELL)
     if image is None:
-        ImageDraw.Draw(square).text((size // 2, size // 2), "cannot be read", _MUTED, _font(12), anchor="mm")
+        ImageDraw.Draw(square).text((size // 2, size // 2), missing, _MUTED, _font(12), anchor="mm")
     else:
         inner = fitted(image, size - 16)
         square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
@@ -104,14 +106,15 @@ def search_picture(retrievals: list[Retrieval], path: Path) -> None:
     for number, (retrieval, rows) in enumerate(zip(retrievals, lines, strict=True)):
         if number:
             draw.line((MARGIN, top - GAP, width - MARGIN, top - GAP), fill="#e3e6e9")
-        picture.paste(framed(retrieval.query, None), (MARGIN, top))
+        missing = retrieval.query_text or "cannot be read"
+        picture.paste(framed(retrieval.query, None, missing=missing), (MARGIN, top))
         texts = ("query", retrieval.query_label, _unless_same(retrieval.query_name, retrieval.query_label))
         _write(draw, (MARGIN, top + IMAGE), *texts)
         middle = MARGIN + IMAGE + GAP
         draw.line((middle, top, middle, top + rows * CELL - 2 * GAP), fill="#d5d9dd")
         for rank, result in enumerate(retrieval.results):
             place = (left + rank % RESULTS_PER_ROW * (IMAGE + GAP), top + rank // RESULTS_PER_ROW * CELL)
-            picture.paste(framed(result.image, result.correct), place)
+            picture.paste(framed(result.image, result.correct, missing=result.text or "cannot be read"), place)
             texts = (f"{result.similarity:.3f}", result.label, _unless_same(result.name, result.label))
             _write(draw, (place[0], place[1] + IMAGE), *texts, rank=rank + 1)
         top += rows * CELL + GAP
@@ -128,10 +131,10 @@ def draw_results(found: Results, path: Path, most: int) -> bool:
     drawn = []
     for query, similarities, items in rows:
         results = [
-            Retrieved(_picture(item), _name(item, found.gallery), _label(item), similarity, None)
+            Retrieved(_picture(item), _name(item, found.gallery), _label(item), similarity, None, _instead(item))
             for similarity, item in zip(similarities, items, strict=True)
         ]
-        drawn.append(Retrieval(_picture(query), query.name, _label(query), results, ""))
+        drawn.append(Retrieval(_picture(query), query.name, _label(query), results, "", _instead(query)))
     search_picture(drawn, path)
     return True
 
@@ -149,6 +152,10 @@ def _picture(item: Path | Vector) -> Image.Image | None:
         return read_image(image) if isinstance(image, Path) else None
     except InputError:  # a table may name images that are elsewhere
         return None
+
+
+def _instead(item: Path | Vector) -> str:
+    return "" if isinstance(image_of(item), Path) else "no image"
 
 
 def _name(item: Path | Vector, gallery: Path) -> str:
