@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,9 +19,10 @@ from recallk import InputError
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.views import train_view
 from recallk.runs import recipes
-from recallk.runs.config import TrainConfig
+from recallk.runs.config import KEYS, make_config
 from recallk.runs.folder import RunFolder
 from recallk.training.launch import in_processes_of
+from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
@@ -506,18 +510,67 @@ EFFECT: dict[str, Effect] = {
 }
 
 
+def begun(mini: Miniature, **changes: Any) -> Trainer:
+    """Return a run before its first step, on a table that has a vector of six numbers for each image."""
+    path = mini.root / "vectors.parquet"
+    if not path.exists():
+        images = sorted(mini.data("noise").rglob("*.png"))
+        vectors = np.random.default_rng(0).standard_normal((len(images), 6)).astype(np.float32)
+        columns = {"path": map(str, images), "label": [image.parent.name for image in images]}
+        table = {name: list(values) for name, values in columns.items()} | {"embedding": list(vectors)}
+        parquet.write_table(pyarrow.table(table), path)
+    given = {key: SMALL[key] for key in ("embedding_size", "batch_size", "items_per_class", "select", "accelerator")}
+    if changes.get("items") == "images":
+        given = dict(SMALL)
+    config = make_config(given, {"data": str(path)}, changes)
+    shutil.rmtree(mini.root / "begun", ignore_errors=True)
+    return Trainer(prepare(config), RunFolder(mini.root / "begun"))
+
+
+def noun(mini: Miniature, **changes: Any) -> str:
+    trainer = begun(mini, **changes)
+    assert trainer.embedder.noun == trainer.plan.data.train.noun
+    return trainer.embedder.noun
+
+
+def layers_of_the_head(mini: Miniature, **changes: Any) -> int:
+    return sum(isinstance(part, torch.nn.Linear) for part in begun(mini, **changes).embedder.modules())
+
+
+def vectors_that_are_taken(mini: Miniature, **changes: Any) -> str:
+    """Return "these", or what is said of vectors of six numbers."""
+    rows = begun(mini, **changes).rows()
+    try:
+        next(rows)
+    except InputError as error:
+        return str(error)
+    rows.close()  # type: ignore[attr-defined]
+    return "these"
+
+
+EFFECT_ON_VECTORS: dict[str, Effect] = {
+    "items": Effect(("images", "vectors"), noun, both("images", "vectors")),
+    "head": Effect(("linear", "mlp"), layers_of_the_head, both(1, 2)),
+    "input_size": Effect(
+        (6, 5), vectors_that_are_taken, lambda a, b: bool(a == "these" and "(items, 5) is needed" in b)
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     return Miniature(tmp_path_factory.mktemp("miniature"))
 
 
 def test_every_key_of_the_configuration_has_an_effect_that_is_tested() -> None:
-    assert EFFECT.keys() == TrainConfig.model_fields.keys()
+    assert EFFECT.keys() | EFFECT_ON_VECTORS.keys() == KEYS.keys()
 
 
-@pytest.mark.parametrize("key", EFFECT)
-def test_a_key_does_what_it_promises(mini: Miniature, key: str) -> None:
-    effect = EFFECT[key]
+@pytest.mark.parametrize(
+    ("key", "effect"), [*EFFECT.items(), *((f"{key} of vectors", effect) for key, effect in EFFECT_ON_VECTORS.items())]
+)
+def test_a_key_does_what_it_promises(mini: Miniature, key: str, effect: Effect) -> None:
+    key = key.removesuffix(" of vectors")
     first, second = (effect.observe(mini, **effect.beside, **{key: value}) for value in effect.values)
     assert effect.promised(first, second), f"{key}: {effect.values} gave {first} and {second}"
     # a key without an effect would have given one of the two twice

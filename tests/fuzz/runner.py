@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.fuzz.case import Verdict
 from tests.fuzz.worker import work
 
-AREAS = ("library", "options", "tables", "images", "runs")
+AREAS = ("library", "options", "tables", "vectors", "images", "runs")
 Said = Verdict | tuple[int, str] | str
 """What a worker says: how a case went; the number and the name of one that begins; or in words what is the matter."""
 

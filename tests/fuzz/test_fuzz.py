@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz.runner import AREAS, Runner
 
-FIRST = {"library": 92, "options": 65, "tables": 40, "images": 45, "runs": 60}
+FIRST = {"library": 92, "options": 65, "tables": 40, "vectors": 40, "images": 45, "runs": 60}
 """More than the fixed cases in every area."""
 
 QUICK = {area: range(0, count, 3) for area, count in FIRST.items()}

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from recallk.core.arrays import ArrayLike, as_tensor
 from recallk.core.errors import InputError
 from recallk.core.text import brief
+from recallk.data.item import Region
 from recallk.data.vector_files import first_fault
 from recallk.data.vectors import VectorRows, rows_of_one_table
 from recallk.models.chunks import Preparation
@@ -151,6 +153,9 @@ class VectorEmbedder(Embedder):
 
         Raises InputError for anything else.
         """
+        first = items[0] if isinstance(items, Sequence) and len(items) and not isinstance(items, str) else None
+        if isinstance(first, str | Path | Region) or (isinstance(first, np.ndarray) and first.ndim > 1):
+            raise InputError(f"no vectors: this head takes vectors of {self.settings.input_size:,} numbers")
         table = rows_of_one_table(items) if isinstance(items, Sequence) else None
         if isinstance(table, VectorRows):
             array, rows = table.table.array, table.rows
