@@ -129,3 +129,10 @@ def test_bounds_of_steps() -> None:
     rows.append({"batch": 4096, "ratio": "", "peak_mb": "1100", "way": two_passes.NOTHING})
     values = [(value, bound) for _, value, bound in two_passes.bounds(rows)]
     assert values == [(1.41, 1.40), (1.41, 1.05), (1.1, 1.15)]
+
+
+@pytest.mark.slow
+def test_vectors_are_planned_in_little_time_and_memory() -> None:
+    words = [sys.executable, "-m", "benchmarks.vectors", "--quick"]
+    done = subprocess.run(words, check=True, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["held", "held"]
