@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from recallk.runs.config import ImageTrainConfig, TrainConfig, make_config
+from recallk.runs.config import make_config
+from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.train_config import TrainConfig
 
 
 def image_config(*layers: dict[str, Any]) -> ImageTrainConfig:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from recallk.losses.build import build_loss
 from recallk.models.image_embedder import build_image_embedder as build
-from recallk.runs.config import ImageTrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, MeasurementKind, Row, Step
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.training.plan import Plan, prepare
 from recallk.training.trainer import Trainer
 from tests.configs import image_config

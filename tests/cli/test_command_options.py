@@ -13,9 +13,11 @@ import typer
 from recallk import InputError
 from recallk.cli import app
 from recallk.cli.commands import COMMANDS, load_command
-from recallk.runs.config import KEYS, ImageTrainConfig, TrainConfig, make_config
+from recallk.runs.config import KEYS, make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.recipes import find_recipe
+from recallk.runs.train_config import TrainConfig
 from recallk.training.trainer import Trainer
 from tests.miniature_run import Miniature
 from tests.test_options import EFFECT

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recallk.runs.config import ImageTrainConfig, make_config, to_yaml
+from recallk.runs.config import make_config, to_yaml
+from recallk.runs.image_config import ImageTrainConfig
 from tests.fuzz.case import Case, FaultError, Place, Rng, pick
 from tests.fuzz.miniature import WORDS, make_run
 from tests.fuzz.options_seen import FIRST

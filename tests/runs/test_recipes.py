@@ -11,7 +11,7 @@ import torch
 
 from recallk import InputError
 from recallk.cli.recipes import show_recipe
-from recallk.runs.config import ImageTrainConfig
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.recipes import Recipe, differences, find_recipe, origin, shipped, unlike
 from recallk.training.sampler import make_sampler
 from recallk.training.schedule import learning_rate

@@ -16,8 +16,8 @@ from recallk.models.build import build
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.whitening import learned_whitening, pairs_of_classes, pca_whitening
 from recallk.models.whitening_head import begin_as_whitening, first_classes
-from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
+from recallk.runs.train_config import TrainConfig
 from recallk.training import trainer as training
 from recallk.training.parameters import parameter_groups
 from recallk.training.step_memory import step_memory

@@ -11,7 +11,8 @@ from PIL import Image
 from recallk import InputError
 from recallk.data import sides
 from recallk.data.benchmarks.catalogue import BENCHMARKS
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import make_config
+from recallk.runs.train_config import TrainConfig
 from recallk.training.plan import Plan, prepare
 
 SMALL: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 2}

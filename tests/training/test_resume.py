@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from recallk import InputError, load
-from recallk.runs.config import TrainConfig, make_config
+from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Step
+from recallk.runs.train_config import TrainConfig
 from recallk.training.plan import prepare
 from recallk.training.state import load_state
 from recallk.training.trainer import Trainer

@@ -16,9 +16,10 @@ from recallk.core import processes
 from recallk.data.vectors import VectorRows
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.models.vector_embedder import VectorEmbedder
-from recallk.runs.config import VectorTrainConfig, make_config
+from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
+from recallk.runs.vector_config import VectorTrainConfig
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.processes import in_processes

@@ -20,7 +20,8 @@ from recallk.comparison.outcomes import Outcome, outcomes
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief
-from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
+from recallk.runs.config import given_keys, make_config, name_of, with_whole_path
+from recallk.runs.train_config import TrainConfig
 
 MOST_MINUTES = 366 * 24 * 60
 

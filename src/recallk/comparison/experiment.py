@@ -29,9 +29,10 @@ from recallk.core.group import place
 from recallk.core.lock import locked
 from recallk.core.text import shown
 from recallk.data.dataset import Dataset, read_for_training
-from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.runs.config import make_config, read_config, to_yaml
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import unlike
+from recallk.runs.train_config import TrainConfig
 from recallk.training.launch import require_devices
 from recallk.training.plan import Plan, lay_out
 

@@ -10,8 +10,8 @@ from recallk.comparison.folder import ComparisonFolder, counts, rate_of
 from recallk.comparison.single_run import REMEDY, failure_of, peak_of, result_of, seconds_of, steps_of
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
+from recallk.runs.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

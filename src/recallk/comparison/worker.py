@@ -15,8 +15,9 @@ from recallk.core.devices import available_device
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.parent import end_with_parent
 from recallk.core.text import one_line
-from recallk.runs.config import ImageTrainConfig, make_config
+from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.recipes import WHEN_RESUMED
 from recallk.training.train import resume, train
 

@@ -81,7 +81,7 @@ def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
     return labelled(records).items, notes
 
 
-def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[list[Record], list[Finding]]:
+def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of all of `read_own`, or of a benchmark, each item once, and what is worth knowing.
 
     Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`.

@@ -23,9 +23,10 @@ from recallk.models.scales import ONE_SCALE
 from recallk.reporting.answers import Answers, answers
 from recallk.reporting.page import ReportData, has_queries, write_report
 from recallk.reporting.pictures import Retrieval
-from recallk.runs.config import ImageTrainConfig, to_yaml
+from recallk.runs.config import to_yaml
 from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.summary import Summary, percent, summary_of
 
 SHOWN_QUERIES = 8

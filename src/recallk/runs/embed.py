@@ -24,10 +24,12 @@ from recallk.models import saved
 from recallk.models.embedder import Embedder
 from recallk.models.made_by import MadeBy, backbone_alone, of_backbone, of_run
 from recallk.models.settings import ImageSettings
-from recallk.runs.config import ImageTrainConfig, TrainConfig, make_config
+from recallk.runs.config import make_config
 from recallk.runs.embed_keys import EMBED_KEYS, OF_NETWORK, OF_READING
 from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.train_config import TrainConfig
 
 BLOCK = 4_096
 """Items of each process between two writes: their embeddings are held at a time. Readers are started for each block."""

@@ -9,7 +9,7 @@ from recallk.data.item import Item
 from recallk.models.embedder import Embedder
 from recallk.models.scales import ONE_SCALE, Scales
 from recallk.models.together import embed_together
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 
 
 def embed_as_configured(

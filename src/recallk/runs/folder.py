@@ -16,8 +16,9 @@ from recallk.core.text import shown
 from recallk.data.split import Split, load_split, save_split
 from recallk.models import files as model_files
 from recallk.models.settings import with_earlier_meaning
-from recallk.runs.config import TrainConfig, make_config, read_config, to_yaml
+from recallk.runs.config import make_config, read_config, to_yaml
 from recallk.runs.history import Measurement, Row, Start, Step, append_row, read_rows, write_rows
+from recallk.runs.train_config import TrainConfig
 
 _ANOTHER = "choose another folder (--run)"
 _LOCK, _CHECKPOINTS, _DESCRIPTORS, _EVENTS = ".lock", "checkpoint", "descriptors", "tensorboard"

@@ -26,11 +26,11 @@ from recallk.data.source import read_instances, require_data
 from recallk.evaluation.instances import measure_instances
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.retrieval.parts import Part
-from recallk.runs.config import TrainConfig
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
 from recallk.runs.given_descriptors import read_descriptors
 from recallk.runs.published import published_rows
+from recallk.runs.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from recallk.models.embedder import Embedder

@@ -8,7 +8,8 @@ from typing import Any
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.losses.registry import describe
-from recallk.runs.config import TrainConfig, make_config, read_config
+from recallk.runs.config import make_config, read_config
+from recallk.runs.train_config import TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 WITHOUT_EFFECT = frozenset(

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement, Row, Start, Step
 from recallk.runs.recipes import Recipe, beside_published, differences, origin
+from recallk.runs.train_config import TrainConfig
 
 _NOTHING = Measurement("evaluation", 0, 0)
 _NO_START = Start(0, "unknown", "unknown", "", "")

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from recallk.core import processes
 from recallk.core.errors import InputError
-from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import unlike
+from recallk.runs.train_config import TrainConfig
 from recallk.training.plan import Plan
 from recallk.training.state import (
     REMEDY,

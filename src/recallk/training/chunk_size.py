@@ -9,7 +9,7 @@ import torch
 from recallk.core import processes
 from recallk.core.errors import InputError, is_out_of_memory
 from recallk.core.group import place
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 from recallk.training.large_batch import large_batch_backward
 from recallk.training.memory import MARGIN_ON_GPU, free_memory
 from recallk.training.plan import Plan

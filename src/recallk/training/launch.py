@@ -19,7 +19,7 @@ from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.group import joined, place
 from recallk.core.processes import LostProcessError
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 
 GRACE = 30
 """Seconds that the others have to end once one of them has."""

@@ -8,9 +8,9 @@ from recallk.core.errors import InputError
 from recallk.core.extras import require
 from recallk.core.files import writing
 from recallk.core.text import one_line
-from recallk.runs.config import TrainConfig
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row, Start, Step
+from recallk.runs.train_config import TrainConfig
 
 
 class _Sink(Protocol):

@@ -10,7 +10,7 @@ from recallk.core import processes
 from recallk.core.errors import InputError
 from recallk.models.embedder import Embedder
 from recallk.models.together import embed_together
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 from recallk.training.stopping import Stopping
 
 MetricsOf = Callable[[Tensor], dict[str, float]]

@@ -10,7 +10,8 @@ from recallk.models.embedder import Embedder
 from recallk.models.freezing import freeze_all_but
 from recallk.models.vector_embedder import VectorEmbedder
 from recallk.models.whitening_head import begin_as_whitening
-from recallk.runs.config import ImageTrainConfig, TrainConfig
+from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.train_config import TrainConfig
 
 
 def network_of(config: TrainConfig, *, restored: bool) -> Embedder:

@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from recallk.models.embedder import Embedder
 from recallk.models.pooling import GeM
-from recallk.runs.config import ImageTrainConfig, TrainConfig
+from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from recallk.core.progress import Advance, silent
 from recallk.data.dataset import Dataset, read_for_training
 from recallk.data.split import Split
 from recallk.losses.registry import check_batch, entry_of
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 from recallk.training.sampler import LeftOut, Lengths, Sampler, WholeSet, make_sampler, whole_set
 
 

@@ -16,7 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.group import local_device, place
 from recallk.core.processes import SharedError
 from recallk.core.text import one_line
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 from recallk.training.setbacks import NotFiniteError
 
 log = logging.getLogger("recallk")

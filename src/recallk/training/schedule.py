@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> float:

@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from recallk.models.embedder import Embedder
-from recallk.runs.config import TrainConfig
+from recallk.runs.train_config import TrainConfig
 from recallk.training.memory import left_by_an_item, memory_of
 from recallk.training.plan import Plan
 

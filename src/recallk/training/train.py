@@ -11,11 +11,12 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.progress import Advance, silent
 from recallk.core.text import brief
-from recallk.runs.config import TrainConfig, given_keys, make_config, name_of, with_whole_path
+from recallk.runs.config import given_keys, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
 from recallk.runs.recipes import WHEN_RESUMED
 from recallk.runs.summary import Summary, summary_of
+from recallk.runs.train_config import TrainConfig
 from recallk.training.launch import in_processes_of
 from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
