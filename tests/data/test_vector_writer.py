@@ -226,7 +226,7 @@ def test_items_in_memory_have_a_number_of_their_class(tmp_path: Path) -> None:
 def test_vectors_keep_their_names_images_and_texts(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     image = str(tmp_path / "photos" / "1.jpg")
-    table = VectorTable(tmp_path / "v.npy", VECTORS, None, [image, *[None] * 22], [None, "words", *[None] * 21])
+    table = VectorTable(tmp_path / "v.npy", VECTORS, images=[image, *[None] * 22], texts=[None, "words", *[None] * 21])
     assert columns([Vector(table, 0), Vector(table, 1)], tmp_path) == {
         "id": ["row 1", "row 2"],
         "label": ["a", "b"],

@@ -150,4 +150,4 @@ def test_before_training_stand_the_vectors_themselves() -> None:
     assert embedder.embedding_size == 4, "and the embedder stays as it is"
     assert embedder.transform(X).shape == (50, 4)
     assert embedder.name == "a linear head over vectors of 6"
-    assert embedder.sees == "vectors of 6 numbers"
+    assert embedder.settings.seen == "vectors of 6 numbers"

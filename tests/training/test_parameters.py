@@ -18,7 +18,7 @@ from recallk.models.whitening import learned_whitening, pairs_of_classes, pca_wh
 from recallk.models.whitening_head import begin_as_whitening, first_classes
 from recallk.runs.folder import RunFolder
 from recallk.runs.train_config import TrainConfig
-from recallk.training import trainer as training
+from recallk.training import network as training
 from recallk.training.parameters import parameter_groups
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer

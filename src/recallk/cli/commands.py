@@ -61,7 +61,8 @@ COMMANDS = {
         "recipes.app", "The recipes: one for each published row, and two on characters, which need no download."
     ),
     "search": Line(
-        "search.search", "Find the images of a folder that are most like the queries; print a table and draw a picture."
+        "search.search",
+        "Find what is most like the queries, in a folder of images or a file of vectors; print it, and draw images.",
     ),
     "data": Line("data.app", "The benchmarks of the field: what they are, and whether yours is whole."),
 }

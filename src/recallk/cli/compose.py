@@ -18,7 +18,7 @@ def compose(
 
     embedder = composed(run, output)
     folder = shlex.quote(str(output))
-    say(f"composed  {embedder.name}; it sees {embedder.sees}, gives {embedder.embedding_size:,} dimensions")
+    say(f"composed  {embedder.name}; it sees {embedder.settings.seen}, gives {embedder.embedding_size:,} dimensions")
     say(f"evaluate  recallk evaluate {folder} --data FOLDER")
     if embedder.noun == "images":
         say(f"search    recallk search {folder} --gallery FOLDER IMAGE...")
