@@ -55,10 +55,11 @@ def test_rows_of_one_table_are_found_again() -> None:
     assert rows_of_one_table([*rows, Vector(VectorTable(Path("v.npy"), ARRAY), 1)]) is None
 
 
-def records(split: bool) -> tuple[VectorRecords, list[Record]]:
+def records(split: bool, ids: bool = False) -> tuple[VectorRecords, list[Record]]:
     """Return 60 records in columns, and the same in a list."""
     random = np.random.default_rng(0)
-    table = VectorTable(Path("v.npy"), np.ones((60, 2), np.float32))
+    names = [f"row {n}" for n in range(60)] if ids else None
+    table = VectorTable(Path("v.npy"), np.ones((60, 2), np.float32), names)
     classes, labels = [f"class {letter}" for letter in "abcdefghijklmn"], random.integers(0, 13, 60)
     sides = 1 + labels % 2 if split else np.zeros(60)
     columns = VectorRecords(VectorRows(table, random.permutation(60)), classes, labels, sides.astype(np.int8))
@@ -106,10 +107,16 @@ def test_classes_are_set_aside_in_columns_as_in_a_list() -> None:
     assert same(aside.validation, other.validation)
 
 
-@pytest.mark.parametrize("changed", ["nothing", "fewer", "more", "a class kess", "a class more"])
+@pytest.mark.parametrize(
+    ("changed", "ids"),
+    [
+        *[(changed, False) for changed in ("nothing", "fewer", "more", "a class less", "a class more")],
+        *[(changed, True) for changed in ("nothing", "fewer", "a class less", "a class more", "in between")],
+    ],
+)
 @pytest.mark.parametrize("of_all", [True, False])
-def test_a_split_is_found_again_in_columns_as_in_a_list(changed: str, of_all: bool) -> None:
-    columns, _ = records(True)
+def test_a_split_is_found_again_in_columns_as_in_a_list(changed: str, ids: bool, of_all: bool) -> None:
+    columns, _ = records(True, ids)
     sides = {side: of_split(columns, side) for side in ("train", "test")}
     split, as_listed = (
         split_of({side: make(part) for side, part in sides.items()}, Path()) for make in (lambda x: x, list)
@@ -122,7 +129,10 @@ def test_a_split_is_found_again_in_columns_as_in_a_list(changed: str, of_all: bo
         places = places[5:]
     elif changed == "more":
         places = np.append(places, [3, 4, 5])
-    elif changed == "a class kess":
+    elif changed == "in between":  # of rows with ids the run's own are found, whatever stands before them
+        sides = {side: of_split(columns.chosen(places[::2]), side) for side in ("train", "test")}
+        split = split_of(sides, Path())
+    elif changed == "a class less":
         places = places[columns.labels != 2]
     elif changed == "a class more":
         columns.labels[columns.labels == 2] = 13

@@ -15,6 +15,7 @@ from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
 from recallk.data.item import Drawing, Record, VectorRecords
 from recallk.data.kind import ARRAYS
+from recallk.data.vectors import Vector
 
 VERSION = 1
 VALIDATION = "validation"
@@ -84,7 +85,7 @@ def split_of(
     for split, records in records_by_split.items():
         labels: dict[str, Any] = splits.setdefault(split, {})
         if isinstance(records, VectorRecords):
-            labels |= {label: count for label, count in _counts(records).items() if count}
+            labels |= _rows_by_class(records)
             continue
         for record in records:
             if (own := _name(record, below)) is not None:
@@ -113,7 +114,8 @@ def find_records(
     says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
     """
     if isinstance(records, VectorRecords):
-        return _find_rows(split, records, of_all=of_all)
+        by_id = any(isinstance(names, list) for labels in split.splits.values() for names in labels.values())
+        return (_find_ids if by_id else _find_rows)(split, records, of_all=of_all)
     below, place, rest = namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
     for own_split, labels in split.splits.items():
@@ -143,10 +145,46 @@ def find_records(
 
 
 def _name(record: Record, below: Callable[[str], str]) -> str | None:
-    """Return the name of a file or a drawing, and None for an item that has none."""
+    """Return the name of a file or a drawing, or the id of a vector, and None for an item that has none."""
     if record.file is not None:
         return below(record.file)
-    return record.item.name if isinstance(record.item, Drawing) else None
+    match record.item:
+        case Drawing(name=name):
+            return name
+        case Vector(table=table, row=row):
+            return None if table.ids is None else table.ids[row]
+    return None
+
+
+def _rows_by_class(records: VectorRecords) -> dict[str, Names]:
+    """Return the ids of the vectors of each class; how many they are, where they have none."""
+    ids = records.vectors.table.ids
+    if ids is None:
+        return {label: count for label, count in _counts(records).items() if count}
+    found: dict[str, Names] = {}
+    for row, label in zip(records.vectors.rows.tolist(), records.labels.tolist(), strict=True):
+        found.setdefault(records.classes[label], []).append(ids[row])  # type: ignore[union-attr]
+    return found
+
+
+def _find_ids(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRecords:
+    """Find what `find_records` does among rows that have ids."""
+    ids, place, side_of = records.vectors.table.ids or [], dict[tuple[str, str], None](), dict[str, str]()
+    for own_split, labels in split.splits.items():
+        for label, names in labels.items():
+            side_of[label] = "train" if own_split == VALIDATION else own_split
+            place |= {(label, name): None for name in (names if isinstance(names, list) else [])}
+    there = [(records.classes[label], ids[row] if ids else "")
+             for row, label in zip(records.vectors.rows.tolist(), records.labels.tolist(), strict=True)]  # fmt: skip
+    known = np.array([key in place for key in there], dtype=np.bool_)
+    left = set(there)
+    gone = [key for key in place if key not in left]
+    new = Counter(
+        label for (label, _), is_known in zip(there, known.tolist(), strict=True)
+        if not is_known and (of_all or label in side_of)
+    )  # fmt: skip
+    found = records.chosen(known).in_splits(side_of)
+    return FoundRecords(found, new, Counter(label for label, _ in gone), next((name for _, name in gone), ""))
 
 
 def _counts(records: VectorRecords) -> dict[str, int]:

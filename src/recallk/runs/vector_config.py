@@ -10,7 +10,7 @@ from recallk.data.settings import ABOUT_ITEMS
 from recallk.models.settings import LARGEST_EMBEDDING, VectorSettings
 from recallk.runs.train_config import TrainConfig
 
-DEFAULT_VECTOR_CHUNK = 8_192
+DEFAULT_VECTOR_CHUNK = 2_048
 
 
 class VectorTrainConfig(VectorSettings, TrainConfig):
