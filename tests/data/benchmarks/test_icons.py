@@ -47,34 +47,15 @@ def package(root: Path, first: Mapping[str, Any], *others: Mapping[str, Any], **
     return root
 
 
-def test_a_class_is_a_name_that_four_families_draw(tmp_path: Path) -> None:
+def test_a_class_is_a_name_that_four_sets_draw(tmp_path: Path) -> None:
     root = package(tmp_path, bodies("house", "wheel"), bodies("wheel"), bodies("wheel"))
     assert by_class(root) == {"house": ["one:house", "usual0:house", "usual1:house", "usual2:house"]}
 
 
-def test_sets_of_one_author_are_counted_once(tmp_path: Path) -> None:
-    author = {"author": {"name": "Ann"}}
-    colour = {**author, "palette": True}
-    root = package(
-        tmp_path, bodies("house"), bodies("house", "key"), bodies("key"), one=colour, other0=author, other1=author
-    )
-    found = by_class(root)
-    assert found["house"] == ["other0:house", "usual0:house", "usual1:house", "usual2:house"]  # the one without colours
-    assert found["key"][0] == "other0:key"  # the first in the list
-    assert len(found["key"]) == 4
-
-
-def test_sets_that_hold_the_drawings_of_others_are_of_their_family(tmp_path: Path) -> None:
-    google, pictogrammers = {"author": {"name": "Google"}}, {"author": {"name": "Pictogrammers"}}
-    root = package(tmp_path, bodies("house"), bodies("house"), one=google, other0=pictogrammers)
+def test_a_set_that_is_hidden_is_left_out(tmp_path: Path) -> None:
+    root = package(tmp_path, bodies("house", "key"), bodies("house"), other0={"hidden": True})
     assert by_class(root)["house"] == ["one:house", "usual0:house", "usual1:house", "usual2:house"]
-
-
-@pytest.mark.parametrize(
-    "told", [{"hidden": True}, {"category": "Logos"}, {"category": "Programming"}], ids=["hidden", "logos", "programs"]
-)
-def test_sets_that_are_left_out(tmp_path: Path, told: Mapping[str, Any]) -> None:
-    assert by_class(package(tmp_path, bodies("house"), one=told)) == {}
+    assert by_class(package(tmp_path / "few", bodies("house"), one={"hidden": True})) == {}
 
 
 def test_icons_that_are_left_out(tmp_path: Path) -> None:

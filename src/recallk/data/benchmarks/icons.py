@@ -21,8 +21,8 @@ from recallk.data.item import Drawing, Record
 SIDE = 64
 """Pixels of a drawing, wide and high."""
 
-FAMILIES = 4
-"""Families that draw a name, at least, for it to be a class."""
+SETS = 4
+"""Sets that draw a name, at least, for it to be a class."""
 
 _LIST = "collections.json"
 _BOX = {"left": 0, "top": 0, "width": 16, "height": 16}
@@ -31,17 +31,6 @@ _USUAL_STYLES = re.compile(
     r"(?:-(?:thin|light|regular|medium|bold|line|linear|outline|outlined|fill|filled|solid|round|rounded|sharp"
     r"|duo|duotone|twotone|two-tone|12|16|20|24|28|32|48|\d+px))+$"
 )
-_OF_LOGOS = ("Logos", "Programming")
-"""Categories whose drawings are named after whom they stand for, not after what they show, and are the same in each."""
-
-_SAME_DRAWINGS = {
-    "Family": "Ben Sperry",
-    "Material Design Authors": "Google",
-    "Pictogrammers": "Google",
-    "Scott de Jonge": "Bryan Housel",
-    "Quincy Morgan": "Bryan Housel",
-}
-"""Authors whose sets hold another author's drawings: of those of one name, more than half look the same."""
 
 
 @dataclass(frozen=True)
@@ -52,42 +41,32 @@ class _IconSet:
     title: str
     author: str
     licence: str
-    coloured: bool
-    left_out: bool
-
-    @property
-    def family(self) -> str:
-        """Those who draw alike: an author, with others whose drawings the author's are."""
-        return _SAME_DRAWINGS.get(self.author, self.author)
+    hidden: bool
 
 
 def read(root: Path, findings: Findings) -> list[Record]:
-    """Read the sets twice: for the names that four families draw, and for the drawings of these, one of each family.
+    """Read the sets twice: for the names that four of them draw, and for the drawings of these, one of each set.
 
-    Styles, weights and sizes of a drawing in one set are one name (`_plain_names`). Of the sets of a family the first
-    counts, in the order of the list, those without colours before the others. Left out are sets and icons that are
-    marked as hidden, logos, aliases (each a drawing of another name), and what moves, which begins unfinished.
+    Styles, weights and sizes of a drawing in one set are one name (`_plain_names`). Sets of one author often draw a
+    name alike, as photographs of one product look alike. Left out are sets and icons that are marked as hidden, aliases
+    (each a drawing of another name), and what moves, which begins unfinished.
     """
     require("icons", "the data set icons")
     home = _home(root, findings)
     if home is None:
         return []
     package = _Package(home, findings)
-    shown = sorted((each for each in package.sets() if not each.left_out), key=lambda each: each.coloured)
-    by_name: dict[str, dict[str, tuple[_IconSet, str]]] = defaultdict(dict)
-    for each in shown:
-        for name, icon in _plain_names(package.icon_set(each.prefix)).items():
-            by_name[name].setdefault(each.family, (each, icon))
-    wanted: dict[_IconSet, dict[str, str]] = {each: {} for each in shown}
-    for name, families in by_name.items():
-        if len(families) >= FAMILIES:
-            for each, icon in families.values():
-                wanted[each][icon] = name
+    plain = {each.prefix: _plain_names(package.icon_set(each.prefix)) for each in package.sets() if not each.hidden}
+    drawn_by = Counter(name for names in plain.values() for name in names)
+    wanted = {
+        prefix: {icon: name for name, icon in names.items() if drawn_by[name] >= SETS}
+        for prefix, names in plain.items()
+    }
     records = [
         Record(drawing, name, _side(name))
-        for each, names in wanted.items()
+        for prefix, names in wanted.items()
         if names
-        for name, drawing in package.drawings(each.prefix, names)
+        for name, drawing in package.drawings(prefix, names)
     ]
     return sorted(records, key=lambda record: record.label)
 
@@ -130,8 +109,7 @@ class _Package:
                 what = f"no name, author or licence of the set {prefix}; {_AGAIN}"
                 self.findings.add("missing file", self.home / _LIST, what)
                 continue
-            left_out = bool(told.get("hidden")) or told.get("category") in _OF_LOGOS
-            sets.append(_IconSet(prefix, title, author, terms, bool(told.get("palette")), left_out))
+            sets.append(_IconSet(prefix, title, author, terms, bool(told.get("hidden"))))
         return sets
 
     def icon_set(self, prefix: str) -> dict[str, Any]:
@@ -216,12 +194,12 @@ def _styles(held: Mapping[str, Any]) -> tuple[re.Pattern[str], bool]:
 BENCHMARK = Benchmark(
     name="icons",
     title="Icons",
-    what="51,657 drawings of 5,789 names, from 165 sets",
+    what="100,383 drawings of 11,814 names, from 216 sets",
     size="465 MB",
     home="npm install @iconify/json, https://www.npmjs.com/package/@iconify/json",
     terms="those of each set: `recallk data check icons` lists them",
     # as counted in version 2.2.535; the package grows every week
-    counts={"train": Count(25_804, 2_865, confirmed=False), "test": Count(25_853, 2_924, confirmed=False)},
+    counts={"train": Count(50_025, 5_881, confirmed=False), "test": Count(50_358, 5_933, confirmed=False)},
     read=read,
     origins=origins,
 )
