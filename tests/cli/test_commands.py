@@ -84,6 +84,7 @@ def test_a_loss_that_needs_another_extra(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_ends_without_a_page_where_it_cannot_be_made(photos: Path, tmp_path: Path) -> None:
     """In a process that has not imported jinja2 before."""
     run = tmp_path / "run"

@@ -260,6 +260,7 @@ def test_a_demo_replaces_no_other_run(pictures: Path, tmp_path: Path, capfd: pyt
         assert (folder / "config.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_going_on_is_left_alone(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
         assert best[chosen] == max(best.values())
 
 
+@pytest.mark.slow
 def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_path: Path, pictures: Path) -> None:
     values = SET_ASIDE | {"data": str(pictures)}
     searching = Comparison(tmp_path, values, [Contender("one", {})], (0.5, 1), 1, searches=2)
@@ -118,6 +119,7 @@ def test_what_finished_is_not_run_twice_and_what_failed_or_is_missing_is(finishe
     assert without_time([again]) == without_time([before]) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [False, True], ids=["before the first checkpoint", "after it"])
 def test_a_run_that_was_killed_goes_on(finished: Path, tmp_path: Path, pictures: Path, saved: bool) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
@@ -275,6 +277,7 @@ def test_a_best_rate_at_the_edge_is_told(finished: Path, tmp_path: Path) -> None
     assert not dataclasses.replace(outcome, learning_rate=1e-3, learning_rates=[1e-9, 1e-3, 10.0]).at_the_edge
 
 
+@pytest.mark.slow
 def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 6, "batch_size": 40, "chunk_size": 64, "milestones": [3]}
     values["limit_classes"] = 18  # whose epochs are 3 batches of 40, or 2 of 72
@@ -289,6 +292,7 @@ def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictur
     assert configs["large"].milestones == (round(3 * configs["large"].epochs / 6),)
 
 
+@pytest.mark.slow
 def test_the_same_minutes_for_each(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 1}
     list(Comparison(tmp_path, values, [Contender("one", {})], (1,), 1, minutes=0.02).run())
@@ -331,6 +335,7 @@ def test_data_that_cannot_be_read_is_told_before_anything_runs(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_failure_that_was_mended_leaves_nothing(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures)}
     broken = Contender("one", {"loss": {"name": "memory-contrastive", "memory_size": 4}})
@@ -342,6 +347,7 @@ def test_a_failure_that_was_mended_leaves_nothing(tmp_path: Path, pictures: Path
     assert (len(outcome.results), outcome.failures) == (2, [])
 
 
+@pytest.mark.slow
 def test_a_timing_that_fails_leaves_a_row(tmp_path: Path, pictures: Path) -> None:
     contenders = [Contender("too hot", {"learning_rate": 1e9}), Contender("one", {})]
     values = SMALL | {"data": str(pictures), "epochs": 1}
@@ -392,6 +398,7 @@ def test_equal_rates_are_refused(tmp_path: Path) -> None:
         Comparison(tmp_path, SMALL | {"data": "x"}, CONTENDERS, (1, 2, 1), 1)
 
 
+@pytest.mark.slow
 def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 4, "batch_size": 8, "chunk_size": 64, "warmup_steps": 9}
     contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]
@@ -402,6 +409,7 @@ def test_the_schedule_keeps_its_shape(tmp_path: Path, pictures: Path) -> None:
     assert configs["large"].warmup_steps == round(9 * taken["large"] / taken["small"]) == 1
 
 
+@pytest.mark.slow
 def test_an_exponential_schedule_ends_where_it_would_have(tmp_path: Path, pictures: Path) -> None:
     values = SMALL | {"data": str(pictures), "epochs": 6, "batch_size": 40, "chunk_size": 64, "limit_classes": 18}
     contenders = [Contender("small", {}), Contender("large", {"batch_size": 72})]  # 3 batches an epoch, or 2

@@ -67,6 +67,7 @@ for number in range(4):
 """
 
 
+@pytest.mark.slow
 def test_groups_follow_each_other() -> None:
     """In turn one is late, and the other finds in torchrun's store what the groups before have left there."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -52,6 +52,7 @@ def test_collapsed_embeddings_have_a_value() -> None:
     assert 0 <= nmi(torch.ones(40, 4), torch.arange(40) % 8) <= 1
 
 
+@pytest.mark.slow
 def test_torch_and_faiss_share_a_process() -> None:
     """Each brings its own OpenMP; a clash would end the process, so it runs in one of its own."""
     program = (

@@ -33,6 +33,13 @@ FEW: dict[str, Any] = {
     "chunk_size": 16,
 }
 
+QUICK = ("recall@k", "contrastive", "smooth-ap", "proxy-nca", "proxy-synthesis", "memory-recall@k")
+"""One of each kind; the others with `-m slow`."""
+
+
+def quick_or_slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in names]
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,7 +66,7 @@ def plan_of(pictures: Path, **changes: Any) -> Plan:
     return prepare(make_config(FEW, {"data": str(pictures)}, changes))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_or_slow(*NAMES))
 def test_every_loss_beats_the_untrained_network(pictures: Path, tmp_path: Path, name: str) -> None:
     changes = {"epochs": 6, "batch_size": 32, "chunk_size": 32, "loss": with_short_memory(name, 96)}
     training = Trainer(plan_of(pictures, **changes), RunFolder(tmp_path / "run"))
@@ -102,7 +109,8 @@ def test_all_losses_see_the_same_data_and_begin_with_the_same_network(
 
 
 @pytest.mark.parametrize(
-    "name", ["proxy-nca", "margin", "metrix", "proxy-synthesis", "memory-multi-similarity", "memory-recall@k"]
+    "name",
+    quick_or_slow("proxy-nca", "margin", "metrix", "proxy-synthesis", "memory-multi-similarity", "memory-recall@k"),
 )
 def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Path, name: str) -> None:
     changes = {"epochs": 3, "loss": with_short_memory(name), "limit_classes": 4, "learning_rate": 1e-2}

@@ -289,6 +289,7 @@ def test_chunks_and_workers_are_whole_numbers(embedder: ImageEmbedder, options: 
         embedder.embed([COLOUR], **options)
 
 
+@pytest.mark.slow
 def test_a_linear_probe_can_be_trained_on_embeddings(embedder: ImageEmbedder) -> None:
     embeddings = embedder.embed([COLOUR, GREY])
     assert not embeddings.is_inference()

@@ -94,6 +94,7 @@ def test_a_killed_reader_is_one_line(tmp_path: Path, idle: float, capfd: pytest.
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_reader_is_one_line_in_another_thread(tmp_path: Path) -> None:
     """There, no handler of signals can be set."""
     told: list[BaseException] = []

@@ -86,6 +86,7 @@ def test_gradients_with_the_channels_last_are_those_of_the_plain_network(policy:
     assert_same_gradients(WAYS["channels_last"], policy)
 
 
+@pytest.mark.slow
 @has_compiler
 def test_gradients_of_a_traced_network_are_those_of_the_plain_one(traced: list[Any]) -> None:
     assert_same_gradients(WAYS["compile"], "per-chunk")

@@ -123,6 +123,7 @@ def skipping(pictures: str, folder: str, spoilt: list[str]) -> list[tuple[dict[s
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoilt", [["embeddings"], pytest.param(["loss", "gradients"], marks=pytest.mark.slow)], ids=str
 )

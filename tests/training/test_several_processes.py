@@ -125,6 +125,7 @@ def told_apart(data: list[str], run: str) -> str:
     return "trained"
 
 
+@pytest.mark.slow
 def test_processes_that_find_other_data_are_told(pictures: Path, tmp_path: Path) -> None:
     """The folders may have other names, as on machines that have a copy each."""
     copy, other = (shutil.copytree(pictures, tmp_path / name) for name in ("copy", "other"))

@@ -301,6 +301,7 @@ def full(*_: object) -> None:
     raise InputError("the disk is full")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_to_all_processes(pictures: Path, tmp_path: Path) -> None:
     """All of them end by the same error, which the first one prints."""
     assert in_processes(on_a_full_disk, 2, str(pictures), str(tmp_path)) == [["the disk is full"] * 3] * 2

@@ -193,6 +193,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "sent"),
     [

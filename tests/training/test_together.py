@@ -112,7 +112,12 @@ def by_hand() -> list[Grown]:
 
 @pytest.mark.parametrize(
     ("count", "way", "settings"),
-    [(2, as_a_user, [False]), (3, as_a_user, [True]), (3, by_hand, []), (1, by_hand, [])],
+    [
+        (2, as_a_user, [False]),
+        pytest.param(3, as_a_user, [True], marks=pytest.mark.slow),
+        (3, by_hand, []),
+        (1, by_hand, []),
+    ],
 )
 def test_processes_end_as_one_with_the_whole_batch(count: int, way: Callable[..., Any], settings: list[bool]) -> None:
     everywhere: list[list[Grown]] = in_processes(way, count, *settings)

@@ -91,6 +91,7 @@ def test_the_share_of_queries_that_the_loss_reaches_is_told_once_an_epoch(
     assert all(row.reached is None for row in others)
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result_and_another_another(pictures: Path, tmp_path: Path) -> None:
     rows = train(pictures, tmp_path / "1")
     first = without_time(rows)

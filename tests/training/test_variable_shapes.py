@@ -138,6 +138,7 @@ def trainer_of(photos: Path, run: Path, **changes: Any) -> Trainer:
     return Trainer(prepare(make_config(SMALL, {"data": str(photos)}, changes)), RunFolder(run))
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result_whoever_reads(photos: Path, tmp_path: Path) -> None:
     first = without_time(list(trainer_of(photos, tmp_path / "1").rows()))
     assert first == without_time(list(trainer_of(photos, tmp_path / "2", workers=2, host_memory_gb=0).rows()))

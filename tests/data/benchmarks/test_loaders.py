@@ -562,6 +562,7 @@ def test_lists_without_images_and_unknown_names(tmp_path: Path) -> None:
         read_benchmark("sopp", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_stanford_online_products_at_full_size(tmp_path: Path) -> None:
     image = 0
     for name, split in (("Ebay_train.txt", "train"), ("Ebay_test.txt", "test")):
