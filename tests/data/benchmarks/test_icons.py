@@ -59,11 +59,15 @@ def test_a_set_that_is_hidden_is_left_out(tmp_path: Path) -> None:
 
 
 def test_icons_that_are_left_out(tmp_path: Path) -> None:
-    """Hidden ones, those that move, and other names of a drawing."""
-    first = bodies("house", "key", aliases={"wheel": {"parent": "house"}})
+    """Hidden ones, those that move, empty ones, and other names of a drawing."""
+    first = bodies("house", "key", "lock", aliases={"wheel": {"parent": "house"}})
+    first["icons"]["lock"]["body"] = ""
     first["icons"]["house"]["hidden"] = True
     first["icons"]["key"]["body"] = '<path d="M0 0"><animate attributeName="d"/></path>'
-    assert by_class(package(tmp_path, first, bodies("wheel"), bodies("wheel"), bodies("wheel"))) == {}
+    assert (
+        by_class(package(tmp_path, first, bodies("wheel", "lock"), bodies("wheel", "lock"), bodies("wheel", "lock")))
+        == {}
+    )
 
 
 TWO_STYLES = {"line": "Line", "bold": "Bold"}

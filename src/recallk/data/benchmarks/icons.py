@@ -49,7 +49,7 @@ def read(root: Path, findings: Findings) -> list[Record]:
 
     Styles, weights and sizes of a drawing in one set are one name (`_plain_names`). Sets of one author often draw a
     name alike, as photographs of one product look alike. Left out are sets and icons that are marked as hidden, aliases
-    (each a drawing of another name), and what moves, which begins unfinished.
+    (each a drawing of another name), what moves, which begins unfinished, and what is empty.
     """
     require("icons", "the data set icons")
     home = _home(root, findings)
@@ -170,7 +170,8 @@ def _plain_names(held: Mapping[str, Any]) -> dict[str, str]:
     styles, plain = _styles(held)
     by_name: dict[str, list[str]] = defaultdict(list)
     for icon, told in held["icons"].items():
-        if not told.get("hidden") and "<animate" not in str(told.get("body")):
+        body = told.get("body")
+        if not told.get("hidden") and body != "" and "<animate" not in str(body):
             by_name[styles.sub("", icon)].append(icon)
     return {
         icons[0] if plain and len(icons) == 1 else name: min(icons, key=_plainness) for name, icons in by_name.items()
