@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from pyarrow import parquet
 
 from recallk import InputError
-from recallk.data.item import Item, Record
+from recallk.data.item import Drawing, Item, Record
 from recallk.data.vector_files import read_vectors
 from recallk.data.vector_writer import Dtype, VectorWriter, columns_of, require_writable
 from recallk.data.vectors import Vector, VectorTable
@@ -28,6 +29,7 @@ COLUMNS: dict[str, list[str | None]] = {
     "split": ["train" if n < 9 else "test" for n in range(ROWS)],
     "image": [f"../{n}.jpg" if n else None for n in range(ROWS)],
 }
+SOURCE = Path("photos")
 MADE_BY: dict[str, Any] = {"format": 1, "settings": {"mean": [0.1, 0.2]}}
 
 
@@ -157,14 +159,67 @@ def test_where_vectors_cannot_be_written(tmp_path: Path, name: str, told: str) -
         (tmp_path / other).write_text("of somebody")
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(InputError, match=told):
-        require_writable(tmp_path / name, "float32", overwrite=False)
+        require_writable(tmp_path / name, "float32", overwrite=False, source=SOURCE)
     if name.startswith("there"):
-        require_writable(tmp_path / name, "float32", overwrite=True)
+        require_writable(tmp_path / name, "float32", overwrite=True, source=SOURCE)
     else:
         with pytest.raises(InputError, match=told):
-            require_writable(tmp_path / name, "float32", overwrite=True)
+            require_writable(tmp_path / name, "float32", overwrite=True, source=SOURCE)
     with pytest.raises(InputError, match="dtype='int8': one of float32, float16"):
-        require_writable(tmp_path / "new.npy", "int8", overwrite=False)
+        require_writable(tmp_path / "new.npy", "int8", overwrite=False, source=SOURCE)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("there", "name", "told"),
+    [
+        ("src.parquet", "src.npy", "src.parquet, which holds vectors; choose another name"),
+        ("src.parquet", "src.parquet", "src.parquet: is what is embedded, and would be replaced"),
+        ("src.npy", "src.npy", "src.npy: is what is embedded"),
+        ("other.parquet", "other.safetensors", "other.parquet, which holds vectors"),
+        ("sib.npy", "sib.safetensors", "sib.npy is beside it, and would have its labels; choose another name"),
+        ("sib.safetensors", "sib.npy", "sib.safetensors is beside it"),
+        ("sib.npy", "sib.parquet", "sib.npy is beside it"),
+    ],
+)
+def test_files_of_vectors_that_nobody_named_stay(
+    tmp_path: Path, there: str, name: str, told: str, overwrite: bool
+) -> None:
+    write(tmp_path / there)
+    with pytest.raises(InputError, match=told):
+        require_writable(tmp_path / name, "float32", overwrite, tmp_path / f"src{Path(there).suffix}")
+
+
+def test_a_table_of_images_that_is_embedded_stays(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"path": ["1.jpg"], "label": ["a"]}), tmp_path / "v.parquet")
+    require_writable(tmp_path / "v.npy", "float32", overwrite=True, source=SOURCE)
+    with pytest.raises(InputError, match="is what is embedded"):
+        require_writable(tmp_path / "v.npy", "float32", overwrite=True, source=tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recallk.data.vector_writer.parquet.ParquetWriter", full)
+    monkeypatch.setattr(VectorWriter, "_header", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left"):
+        write(tmp_path / f"v{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("dtype", "last"), [("float32", 0.0), ("float16", 1e-9)])
+def test_a_row_of_zeros_is_refused_by_its_name(tmp_path: Path, dtype: Dtype, last: float) -> None:
+    vectors = VECTORS.copy()
+    vectors[17] = last
+    with pytest.raises(InputError, match=r"of 'photos/é 17.jpg' the network gives zeros alone"):
+        write(tmp_path / "v.parquet", vectors, dtype=dtype)
+    with pytest.raises(InputError, match="of row 18 the network gives zeros alone"):
+        write(tmp_path / "v.npy", vectors, {"label": COLUMNS["label"]}, dtype)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
@@ -221,6 +276,11 @@ def test_items_in_memory_have_a_number_of_their_class(tmp_path: Path) -> None:
         "id": ["a/1", "a/2", "b/1", "a/3"],
         "label": ["a", "a", "b", "a"],
     }
+
+
+def test_drawings_keep_their_names(tmp_path: Path) -> None:
+    drawings: list[Item] = [Drawing(name, "", (0, 0, 1, 1), 8) for name in ("mdi:home", "tabler:home")]
+    assert columns(drawings, tmp_path, labels="h") == {"id": ["mdi:home", "tabler:home"], "label": ["h", "h"]}
 
 
 def test_vectors_keep_their_names_images_and_texts(tmp_path: Path) -> None:

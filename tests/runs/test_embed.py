@@ -158,6 +158,9 @@ def test_vectors_by_a_run_on_vectors(pictures: Path, tmp_path: Path) -> None:
     expected = load(tmp_path / "run").embed([record.item for record in read_vectors(first)[0]])
     np.testing.assert_allclose(vectors_in(second), expected.numpy(), rtol=0, atol=1e-5)
     assert shown(second) == shown(first)
+    for name, said in (("first.parquet", "is what is embedded"), ("first.npy", "first.parquet, which holds vectors")):
+        with pytest.raises(InputError, match=said):
+            embed(str(first), tmp_path / name, run=tmp_path / "run", overwrite=True)
     told = (
         r"photos: images, and the model of .*run embeds vectors; compose it with what made its vectors first: recallk"
     )

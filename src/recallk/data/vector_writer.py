@@ -16,9 +16,10 @@ from pyarrow import parquet
 from recallk.core.errors import InputError
 from recallk.core.files import UnfinishedFile, write_file, writing
 from recallk.core.text import brief
-from recallk.data.item import Record
-from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
+from recallk.data.item import Drawing, Record
+from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY, kind_of
 from recallk.data.split import namer
+from recallk.data.vector_files import first_fault
 from recallk.data.vectors import Vector
 
 Dtype = Literal["float32", "float16"]
@@ -26,8 +27,11 @@ Texts = Mapping[str, Sequence[str | None]]
 """By the name of a column, its cells."""
 
 
-def require_writable(path: Path, dtype: str, overwrite: bool) -> None:
-    """Raise InputError where vectors cannot be written to a path: before anything is embedded."""
+def require_writable(path: Path, dtype: str, overwrite: bool, source: Path) -> None:
+    """Raise InputError where vectors of a source cannot be written to a path: before anything is embedded.
+
+    Whatever `overwrite` says, neither the source is replaced nor a file of vectors that nobody has named.
+    """
     if dtype not in get_args(Dtype):
         raise InputError(f"dtype={brief(dtype)}: one of {', '.join(get_args(Dtype))}")
     suffix = path.suffix.lower()
@@ -37,7 +41,15 @@ def require_writable(path: Path, dtype: str, overwrite: bool) -> None:
         raise InputError(f"{path}: no folder {path.parent}; make it, or choose another place")
     if suffix in ARRAYS and os.path.lexists(other := path.with_suffix(".csv")):
         raise InputError(f"{path}: {other.name} is beside it, and would be taken for its labels; choose another name")
-    for written in [path, _table_of(path)]:
+    for array in (path.with_suffix(other) for other in sorted(ARRAYS - {suffix})):
+        if os.path.lexists(array):
+            raise InputError(f"{path}: {array.name} is beside it, and would have its labels; choose another name")
+    table = _table_of(path)
+    if table != path and kind_of(str(table)) == "vectors":
+        raise InputError(f"{path}: its labels would replace {table.name}, which holds vectors; choose another name")
+    for written in [path, table]:
+        if _are_same(written, source):
+            raise InputError(f"{written}: is what is embedded, and would be replaced; choose another name")
         if os.path.isdir(written):  # noqa: PTH112 (pathlib's raises where a name is too long)
             raise InputError(f"{written}: a folder; choose another name")
         if os.path.lexists(written) and not overwrite:
@@ -48,7 +60,8 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
     """Return what stands beside the vectors of records that were read below `root`, in a file at `path`.
 
     `label` and `split`, where there are any; `image`, the path of an item's file from the folder of the table; `text`;
-    and `id`, the file's path below `root`, or the name of what is in memory.
+    and `id`, the file's path below `root`, or the name of a vector or a drawing; pixels are counted
+    in their class.
     """
     below, beside = namer(root), namer(path.parent.resolve())  # ".." would leave a folder that is a link elsewhere
     here, counted = f"{Path.cwd()}{os.sep}", dict[str, int]()
@@ -60,6 +73,8 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
         elif isinstance(item := record.item, Vector):
             names.append(item.table.name(item.row))
             file, text = (str(item.shown), None) if isinstance(item.shown, Path) else (None, item.shown)
+        elif isinstance(item, Drawing):
+            names.append(item.name)
         else:
             counted[record.label] = counted.get(record.label, 0) + 1
             names.append(f"{record.label}/{counted[record.label]}")
@@ -97,6 +112,14 @@ class VectorWriter:
     def __enter__(self) -> "VectorWriter":
         self._unfinished = UnfinishedFile(self._path)
         self._held.callback(self._unfinished.discard)
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         with writing(self._path):
             if self._path.suffix.lower() == ".parquet":
                 width = pyarrow.list_(pyarrow.from_numpy_dtype(self._dtype), self._width)
@@ -109,17 +132,21 @@ class VectorWriter:
             else:
                 self._array: BinaryIO = self._held.enter_context(self._unfinished.path.open("wb"))
                 self._array.write(self._header())
-        return self
 
     def __exit__(self, *error: object) -> None:
         with suppress(OSError, ValueError):  # of a file that cannot be written, which has been told
             self._held.close()
 
     def append(self, vectors: NDArray[np.float32]) -> None:
-        """Write the next rows `(n, width)`. Raises InputError for NaN, and for what the numbers cannot hold."""
+        """Write the next rows `(n, width)`.
+
+        Raises InputError for NaN, for what the numbers cannot hold, and, with its name, for a row of zeros alone.
+        """
         if not (np.abs(vectors) <= np.finfo(self._dtype).max).all():
             raise InputError(f"{self._path}: the network gives NaN, or numbers beyond {self._dtype}; take another")
         rows = vectors.astype(self._dtype, copy=False)
+        if (fault := first_fault(rows, np.arange(self._done, self._done + len(rows)))) is not None:
+            raise InputError(f"{self._path}: of {self._name(fault[0])} the network gives {fault[1]}; leave it out")
         with writing(self._path):
             if self._path.suffix.lower() == ".parquet":
                 lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), self._width)
@@ -144,6 +171,10 @@ class VectorWriter:
             write_file(_table_of(self._path), lambda unfinished: parquet.write_table(table, unfinished))
         self._unfinished.finish()
 
+    def _name(self, row: int) -> str:
+        named = "id" in self._columns.column_names
+        return brief(self._columns["id"][row].as_py()) if named else f"row {row + 1}"
+
     def _header(self) -> bytes:
         """Return how the file of an array begins."""
         shape = (self._rows, self._width)
@@ -163,3 +194,11 @@ class VectorWriter:
 def _table_of(path: Path) -> Path:
     """Return the file that has the columns of vectors: their own, or the table beside an array."""
     return path if path.suffix.lower() == ".parquet" else path.with_suffix(".parquet")
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Return whether both are one file that is there."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False

@@ -76,7 +76,7 @@ def embed(
 
     In processes that torchrun or srun has started, each embeds a share of the items, the first one writes, and all
     return the same. Raises InputError, one line, for whatever cannot be read, a network that there is not, and an
-    output that cannot be written, or exists without `overwrite`.
+    output that cannot be written, exists without `overwrite`, or would take the place of the source or other vectors.
 
     >>> found = embed("photos", "vectors.parquet", backbone="test_resnet", weights="none", image_size=32)
     >>> found.items, found.size, found.labelled
@@ -85,7 +85,7 @@ def embed(
     """
     config, place = _configured(source, backbone, run, keys), user_path(output)
     with joined(available_device(config.accelerator).type):
-        processes.from_first(partial(require_writable, place, dtype, overwrite))
+        processes.from_first(partial(require_writable, place, dtype, overwrite, user_path(source)))
         with processes.failing_together():
             advance("loading the network", 0, 0)
             embedder, made_by = _embedder(config, run)
