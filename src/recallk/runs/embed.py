@@ -120,17 +120,22 @@ def _configured(
         if run is not None and key in OF_NETWORK:
             raise InputError(f"{key} is for a backbone, and a run has its own network: leave it out")
     if run is None:
-        config = make_config({"data": source, "backbone": backbone}, keys)
-        if not isinstance(config, ImageTrainConfig):
+        if _kind_of(source, keys) == "vectors":  # else the backbone is refused as a key of images
             raise InputError(f"{shown(source)}: vectors, and a backbone embeds images; give --run, a run on vectors")
-        return config
+        return make_config({"data": source, "backbone": backbone}, keys)
     given = {key: value for key, value in keys.items() if key in OF_READING}
     return make_config(RunFolder(user_path(run)).config_for(source).model_dump(), given)
 
 
+def _kind_of(source: str, keys: dict[str, Any]) -> ItemKind:
+    """Return of which kind the items are, by what is said of them, or by the source."""
+    kind: ItemKind = keys.get("items") or (kind_of(source) if keys.get("dataset", "own") == "own" else "images")
+    return kind
+
+
 def _kind(embedder: Embedder, source: str, run: str | os.PathLike[str] | None, keys: dict[str, Any]) -> ItemKind:
     """Return of which kind the items are. Raises InputError where the embedder takes others."""
-    kind: ItemKind = keys.get("items") or (kind_of(source) if keys.get("dataset", "own") == "own" else "images")
+    kind = _kind_of(source, keys)
     if kind != embedder.noun:
         place = shown(str(run))
         way = f"; compose it with what made its vectors first: recallk compose {place} -o FOLDER"
