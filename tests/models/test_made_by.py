@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recallk import InputError, compose, embed, evaluate, load, search, whiten
+from recallk import InputError, compose, embed, evaluate, load, report, search, whiten
 from recallk.data.vector_files import read_vectors
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.models.composed import ComposedEmbedder
@@ -20,6 +20,7 @@ from recallk.models.saved import save
 from recallk.models.settings import ImageSettings
 from recallk.models.vector_embedder import VectorEmbedder
 from recallk.runs.folder import RunFolder
+from recallk.runs.whiten import remove_whitening
 from recallk.training.train import resume, train
 from tests.training.test_trainer import SMALL, save_patterns
 
@@ -118,6 +119,19 @@ def test_a_composed_folder_is_searched_and_measured_as_a_model(head_run: Path, p
     assert 0 < own.metrics["map"] < 1
     with pytest.raises(InputError, match="a model without a run, which has no data of its own: give --data"):
         evaluate(tmp_path / "model")
+
+
+def test_a_composed_folder_is_whitened_and_has_no_report(head_run: Path, pictures: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    compose(head_run, model)
+    before = load(model).embed(paths(pictures))
+    found = whiten(model, str(pictures), dimension=4)
+    torch.testing.assert_close(load(model).embed(paths(pictures)), found.whitening(before), rtol=0, atol=1e-5)
+    assert not (model / "model").exists()
+    remove_whitening(model)
+    assert torch.equal(load(model).embed(paths(pictures)), before)
+    told = said(lambda: report(model))
+    assert f"a model without a run, which has no result; measure it: recallk evaluate {model} --data PATH" in told
 
 
 def test_a_composed_folder_embeds(head_run: Path, pictures: Path, tmp_path: Path) -> None:

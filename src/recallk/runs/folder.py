@@ -89,6 +89,11 @@ class RunFolder:
         """The trained embedder, a folder of its own: `models.saved`."""
         return self.path / model_files.FOLDER
 
+    @property
+    def is_model_alone(self) -> bool:
+        """Whether it is the folder of a model that has no run: of `recallk compose`."""
+        return os.path.lexists(self.path / model_files.SETTINGS) and not os.path.lexists(self.config)
+
     def descriptors(self, name: str) -> Path:
         """Return the file of the descriptors of a gallery, or of distractors: `runs.descriptors`."""
         return self.path / _DESCRIPTORS / f"{name}.npy"
@@ -203,7 +208,7 @@ class RunFolder:
 
         Raises InputError where there is neither, and of a model without data.
         """
-        if os.path.lexists(self.config) or not os.path.lexists(self.path / model_files.SETTINGS):
+        if not self.is_model_alone:
             return self.read_config()
         if data is None:
             raise InputError(f"{self.path}: a model without a run, which has no data of its own: give --data")

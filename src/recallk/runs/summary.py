@@ -111,6 +111,9 @@ def percent(metrics: Mapping[str, float], name: str) -> str:
 
 def summary_of(folder: RunFolder) -> Summary:
     """Read the summary of a run. Raises InputError for a folder that holds none, and for a run without a result."""
+    if folder.is_model_alone:
+        again = f"recallk evaluate {shlex.quote(str(folder.path))} --data PATH"
+        raise InputError(f"{folder.path}: a model without a run, which has no result; measure it: {again}")
     config, rows = folder.read_config(), folder.history()
     measured = [row for row in rows if isinstance(row, Measurement)]
     after = next((row for row in measured if row.kind == "result"), None)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -50,10 +51,11 @@ def whiten(
     scales: Sequence[float] = ONE_SCALE,
     advance: Advance = silent,
 ) -> Whitened:
-    """Fit a whitening to the model's embeddings of all items of `data`, and store it with the model of a finished run.
+    """Fit a whitening to the model's embeddings of all items of `data`, and store it with the model of a run.
 
-    `recallk.load` brings it back, and whatever embeds with the run's model then ends with it. It takes the place of an
-    earlier one, and is fitted to embeddings without it.
+    `run` is the folder of a finished run, or of a model that `recallk.compose` has written. `recallk.load` brings the
+    whitening back, and whatever embeds with the model then ends with it. It takes the place of an earlier one, and is
+    fitted to embeddings without it.
 
     `data` is what `recallk.train` takes: a folder with a folder per class, a table, "glyphs" or "places"; for the
     method pca also a folder of images without classes. The method learned takes items of one class as pairs that
@@ -76,7 +78,7 @@ def whiten(
     if method not in get_args(Method):
         raise InputError(f"method={brief(method)}: one of {', '.join(get_args(Method))}")
     at_scales, folder = checked_scales(scales), RunFolder(user_path(run))
-    config = folder.read_config()
+    config = folder.config_for(data)
     with joined(available_device(config.accelerator).type), processes.entered_by_first(locked(folder.path)):
         with processes.failing_together():
             embedder = saved.load_network(run)
@@ -96,8 +98,8 @@ def whiten(
             found = fit_whitening(method, embeddings, labels, kept, power)
             fitted = Fitted(method, float(power), at_scales, shown(str(data)), len(items))
             embedder.whitening = replace(found, fitted=fitted)
-            if folder.model.exists():
-                saved.save_whitening(embedder, folder.model)
+            if (place := _model_in(folder)).exists():
+                saved.save_whitening(embedder, place)
             else:  # a run of an earlier version, which has no folder for it
                 saved.save(embedder, folder.model)
             return Whitened(embedder.whitening, f"{len(items):,} {embedder.noun}", size, notes)
@@ -108,16 +110,21 @@ def whiten(
 def remove_whitening(run: str | os.PathLike[str]) -> None:
     """Remove what `whiten` has stored. Raises InputError where there is nothing, or the folder is in use."""
     folder = RunFolder(user_path(run))
-    folder.read_config()
+    if not folder.is_model_alone:
+        folder.read_config()
 
     def removed() -> None:
         with locked(folder.path):
-            if not (folder.model / WHITENING).exists():
+            if not (_model_in(folder) / WHITENING).exists():
                 raise InputError(f"{folder.path}: its model has no whitening that was fitted after training")
-            saved.remove_whitening(folder.model)
+            saved.remove_whitening(_model_in(folder))
 
     with joined("cpu"):
         processes.from_first(removed)
+
+
+def _model_in(folder: RunFolder) -> Path:
+    return folder.path if folder.is_model_alone else folder.model
 
 
 def _read(data: str, method: Method) -> tuple[Sequence[Item], NDArray[np.int64], Sequence[Finding]]:
