@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from recallk import InputError, compose, embed, evaluate, load, report, search, whiten
@@ -149,6 +150,34 @@ def test_a_run_that_goes_on_remembers_too(head_run: Path, tmp_path: Path) -> Non
     resume(run, {"epochs": 3})
     assert load(run).made_by == before
     assert isinstance(compose(run), ComposedEmbedder)
+
+
+def test_other_vectors_under_the_same_name_are_told(pictures: Path, weights: Path, tmp_path: Path) -> None:
+    """Of a run that goes on, and of what is measured; the same ones, wherever the weights are, are not others."""
+    file, run, moved = tmp_path / "vectors.parquet", tmp_path / "run", tmp_path / "moved.safetensors"
+    embed(str(pictures), file, **NETWORK, weights=str(weights))
+    train(HEAD | {"data": str(file)}, run)
+    shutil.copy(weights, moved)
+    embed(str(pictures), file, **NETWORK, weights=str(moved), overwrite=True)
+    resume(run, {"epochs": 3})
+    assert not evaluate(run).notes
+    assert report(run) == []
+
+    other = load_file(weights)
+    save_file({name: value + 0.01 if value.is_floating_point() else value for name, value in other.items()}, moved)
+    embed(str(pictures), file, **NETWORK, weights=str(moved), overwrite=True)
+    told = said(lambda: resume(run, {"epochs": 4}))
+    assert told.startswith(f"{file}: other vectors than the run was trained on so far")
+    assert "put those back, or start a new run" in told
+    for note in (evaluate(run).notes, evaluate(run, str(file)).notes):
+        assert [found.kind for found in note] == ["other vectors"]
+    assert "other vectors than the model was trained on" in report(run)[0]
+
+    embed(str(pictures), file, **(NETWORK | {"resize": 40}), weights=str(weights), overwrite=True)  # the same weights
+    assert "other vectors" in said(lambda: resume(run, {"epochs": 4}))
+    parquet.write_table(parquet.read_table(file).replace_schema_metadata(None), file)  # which may be any
+    assert "other vectors" in said(lambda: resume(run, {"epochs": 4}))
+    assert not evaluate(run).notes
 
 
 # what goes wrong

@@ -32,6 +32,7 @@ Kind = Literal[
     "answer listed twice",
     "query without answer",
     "sampled vectors",
+    "other vectors",
 ]
 NOTES: frozenset[Kind] = frozenset(
     {
@@ -43,6 +44,7 @@ NOTES: frozenset[Kind] = frozenset(
         "answer listed twice",
         "query without answer",
         "sampled vectors",
+        "other vectors",
     }
 )
 """Kinds that are worth knowing, and no reason not to train."""

@@ -1,16 +1,19 @@
 """Which embedder has made vectors: what their file says of it, and the way back to it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.seeds import mixed_seed
 from recallk.core.text import one_line, shown
+from recallk.data.findings import Finding
+from recallk.data.vectors import Vector
 from recallk.models.build import build
 from recallk.models.checksum import checksum
 from recallk.models.composed import ComposedEmbedder
@@ -20,6 +23,8 @@ from recallk.models.saved import load, save_new
 from recallk.models.settings import ImageSettings
 from recallk.models.vector_embedder import VectorEmbedder
 
+_WHERE = frozenset({"format", "weights", "path"})
+"""What is said of where weights are: the same ones are known by their checksum."""
 _BY_HAND = "or compose it yourself: recallk.load(run).after(embedder)"
 
 
@@ -78,6 +83,33 @@ def _described(embedder: Embedder, weights: str, path: str | os.PathLike[str] | 
         "checksum": checksum(embedder),
     }
     return MadeBy.model_validate(about)
+
+
+def origin(embedder: nn.Module) -> Mapping[str, Any] | None:
+    """Return what made the vectors that an embedder was trained on; None where it takes others, or does not know."""
+    while isinstance(embedder, ComposedEmbedder):
+        embedder = embedder.first
+    return embedder.made_by if isinstance(embedder, VectorEmbedder) else None
+
+
+def are_alike(one: object, other: object) -> bool:
+    """Return whether two files say that one embedder made their vectors, wherever its weights are, or both nothing."""
+    return _without_where(one) == _without_where(other)
+
+
+def _without_where(about: object) -> object:
+    return {key: value for key, value in about.items() if key not in _WHERE} if isinstance(about, Mapping) else about
+
+
+def notes_of_others(embedder: Embedder, items: Sequence[Any]) -> list[Finding]:
+    """Return a note where vectors are of another embedder than those that a model was trained on, as both say."""
+    known, first = origin(embedder), items[0] if len(items) else None
+    if known is None or not isinstance(first, Vector) or first.table.made_by is None:
+        return []
+    if are_alike(known, first.table.made_by):
+        return []
+    told = "other vectors than the model was trained on: another embedder made them, so the numbers may mean nothing"
+    return [Finding("other vectors", str(first.table.path), f"{shown(first.table.path.name)}: {told}")]
 
 
 def compose(run: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> ComposedEmbedder:

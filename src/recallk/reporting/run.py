@@ -18,6 +18,7 @@ from recallk.data.dataset import TestItems, read_for_test
 from recallk.data.split import Split
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
+from recallk.models.made_by import notes_of_others
 from recallk.models.saved import load
 from recallk.models.scales import ONE_SCALE
 from recallk.reporting.answers import Answers, answers
@@ -76,6 +77,9 @@ def _embed(folder: RunFolder, summary: Summary) -> _Embedded:
         with processes.failing_together():
             test, missing = _test_items(folder, summary)
             embedder = load(folder.path)
+            missing += [
+                f"queries and similarities: {note.message}" for note in notes_of_others(embedder, test.labelled.items)
+            ]
         if embedder.whitening is not None:
             _, how = how_embedded(embedder, ONE_SCALE)
             whitened = [("queries and similarities", f"{how}; the numbers of the run are without it")]

@@ -94,7 +94,8 @@ def _evaluate_classes(
     advance: Advance,
 ) -> Evaluation:
     """Measure on labelled items: those of a class are to find each other."""
-    from recallk.models.saved import load  # brings the networks, which given descriptors need not
+    from recallk.models.made_by import notes_of_others  # brings the networks, which given descriptors need not
+    from recallk.models.saved import load
 
     embedder, folder = load(run), RunFolder(user_path(run))
     config = folder.config_for(data)
@@ -104,6 +105,7 @@ def _evaluate_classes(
             test, notes = read_for_test(config, folder.read_split()) if data is None else read_all(data)
             if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
                 raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
+            notes = [*notes, *notes_of_others(embedder, test.labelled.items)]
         items, depths = test.labelled, config.evaluate_ks if asked is None else asked
         told = counting(advance, "embedding", len(items))
         embeddings = embed_as_configured(embedder, config, items.items, told, scales=scales)

@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 from recallk.core import processes
 from recallk.core.errors import InputError
+from recallk.core.text import shown
+from recallk.models.made_by import are_alike, origin
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import unlike
 from recallk.runs.train_config import TrainConfig
@@ -69,6 +71,7 @@ class Checkpoint:
                     "batches": standing.position.batches,
                     "best": standing.best,
                     "chunks": (config.chunk_size, standing.chunk_size),
+                    "made_by": origin(self._embedder),
                 }
                 save_state(state, self._path)
 
@@ -91,6 +94,9 @@ class Checkpoint:
             restore_module(module, state.get(name), name, path)
         restore_optimizer(self._optimizer, state["optimizer"], path)
         restore_scaler(self._scaler, state.get("scaler"), path)
+        if "made_by" in state and not are_alike(state["made_by"], origin(self._embedder)):  # earlier ones do not say
+            told = "other vectors than the run was trained on so far (what made them differs)"
+            raise InputError(f"{shown(str(config.data))}: {told}; put those back, or start a new run")
         position, best = Position(state["epoch"], state["batches"]), state["best"]
         chunk_size = _chunk_size(state.get("chunks"), config.chunk_size, path)
         begun = position.epoch if position.batches else position.epoch - 1
