@@ -54,16 +54,16 @@ def paths(pictures: Path) -> list[Path]:
     return sorted(pictures.rglob("*.png"))
 
 
-def by_none(pictures: Path, file: Path, weights: Path, image_run: Path) -> None:
-    embed(str(pictures), file, **NETWORK, weights="none")
+def by_none(pictures: Path, file: Path, weights: Path, image_run: Path, **how: Any) -> None:
+    embed(str(pictures), file, **NETWORK, weights="none", **how)
 
 
 def by_file(pictures: Path, file: Path, weights: Path, image_run: Path) -> None:
     embed(str(pictures), file, **NETWORK, weights=str(weights))
 
 
-def by_run(pictures: Path, file: Path, weights: Path, image_run: Path) -> None:
-    embed(str(pictures), file, run=image_run)
+def by_run(pictures: Path, file: Path, weights: Path, image_run: Path, **how: Any) -> None:
+    embed(str(pictures), file, run=image_run, **how)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npy", ".safetensors"])
@@ -94,6 +94,34 @@ def test_the_numbers_are_those_of_the_trainer_everywhere(
     for embedder in (composed, load(tmp_path / "model")):
         torch.testing.assert_close(embedder.embed(paths(pictures)), embeddings, rtol=0, atol=1e-5)
     assert [record.label for record in records] == [path.parent.name for path in paths(pictures)]
+
+
+@pytest.mark.parametrize(
+    ("made", "dtype", "least", "most"),
+    [
+        (by_run, "float32", 0, 1e-5),
+        (by_none, "float32", 0, 1e-5),
+        (by_run, "float16", 1e-5, 1e-3),
+        (by_none, "float16", 1e-2, 2),  # of random weights: dimensions that vary less than float16 tells apart
+    ],
+)
+def test_composed_numbers_differ_by_the_rounding_of_the_file(
+    pictures: Path,
+    weights: Path,
+    image_run: Path,
+    tmp_path: Path,
+    made: Callable[..., None],
+    dtype: str,
+    least: float,
+    most: float,
+) -> None:
+    """As README and docs/vectors.md say: a file of float16 has rounded what the composed network has not."""
+    file, run = tmp_path / "vectors.parquet", tmp_path / "run"
+    made(pictures, file, weights, image_run, dtype=dtype)
+    train(HEAD | {"data": str(file)}, run)
+    trained = load(run).embed([record.item for record in read_vectors(file)[0]])
+    composed = compose(run).embed(paths(pictures))
+    assert least <= float((composed - trained).abs().max()) <= most
 
 
 @pytest.fixture(scope="module")
