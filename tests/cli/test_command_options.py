@@ -157,6 +157,17 @@ def test_train_and_compare_have_an_option_for_each_key() -> None:
         assert found.keys() == KEYS.keys() - {"recipe"}
 
 
+def test_help_tells_choices_and_defaults_of_images_and_of_vectors() -> None:
+    told = {name: option.help.replace("\\", "") for name, option in OF_KEYS["train"].items()}
+    assert told["epochs"] == "[30; of vectors 20]"
+    assert told["schedule"].endswith("(milestones, cosine, exponential) [milestones; of vectors cosine]")
+    assert told["head"].endswith("or mlp (linear, whitening, none, residual, mlp) [linear]")
+    assert told["items"].endswith("is a file of them (images, vectors)")
+    assert told["image_size"].endswith("[224]")
+    assert told["seed"].endswith("[1]"), "the same for both"
+    assert told["resize"].endswith("with image_shape=keep"), "no number"
+
+
 def typed(option: Any, value: Any) -> list[str]:
     """Return a key's value as a person types it."""
     if option.is_flag:

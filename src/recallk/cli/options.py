@@ -1,7 +1,7 @@
 """One option for each key of the configuration, made in one place."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from recallk.core.errors import InputError
-from recallk.runs.config import KEYS
+from recallk.runs.config import KEYS, fields_of
 
 DIGITS = 9
 Overrides = str | bool | None
@@ -21,9 +21,9 @@ def with_config_options(command: Callable[..., None], keys: Collection[str] = tu
     """Give a command one option for each key of the configuration, or for some, as its `overrides`."""
     own = inspect.signature(command).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    for name, field in KEYS.items():
+    for name in KEYS:
         if name in keys and name != "recipe":  # a command's argument
-            kind, annotation = inspect.Parameter.KEYWORD_ONLY, _option(name, field)
+            kind, annotation = inspect.Parameter.KEYWORD_ONLY, _option(name)
             parameters.append(inspect.Parameter(name, kind, default=None, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
@@ -64,14 +64,31 @@ def typed_options(context: typer.Context) -> list[str]:
     return [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
 
 
-def _option(name: str, field: FieldInfo) -> Any:
-    typed = f"--{name.replace('_', '-')}"
-    default = "" if field.default is None or field.default is PydanticUndefined else f"[{_as_typed(field.default)}]"
-    choices = ", ".join(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else ""
-    about = escape(" ".join(filter(None, (field.description, choices and f"({choices})", default))))
-    if field.annotation is bool:
+def _option(name: str) -> Any:
+    typed, fields = f"--{name.replace('_', '-')}", fields_of(name)
+    described = dict.fromkeys(field.description for field in fields.values() if field.description)
+    choices = dict.fromkeys(choice for field in fields.values() for choice in _choices(field))
+    listed = f"({', '.join(choices)})" if choices else ""
+    about = escape(" ".join(filter(None, ("; ".join(described), listed, _defaults(fields)))))
+    if KEYS[name].annotation is bool:
         return Annotated[bool | None, typer.Option(f"{typed}/--no-{typed[2:]}", help=about, show_default=False)]
     return Annotated[str | None, typer.Option(typed, help=about, show_default=False, metavar="VALUE")]
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    return [str(choice) for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+
+
+def _defaults(fields: Mapping[str, FieldInfo]) -> str:
+    """Return the defaults in brackets: one where all kinds of items have the same; none where there is no choice."""
+    of_kind = {
+        kind: _as_typed(field.default)
+        for kind, field in fields.items()
+        if field.default is not None and field.default is not PydanticUndefined and len(_choices(field)) != 1
+    }
+    first, *further = of_kind or [""]
+    told = [f"of {kind} {of_kind[kind]}" for kind in further if of_kind[kind] != of_kind[first]]
+    return f"[{'; '.join([of_kind[first], *told])}]" if of_kind else ""
 
 
 def _as_typed(value: object) -> str:

@@ -29,6 +29,11 @@ KEYS: Mapping[str, FieldInfo] = {
 """Every key, of runs on whatever items, as `recallk train --KEY VALUE` takes it."""
 
 
+def fields_of(key: str) -> Mapping[str, FieldInfo]:
+    """Return what a key is for each kind of items that has it: choices and defaults may differ."""
+    return {kind: config.model_fields[key] for kind, config in _CONFIGS.items() if key in config.model_fields}
+
+
 def given_keys(config: object) -> dict[str, Any]:
     """Return the keys that a Python program gives. Raises InputError where they are no table, and no configuration."""
     if isinstance(config, TrainConfig):
