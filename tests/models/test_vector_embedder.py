@@ -55,9 +55,26 @@ def test_mean_and_deviation_are_those_of_numpy(
     embedder = made()
     embedder.standardise(table_of(array))
     mean, deviation = array.astype(np.float64).mean(0), array.astype(np.float64).std(0)
-    deviation[(deviation == 0) | (deviation <= 1e-6 * abs(mean))] = 1
+    floor = 1e-4 * np.sqrt(np.square(deviation).mean())
+    constant = (deviation == 0) | (deviation <= 1e-6 * abs(mean))
+    deviation = np.where(constant, 1, np.maximum(deviation, floor))
     assert np.allclose(embedder.mean.numpy(), mean, rtol=1e-6, atol=1e-7 * scale)
     assert np.allclose(embedder.deviation.numpy(), deviation, rtol=1e-5)
+
+
+def test_a_dimension_of_rounding_noise_stays_small() -> None:
+    array = X.copy()
+    array[:, 2] *= 1e-8
+    embedder = made()
+    embedder.standardise(array)
+    floor = 1e-4 * np.sqrt(array.astype(np.float64).var(0).mean())
+    assert embedder.deviation[2].item() == pytest.approx(floor)
+    assert np.allclose(embedder.deviation.numpy()[[0, 1, 3, 4, 5]], array.std(0)[[0, 1, 3, 4, 5]], rtol=1e-5)
+
+
+def test_no_vectors_cannot_be_standardised_by() -> None:
+    with pytest.raises(InputError, match="no vectors to standardise by"):
+        made().standardise(X[:0])
 
 
 def test_standardising_takes_many_rows_at_a_time_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from recallk.models.vector_head import make_vector_head
 
 ROWS = 8_192
 """Vectors that are standardised, or embedded, at a time."""
+SMALLEST_DEVIATION = 1e-4
+"""Of the root mean square of all deviations: what varies less is divided by this much of it, for it may be rounding."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,13 @@ class VectorEmbedder(Embedder):
     def standardise(self, items: Iterable[Any]) -> None:
         """Take mean and deviation of the inputs from these vectors; of an input that never changes, 1 as deviation.
 
-        Both are summed up in float64, in an order that the items alone decide. Raises InputError as `listed`, and for
-        vectors that cannot be embedded.
+        A deviation is at least `SMALLEST_DEVIATION` times the root mean square of all, so that rounding noise stays
+        small. Both are summed up in float64, in an order that the items alone decide. Raises InputError as `listed`,
+        where there are no vectors, and for vectors that cannot be embedded.
         """
         vectors = self.listed(items)
+        if not len(vectors):
+            raise InputError("no vectors to standardise by: give those that are trained on")
         total = np.zeros((2, self.settings.input_size))
         first = vectors.block(0, 1).astype(np.float64)  # sums of squares far from zero would lose the deviation
         for start in range(0, len(vectors), ROWS):
@@ -145,6 +150,7 @@ class VectorEmbedder(Embedder):
         variance = np.maximum(squares - np.square(shifted), 0)
         deviation = np.sqrt(variance)
         constant = deviation <= 1e-6 * np.abs(first[0] + shifted)
+        deviation = np.maximum(deviation, SMALLEST_DEVIATION * np.sqrt(variance.mean()))
         self.mean.copy_(torch.from_numpy(first[0] + shifted))
         self.deviation.copy_(torch.from_numpy(np.where(constant | (deviation == 0), 1.0, deviation)))
 
