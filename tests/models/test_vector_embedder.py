@@ -163,7 +163,8 @@ def test_before_training_stand_the_vectors_themselves() -> None:
     embedder = made()
     embedder.standardise(X)
     directions = X / np.linalg.norm(X, axis=1, keepdims=True)
-    assert np.allclose(embedder.untrained().embed(X), directions, atol=1e-6)
+    for scale in (1, 1e22, 1e-30):
+        assert np.allclose(embedder.untrained().embed(scale * X), directions, atol=1e-6), scale
     assert embedder.embedding_size == 4, "and the embedder stays as it is"
     assert embedder.transform(X).shape == (50, 4)
     assert embedder.name == "a linear head over vectors of 6"

@@ -22,7 +22,7 @@ from recallk.models.chunks import Preparation
 from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
 from recallk.models.settings import Augmentation, VectorSettings
-from recallk.models.vector_head import make_vector_head
+from recallk.models.vector_head import Scaled, make_vector_head
 
 ROWS = 8_192
 """Vectors that are standardised, or embedded, at a time."""
@@ -125,7 +125,7 @@ class VectorEmbedder(Embedder):
     def untrained(self) -> Embedder:
         """Return an embedder that gives the vectors' own directions: what is searched with today."""
         plain = copy.copy(self)
-        plain._modules = {**self._modules, "head": nn.Identity()}
+        plain._modules = {**self._modules, "head": Scaled()}
         plain._buffers = {"mean": torch.zeros_like(self.mean), "deviation": torch.ones_like(self.deviation)}
         plain.settings = self.settings.model_copy(update={"embedding_size": self.settings.input_size})
         return plain

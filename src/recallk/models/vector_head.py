@@ -1,15 +1,24 @@
 """The layers over standardised vectors."""
 
+import torch
 from torch import Tensor, nn
 
 from recallk.models.settings import VectorHead
+
+
+class Scaled(nn.Module):
+    """Vectors `(B, D)` divided by their largest number: the same directions, whose lengths are within float32."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return them."""
+        return vectors / vectors.abs().amax(1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 class Residual(nn.Module):
     """A linear layer, and beside it a branch of two that begins at zero, `(B, inputs) -> (B, outputs)`.
 
     The linear layer begins as a turn (or, to fewer dimensions, a random projection along orthogonal directions), so the
-    head begins as the vectors are.
+    head begins as the standardised vectors are.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
