@@ -145,7 +145,32 @@ def test_what_cannot_be_embedded_is_one_line(vectors: Any, message: str) -> None
 
 def test_vectors_that_cannot_be_embedded_are_found_in_standardising() -> None:
     with pytest.raises(InputError, match="vector 7: NaN"):
-        made().standardise(table_of(changed(np.nan)))
+        made().standardise(changed(np.nan))
+
+
+def test_vectors_of_a_file_that_cannot_be_embedded_are_named() -> None:
+    rows = table_of(changed(np.nan))
+    for vectors in (rows, rows[5:], list(rows)):
+        for take in (made().standardise, made().embed):
+            with pytest.raises(InputError, match=r"^v\.npy, row 8: NaN or infinity"):
+                take(vectors)
+    named = VectorTable(Path("v.npy"), rows.table.array, [f"id {n}" for n in range(50)])
+    with pytest.raises(InputError, match=r"^v\.npy, id 7: NaN or infinity"):
+        made().embed(VectorRows(named, rows.rows))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_told_without_a_warning() -> None:
+    array = X.astype(np.float64)
+    array[7] = 1e300
+    with pytest.raises(InputError, match="vector 7: NaN or infinity"):
+        made().transform(array)
+
+
+@pytest.mark.parametrize("other", [None, "runs/a"])
+def test_a_head_comes_after_an_embedder_alone(other: Any) -> None:
+    with pytest.raises(InputError, match=r"^after .*: the embedder that made the vectors is needed"):
+        made().after(other)
 
 
 @pytest.mark.parametrize("head", ["linear", "residual", "mlp"])

@@ -142,7 +142,7 @@ def test_numbers_that_were_not_looked_at_are_found_in_training(tmp_path: Path, m
     row = int(train.rows[-1])
     array[row, 3] = np.nan
     save(tmp_path, array, ".npy")
-    with pytest.raises(InputError, match=f"vector {row}: NaN or infinity"):
+    with pytest.raises(InputError, match=rf"v\.npy, row {row + 1}: NaN or infinity"):
         trained(tmp_path / "v.npy", tmp_path / "run")
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.data.item import Region
 from recallk.data.vector_files import first_fault
-from recallk.data.vectors import VectorRows, rows_of_one_table
+from recallk.data.vectors import Vector, VectorTable, rows_of_one_table
 from recallk.models.chunks import Preparation
 from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
@@ -32,10 +32,14 @@ SMALLEST_DEVIATION = 1e-4
 
 @dataclass(frozen=True)
 class VectorList(Sequence[NDArray[Any]]):
-    """Vectors as rows of an array `(N, D)`, which may be mapped from a file; some of its rows, in any order."""
+    """Vectors as rows of an array `(N, D)`, which may be mapped from a file; some of its rows, in any order.
+
+    `table` is the one that the array is of, if any: it says what a row is called.
+    """
 
     array: NDArray[Any]
     rows: NDArray[np.int64]
+    table: VectorTable | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,9 +50,11 @@ class VectorList(Sequence[NDArray[Any]]):
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the vectors from `start` to before `stop` as float32. Raises InputError for what has no direction."""
         rows = self.rows[start:stop]
-        block = self.array[rows].astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which is told
+            block = self.array[rows].astype(np.float32, copy=False)
         if (fault := first_fault(block, rows)) is not None:
-            raise InputError(f"vector {fault[0]}: {fault[1]}")
+            row, what = fault
+            raise InputError(f"{f'vector {row}' if self.table is None else Vector(self.table, row)}: {what}")
         return block
 
 
@@ -64,7 +70,7 @@ class WholeVectors(Preparation):
 
     def collate(self, prepared: list[int]) -> Tensor:
         """Return vectors `(n, D)` float32. Raises InputError for NaN, infinity, and zeros alone."""
-        chosen = VectorList(self.vectors.array, self.vectors.rows[prepared])
+        chosen = replace(self.vectors, rows=self.vectors.rows[prepared])
         return torch.from_numpy(chosen.block(0, len(chosen)))
 
     def bytes_of(self, number: int) -> int:  # noqa: ARG002
@@ -110,7 +116,8 @@ class VectorEmbedder(Embedder):
     def transform(self, vectors: ArrayLike) -> Tensor:
         """Return embeddings `(N, D)` float32 of unit length, on the CPU, of vectors `(N, input_size)`, as `embed` does.
 
-        Raises InputError for anything else, and, with its position, for a vector of NaN, infinity or zeros alone.
+        Raises InputError for anything else, and for a vector of NaN, infinity or zeros alone: with its position, from
+        0, or the file and the row, from 1, or id where it is of a file.
         """
         return self.embed(vectors, chunk_size=ROWS)
 
@@ -118,8 +125,13 @@ class VectorEmbedder(Embedder):
         """Return one embedder for the items of another, whose vectors this head was trained on.
 
         Both keep their weights, which it shares, and their whitenings. Where the vectors' file says what made them,
-        `recallk.compose` finds that embedder itself. Raises InputError for one of another number of dimensions.
+        `recallk.compose` finds that embedder itself. Raises InputError for one of another number of dimensions, and for
+        anything else.
         """
+        if not isinstance(embedder, Embedder):
+            raise InputError(
+                f"after {brief(embedder)}: the embedder that made the vectors is needed, from recallk.load"
+            )
         return ComposedEmbedder(embedder, self)
 
     def untrained(self) -> Embedder:
@@ -162,9 +174,10 @@ class VectorEmbedder(Embedder):
         first = items[0] if isinstance(items, Sequence) and len(items) and not isinstance(items, str) else None
         if isinstance(first, str | Path | Region) or (isinstance(first, np.ndarray) and first.ndim > 1):
             raise InputError(f"no vectors: this head takes vectors of {self.settings.input_size:,} numbers")
-        table = rows_of_one_table(items) if isinstance(items, Sequence) else None
-        if isinstance(table, VectorRows):
-            array, rows = table.table.array, table.rows
+        found = rows_of_one_table(items) if isinstance(items, Sequence) else None
+        table = None if found is None else found.table
+        if found is not None:
+            array, rows = found.table.array, found.rows
         else:
             array = array_of(items)
             if not len(array):
@@ -175,7 +188,7 @@ class VectorEmbedder(Embedder):
                 f"vectors of shape {tuple(array.shape)}: (items, {self.settings.input_size}) is needed, as this head "
                 f"was trained on"
             )
-        return VectorList(array, rows)
+        return VectorList(array, rows, table)
 
     def preparation(self, items: Sequence[Any]) -> WholeVectors:
         """Return the vectors as they are."""
