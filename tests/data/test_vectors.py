@@ -107,6 +107,15 @@ def test_classes_are_set_aside_in_columns_as_in_a_list() -> None:
     assert same(aside.validation, other.validation)
 
 
+def test_a_split_other_than_train_or_test_is_not_there() -> None:
+    columns, _ = records(True)
+    assert len(of_split(columns, "query")) == 0
+    assert splits_of(in_splits(columns, dict.fromkeys(columns.classes, "query"))) == {None}
+    found = find_records(Split({"train": {"class a": 2}, "query": {"class b": 2}}), columns, Path())
+    assert labels_of(of_split(found.records, "train")) == {"class a"}
+    assert splits_of(found.records) == {"train", None}
+
+
 @pytest.mark.parametrize(
     ("changed", "ids"),
     [

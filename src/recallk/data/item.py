@@ -118,6 +118,7 @@ class Record:
 
 SPLITS: Sequence[str | None] = (None, "train", "test")
 """That a record of a person's own data may be in."""
+_NUMBERS = {split: number for number, split in enumerate(SPLITS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +152,8 @@ class VectorRecords(Sequence[Record]):
         return VectorRecords(vectors, self.classes, self.labels[places], self.splits[places])
 
     def in_splits(self, split_of: Mapping[str, str]) -> "VectorRecords":
-        """Return the same vectors, each class in the split that is given for it."""
-        of_class = np.array([SPLITS.index(split_of.get(name)) for name in self.classes], np.int8)
+        """Return the same vectors, each class in the split that is given for it; in none, where it is another."""
+        of_class = np.array([_NUMBERS.get(split_of.get(name), 0) for name in self.classes], np.int8)
         return VectorRecords(self.vectors, self.classes, self.labels, of_class[self.labels])
 
 
@@ -173,7 +174,7 @@ def splits_of(records: Sequence[Record]) -> set[str | None]:
 def of_split(records: Sequence[Record], split: str) -> Sequence[Record]:
     """Return the records of a split."""
     if isinstance(records, VectorRecords):
-        return records.chosen(records.splits == SPLITS.index(split))
+        return records.chosen(records.splits == _NUMBERS.get(split, -1))
     return [record for record in records if record.split == split]
 
 
