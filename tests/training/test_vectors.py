@@ -129,7 +129,7 @@ def test_vectors_that_are_gone_or_new_since_the_run(tmp_path: Path) -> None:
     plan = prepare(config, split)
     assert any("new since the run: 3 items of 1 class; left out" in note.message for note in plan.data.notes)
     parquet.write_table(columns.slice(1), data)
-    with pytest.raises(InputError, match="1 of the run's items cannot be found"):
+    with pytest.raises(InputError, match="1 of the run's items cannot be found, so it"):
         prepare(config, split)
 
 

@@ -86,10 +86,10 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     log.debug("the lists of %s name %s items, read in %.2f s", settings.data, f"{len(read.records):,}", took)
     _require_sides(settings.data, read, ["train", *_sides(read.tests)])
     if read.found is not None and (gone := read.found.gone.total()):
-        named = read.found.first_gone or "drawn in memory"
+        named = f" ({read.found.first_gone} among them)" if read.found.first_gone else ""
         raise InputError(
-            f"{settings.data}: {gone:,} of the run's items cannot be found ({named} among them), so it cannot be "
-            "repeated: put them back, or start a new run"
+            f"{settings.data}: {gone:,} of the run's items cannot be found{named}, so it cannot be repeated: put them "
+            f"back, or start a new run"
         )
     skipped: dict[str, str] = {}
     if recorded is None and settings.on_bad_image == "skip":
