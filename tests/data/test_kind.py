@@ -47,5 +47,10 @@ def test_of_a_table_that_holds_both_items_chooses(tmp_path: Path) -> None:
     path = table(tmp_path / "b.parquet", embedding=[[1.0]], label=["a"], path=["a.png"])
     assert make_config({"data": str(path)}).items == "vectors"
     assert make_config({"data": str(path), "items": "images"}).items == "images"
+    told = r"^backbone is for images, and the data are vectors: leave it out, or give --items images$"
+    with pytest.raises(InputError, match=told):
+        make_config({"data": str(path), "backbone": "resnet50"})
+    with pytest.raises(InputError, match=r"leave it out$"):
+        make_config({"data": str(path), "backbone": "resnet50", "items": "vectors"})
     with pytest.raises(InputError, match=r"^items=.*sounds"):
         make_config({"data": str(path), "items": "sounds"})

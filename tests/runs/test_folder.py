@@ -4,7 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from recallk import InputError
 from recallk.runs.config import make_config, to_yaml
@@ -130,6 +132,11 @@ def test_a_configuration_of_an_earlier_version(tmp_path: Path) -> None:
     lines = folder.config.read_text().splitlines()
     folder.config.write_text("\n".join(line for line in lines if not line.startswith(("interpolation", "mean", "std"))))
     assert of_images(folder.read_config()).interpolation == "bilinear"
+    table = tmp_path / "images.parquet"  # which was one of images before there were runs on vectors
+    parquet.write_table(pyarrow.table({"path": ["a.png"], "label": ["a"], "embedding": [[1.0]]}), table)
+    kept = [line for line in lines if not line.startswith(("data", "items"))]
+    folder.config.write_text("\n".join([f"data: {table}", *kept]))
+    assert of_images(folder.read_config()).items == "images"
     folder.config.write_text("data: x\nepoch: 3\n")
     with pytest.raises(InputError, match=r"config.yaml: unknown key 'epoch': did you mean epochs"):
         folder.read_config()

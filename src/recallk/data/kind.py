@@ -1,5 +1,6 @@
 """Of which kind the items of data are, told before they are read."""
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +28,21 @@ def kind_of(data: str) -> ItemKind:
     except InputError:
         return "images"
     suffix = path.suffix.lower()
-    return "vectors" if suffix in ARRAYS or (suffix == ".parquet" and _has_vectors(path)) else "images"
+    return "vectors" if suffix in ARRAYS or EMBEDDING in _columns(path) else "images"
 
 
-def _has_vectors(path: Path) -> bool:
+def holds_both(data: str) -> bool:
+    """Return whether data are a table of images with a vector for each."""
+    return {EMBEDDING, "path"} <= _columns(user_path(data))
+
+
+def _columns(path: Path) -> Set[str]:
+    """Return the columns of a Parquet table; none of anything else."""
+    if path.suffix.lower() != ".parquet":
+        return set()
     from pyarrow import ArrowException, parquet
 
     try:
-        return path.is_file() and EMBEDDING in parquet.read_schema(path).names
+        return set(parquet.read_schema(path).names) if path.is_file() else set()
     except (OSError, ValueError, ArrowException):
-        return False  # whoever reads the table says what is wrong with it
+        return set()  # whoever reads the table says what is wrong with it

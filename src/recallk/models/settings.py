@@ -25,7 +25,7 @@ IMAGENET: dict[str, Any] = {
 }
 """What every run was trained with before these were keys of its `config.yaml`."""
 
-_BEFORE: dict[str, Any] = {"image_shape": "square", "head": "linear"}
+_BEFORE: dict[str, Any] = {"items": "images", "image_shape": "square", "head": "linear"}
 """What other keys mean to a run that is from before them."""
 
 

@@ -16,7 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
-from recallk.data.kind import kind_of
+from recallk.data.kind import holds_both, kind_of
 from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.train_config import TrainConfig
 from recallk.runs.vector_config import VectorTrainConfig
@@ -68,12 +68,15 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
             hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(KEYS)}"
             raise InputError(f"unknown key {brief(key)}: {hint}")
     if "data" not in values:
-        raise InputError("no data: give --data PATH (a folder with a folder per class, or a CSV or Parquet table)")
+        ways = "a folder with a folder per class, a CSV or Parquet table, or a file of vectors"
+        raise InputError(f"no data: give --data PATH ({ways})")
     kind = _kind(values)
     for key in values:
         if key not in _CONFIGS[kind].model_fields:
             other = "vectors" if kind == "images" else "images"
-            raise InputError(f"{key} is for {other}, and the data are {kind}: leave it out")
+            both = kind == "vectors" and "items" not in values and holds_both(values["data"])
+            instead = ", or give --items images" if both else ""
+            raise InputError(f"{key} is for {other}, and the data are {kind}: leave it out{instead}")
     try:
         return _CONFIGS[kind](**values)
     except ValidationError as error:
