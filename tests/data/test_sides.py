@@ -72,7 +72,7 @@ def test_each_side_gets_a_class() -> None:
 def test_a_given_split_is_kept_and_checked() -> None:
     given = [Record(PIXELS, "a", "train"), Record(PIXELS, "b", "test")]
     assert split_classes(given, 0.5, 0) == given
-    with pytest.raises(InputError, match="no test images"):
+    with pytest.raises(InputError, match="no test items"):
         split_classes([Record(PIXELS, "a", "train"), Record(PIXELS, "b", "train")], 0.5, 0)
     with pytest.raises(InputError, match="class a is in the train and in the test split"):
         split_classes([*given, Record(PIXELS, "a", "test")], 0.5, 0)
@@ -81,7 +81,7 @@ def test_a_given_split_is_kept_and_checked() -> None:
 def test_one_class_or_none() -> None:
     with pytest.raises(InputError, match=r"only one class \(a\)"):
         split_classes(records(a=5), 0.5, 0)
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match="no items"):
         split_classes([], 0.5, 0)
 
 

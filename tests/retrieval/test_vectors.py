@@ -40,6 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "plain.parquet", X)
     write(folder / "queries.parquet", Y)
     np.save(folder / "alone.npy", X.astype(np.float16))
+    np.save(folder / "wide.npy", np.ones((2, 7), np.float32))
     return folder
 
 
@@ -103,6 +104,7 @@ def test_a_run_is_named_by_its_folder(embedder: VectorEmbedder, files: Path, tmp
         ({"queries": ["a.png"]}, r"a\.png: neither an id in"),
         ({"queries": ["10"], "gallery": "plain.parquet"}, "10: neither a row from 1 to 9 in"),
         ({"queries": ["nowhere.npy"]}, "nowhere.npy: no such file"),
+        ({"queries": ["queries.parquet", "wide.npy"]}, "wide.npy: vectors of 7 numbers, and those of .* have 6"),
         ({"queries": 3}, "queries are 3"),
         ({"queries": Y[0]}, r"queries: an array of shape \(6,\); vectors are"),
         ({"queries": Y[:, :5]}, r"vectors of shape \(4, 5\): \(items, 6\) is needed"),

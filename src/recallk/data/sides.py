@@ -28,7 +28,7 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
     """
     classes = labels_of(records)
     if len(classes) < 2:
-        only = f"only one class ({shown(*classes)})" if classes else "no images"
+        only = f"only one class ({shown(*classes)})" if classes else "no items"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if records[0].split is None:
         test = _test_classes(classes, test_fraction, seed)
@@ -36,7 +36,7 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
     sides = {side: labels_of(of_split(records, side)) for side in ("train", "test")}
     for side, labels in sides.items():
         if not labels:
-            raise InputError(f"the given split has no {side} images")
+            raise InputError(f"the given split has no {side} items")
     both = sides["train"] & sides["test"]
     if both:
         raise InputError(

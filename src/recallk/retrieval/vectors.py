@@ -56,6 +56,8 @@ def _named(name: str, table: VectorTable, notes: list[Finding]) -> Sequence[Vect
     if path.resolve() == table.path.resolve():
         return _all(table)
     read, more = _table(path, "queries")
+    if (width := read.array.shape[1]) != (wanted := table.array.shape[1]):
+        raise InputError(f"{path}: vectors of {width:,} numbers, and those of {table.path} have {wanted:,}")
     notes += more
     return _all(read)
 
