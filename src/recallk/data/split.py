@@ -20,7 +20,8 @@ from recallk.data.vectors import Vector
 VERSION = 1
 VALIDATION = "validation"
 Names = list[str] | int
-"""Of the items of a class: paths below the data's folder, or names of drawings; of others, how many there are."""
+"""Of the items of a class: paths below the data's folder, names of drawings, or ids of vectors that have them; of
+others, how many there are."""
 
 
 @dataclass(frozen=True)
