@@ -76,7 +76,7 @@ def test_an_exponential_schedule_has_a_factor_by_itself() -> None:
 
 
 def test_data_is_needed() -> None:
-    with pytest.raises(InputError, match="give --data PATH .* or a file of vectors"):
+    with pytest.raises(InputError, match=r"give --data PATH .* or a file of vectors"):
         image_config({})
 
 
