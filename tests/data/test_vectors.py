@@ -30,6 +30,7 @@ def test_a_vector_is_its_row() -> None:
     assert np.array_equal(np.asarray(vector), ARRAY[2])
     assert np.asarray(vector, dtype=np.float64).dtype == np.float64
     assert (str(vector), str(Vector(VectorTable(Path("v.npy"), ARRAY), 2))) == ("v.npy, c", "v.npy, row 3")
+    assert "array" not in repr(vector)
     other = VectorTable(Path("v.npy"), ARRAY)
     assert vector == Vector(TABLE, 2)
     assert vector not in (Vector(TABLE, 3), Vector(other, 2), 2)

@@ -14,6 +14,7 @@ from recallk import InputError
 from recallk.models.saved import save
 from recallk.models.settings import VectorSettings
 from recallk.models.vector_embedder import VectorEmbedder
+from tests.processes import in_processes
 
 X = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
 Y = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
@@ -86,6 +87,20 @@ def test_arrays_are_searched_as_files(embedder: VectorEmbedder, kind: Any) -> No
     assert found.ids == [by_hand(embedder, query) for query in Y]
     itself = recallk.search(embedder, gallery, gallery, 3)
     assert itself.ids == [by_hand(embedder, query, row) for row, query in enumerate(X)]
+    part = recallk.search(embedder, gallery[:3], gallery, 1)
+    assert part.ids == [[0], [1], [2]], "another array, which is not known to be of the gallery"
+
+
+def searched_in_a_group(folder: str) -> tuple[list[list[Any]], bool]:
+    """Return what is found, and whether it is of the gallery that this process has."""
+    found = recallk.search(Path(folder) / "run", Y, X, 3)
+    return found.ids, all(np.shares_memory(item.table.array, X) for row in found.items for item in row)  # type: ignore[union-attr]
+
+
+def test_processes_are_not_sent_the_vectors(embedder: VectorEmbedder, tmp_path: Path) -> None:
+    save(embedder, tmp_path / "run" / "model")
+    expected = [by_hand(embedder, query) for query in Y]
+    assert in_processes(searched_in_a_group, 2, str(tmp_path)) == [(expected, True)] * 2
 
 
 def test_a_run_is_named_by_its_folder(embedder: VectorEmbedder, files: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Vectors that another model has made: all of them in one array, each item a row of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +18,7 @@ class VectorTable:
     """
 
     path: Path
-    array: NDArray[Any]
+    array: NDArray[Any] = field(repr=False)
     ids: Sequence[str] | None = None
     labels: Sequence[str | None] | None = None
     images: Sequence[str | None] | None = None

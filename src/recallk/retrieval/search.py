@@ -26,7 +26,7 @@ from recallk.models.saved import load
 from recallk.models.scales import ONE_SCALE, checked_scales
 from recallk.models.together import embed_together
 from recallk.models.vector_embedder import ROWS, VectorEmbedder
-from recallk.retrieval.exact import nearest
+from recallk.retrieval.exact import Neighbours, nearest
 from recallk.retrieval.searched import Searched
 from recallk.retrieval.vectors import searched_vectors
 
@@ -68,12 +68,14 @@ def search(
     below it. Of vectors, `gallery` is a file of them, or an array `(N, D)`; `queries` are an array `(Q, D)`, or a list
     of files of vectors, each row a query, and of ids in the gallery (row numbers, counted from 1, where it has none).
 
-    A query that is in the gallery itself is not its own result.
-    Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. Images are
-    embedded at each of the `scales`, as `Embedder.embed` does. `workers` processes read the gallery (0: this one), by
-    default one per core. In processes that torchrun or srun has started, each embeds a share of the items, the first
-    one searches, and all return the same. Raises InputError, one line, for whatever cannot be read, and where the run
-    has no model.
+    A query that is in the gallery itself is not its own result. Of images that is told by their paths. Of vectors it
+    holds for ids and row numbers, for the gallery's own file, and where `queries` is the same array object as
+    `gallery`; rows of another array, a slice too, find themselves in the gallery.
+
+    Where the gallery has fewer than `k` for one of the queries, each gets as many as that one. Images are embedded at
+    each of the `scales`, as `Embedder.embed` does. `workers` processes read the gallery (0: this one), by default one
+    per core. In processes that torchrun or srun has started, each embeds a share of the items, the first one searches,
+    and all return the same. Raises InputError, one line, for whatever cannot be read, and where the run has no model.
 
     >>> found = search("runs/letters", ["query.png"], "catalogue", k=2)
     >>> [file.name for file in found.ids[0]]
@@ -95,14 +97,14 @@ def search(
         embeddings = embed_together(embedder, asked.items, workers=readers, advance=told, **how)
         of_queries = embed_together(embedder, asked.queries, **how)
 
-        def found() -> Results:
+        def found() -> Neighbours:
             itself = torch.tensor(asked.rows)
             inside = bool((itself >= 0).any())  # else none of the gallery is left out
-            neighbours = nearest(of_queries, embeddings, k, exclude=itself if inside else None)
-            items = [[asked.items[i] for i in row] for row in neighbours.indexes.tolist()]
-            return Results(items, neighbours.similarities, asked.queries, asked.gallery, asked.notes)
+            return nearest(of_queries, embeddings, k, exclude=itself if inside else None)
 
-        return processes.from_first(found)
+        neighbours = processes.from_first(found)  # numbers alone are sent: an item may hold a whole table
+    items = [[asked.items[i] for i in row] for row in neighbours.indexes.tolist()]
+    return Results(items, neighbours.similarities, asked.queries, asked.gallery, asked.notes)
 
 
 def _images(queries: Any, gallery: Any) -> Searched:
