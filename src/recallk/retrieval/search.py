@@ -22,6 +22,7 @@ from recallk.data.kind import kind_of
 from recallk.data.source import check_files, read_gallery
 from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
+from recallk.models.made_by import notes_of_others
 from recallk.models.saved import load
 from recallk.models.scales import ONE_SCALE, checked_scales
 from recallk.models.together import embed_together
@@ -104,7 +105,8 @@ def search(
 
         neighbours = processes.from_first(found)  # numbers alone are sent: an item may hold a whole table
     items = [[asked.items[i] for i in row] for row in neighbours.indexes.tolist()]
-    return Results(items, neighbours.similarities, asked.queries, asked.gallery, asked.notes)
+    notes = [*asked.notes, *notes_of_others(embedder, asked.items)]
+    return Results(items, neighbours.similarities, asked.queries, asked.gallery, notes)
 
 
 def _images(queries: Any, gallery: Any) -> Searched:
