@@ -33,9 +33,12 @@ def test_columns_of_a_parquet_table_tell(tmp_path: Path) -> None:
 
 def test_a_key_for_another_kind_of_items_is_one_line(tmp_path: Path) -> None:
     vectors = str(table(tmp_path / "v.parquet", embedding=[[1.0]], label=["a"]))
-    for key, value in {"backbone": "resnet50", "image_size": 32, "workers": 0, "trained_blocks": 1}.items():
+    given = {"backbone": "resnet50", "image_size": 32, "workers": 0, "trained_blocks": 1}
+    for key, value in (given | {"on_bad_image": "skip", "max_bad_images": 0.5}).items():
         with pytest.raises(InputError, match=f"^{key} is for images, and the data are vectors: leave it out$"):
             make_config({"data": vectors, key: value})
+    whole = make_config({"data": vectors}).model_dump()
+    assert make_config(whole) == make_config({"data": vectors}), "as a config.yaml has them"
     with pytest.raises(InputError, match=r"^input_size is for vectors, and the data are images: leave it out$"):
         make_config({"data": "photos", "input_size": 3})
     for head in ("none", "whitening"):

@@ -59,6 +59,10 @@ class DataSettings(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_is_left_out_of_what_stops(self) -> "DataSettings":
+        changed = {"on_bad_image": self.on_bad_image != "stop", "max_bad_images": self.max_bad_images != 0.01}
+        if self.items == "vectors" and any(changed.values()):
+            key = next(key for key in changed if changed[key])
+            raise ValueError(f"{key} is for images, and the data are vectors: leave it out")
         if self.on_bad_image == "stop" and self.max_bad_images != 0.01:
             raise ValueError("max_bad_images is for on_bad_image=skip, and on_bad_image=stop: choose one")
         return self
