@@ -17,6 +17,12 @@ def test_a_written_configuration_is_read_as_the_same(tmp_path: Path) -> None:
     assert image_config(read_config(tmp_path / "config.yaml")) == config
 
 
+def test_a_whole_batch_is_read_again(tmp_path: Path) -> None:
+    config = image_config({"data": "x", "batch_size": "all", "items_per_class": 4})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert image_config(read_config(tmp_path / "config.yaml")) == config
+
+
 def test_the_last_layer_wins() -> None:
     assert image_config({"data": "x", "epochs": 3}, {"epochs": "4"}).epochs == 4
 
@@ -56,6 +62,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"trained_blocks": 0, "head": "none"}, "trained_blocks=0 and head=none leave nothing to train"),
         ({"head": "mlp"}, "'linear', 'whitening' or 'none'"),
         ({"whitening": "zca"}, "'pca' or 'learned'"),
+        ({"batch_size": "all", "items_per_class": 2}, "items_per_class=2 is for batches that are drawn"),
         ({"batch_size": 42}, "no multiple of items_per_class=4"),
         ({"ks": (1, 2), "recall_temperature": (1, 1, 1)}, "3 values for 2 ks"),
         ({"ks": ()}, "ks="),

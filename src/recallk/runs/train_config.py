@@ -11,6 +11,7 @@ from recallk.losses.settings import LossSettings
 from recallk.models.settings import EmbedderSettings
 
 DEFAULT_CHUNK = 128
+ITEMS_PER_CLASS = 4
 
 
 class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
@@ -23,7 +24,9 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
         Annotated[int, Field(ge=2, le=10_000_000)] | Literal["all"] | None,
         Field(description="items of a batch; by default all classes, 4,000 items at most; all: the whole training set"),
     ] = None
-    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = 4
+    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = (
+        ITEMS_PER_CLASS
+    )
     chunk_size: Annotated[
         Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"],
         Field(description="items on the device at a time; auto: as many as fit, tried before the run begins"),
@@ -99,6 +102,9 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
             raise ValueError("schedule=exponential needs an epoch_factor, such as 0.99")
         if self.schedule != "exponential" and self.epoch_factor is not None:
             raise ValueError(f"epoch_factor is for schedule=exponential, and schedule={self.schedule}: choose one")
+        if self.batch_size == "all" and self.items_per_class != ITEMS_PER_CLASS:
+            n = self.items_per_class
+            raise ValueError(f"items_per_class={n} is for batches that are drawn, and batch_size=all: choose one")
         if isinstance(self.batch_size, int) and self.batch_size % self.items_per_class:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
         return self
