@@ -200,7 +200,7 @@ def test_other_vectors_under_the_same_name_are_told(pictures: Path, weights: Pat
     for note in (evaluate(run).notes, evaluate(run, str(file)).notes):
         assert [found.kind for found in note] == ["other vectors"]
     assert "other vectors than the model was trained on" in report(run)[0]
-    found = search(run, file, file, k=1)
+    found = search(run, [file], file, k=1)
     assert [note.kind for note in found.notes] == ["other vectors"]
 
     embed(str(pictures), file, **(NETWORK | {"resize": 40}), weights=str(weights), overwrite=True)  # the same weights
