@@ -265,6 +265,10 @@ def evaluations(mini: Miniature, **changes: Any) -> int:
     return len(mini.watch(**changes).of("evaluation"))
 
 
+def measured_epochs(mini: Miniature, **changes: Any) -> list[int]:
+    return [row.epoch for row in measured(mini.watch(**changes).rows, "evaluation")]
+
+
 def depths(mini: Miniature, **changes: Any) -> set[str]:
     first = measured(mini.watch(steps=1, **changes).rows)[0]
     return {name for name in first.metrics if name.startswith("recall@")}
@@ -493,6 +497,7 @@ EFFECT: dict[str, Effect] = {
     "validation_fraction": Effect((0.55, 0.8), set_aside, lambda a, b: bool(0 < a < b), {"select": "validation"}),
     # run
     "seed": Effect((1, 2), drawn, lambda a, b: all(one != other for one, other in zip(a, b, strict=True))),
+    "measure_before": Effect((True, False), measured_epochs, both([0, 1], [1]), FEW | {"epochs": 1, "select": "test"}),
     "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
     "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
     "logger": Effect(("none", "tensorboard"), event_files, both(False, True)),

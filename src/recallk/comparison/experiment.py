@@ -191,7 +191,8 @@ class Comparison:
         return self.folder.run(contender.folder, name)
 
     def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
-        return self.common | contender.changes | {"select": "validation"} | further
+        # what there was before training is in no table: of many test items it would take longer than the training
+        return {"measure_before": False} | self.common | contender.changes | {"select": "validation"} | further
 
     def _job(self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
         """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps."""

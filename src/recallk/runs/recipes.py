@@ -28,6 +28,7 @@ WITHOUT_EFFECT = frozenset(
         "compile",
         "channels_last",
         "on_non_finite",
+        "measure_before",
     }
 )
 """Keys that change where and how fast a run goes and who is told, not what it measures.

@@ -68,6 +68,9 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     # run
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
     evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
+    measure_before: Annotated[
+        bool, Field(description="measure the test items before training too, which takes as long as after it")
+    ] = True
     evaluate_ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100)] = (1, 2, 4, 8)
     checkpoint_minutes: Annotated[
         float,

@@ -130,7 +130,8 @@ class Trainer:
         if position is None:
             fit_to(self.embedder, plan.data.train, self.config, self.chunk_size)
             self._begin_alike()
-            yield self._evaluate(0)
+            if self.config.measure_before:
+                yield self._evaluate(0)
             if plan.data.validation is not None:
                 yield self._validate(0)
             position = Position(1, 0)
