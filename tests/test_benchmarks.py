@@ -21,6 +21,7 @@ def slightly_wrong(embeddings: Tensor, labels: Tensor) -> Tensor:
     return recall_at_k_loss(embeddings, labels, rank_temperature=0.0101)
 
 
+@pytest.mark.slow
 def test_a_row_of_each_case_that_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [Case("tiled", 100, dimensions=16), Case("tests.test_benchmarks:slightly_wrong", 100, dimensions=16)]
     rows = command.run(cases, repeats=2, limit=10, checked_items=100)

@@ -45,6 +45,7 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(images[-1]).save("query.jpg")
 
 
+@pytest.mark.slow
 def test_the_guide_to_instance_level_recognition_runs(
     photographs: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from tests.training.made import made_comparison
 from tests.training.test_trainer import SMALL, save_patterns
 
 
+@pytest.mark.slow
 def test_a_comparison_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pictures").mkdir()
     save_patterns(tmp_path / "pictures", classes=50, images=7)

@@ -100,6 +100,7 @@ def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_
     assert outcomes([tmp_path])[0].learning_rate == max(best, key=lambda rate: best[rate])
 
 
+@pytest.mark.slow
 def test_all_start_from_the_same_network(finished: Path) -> None:
     starts = [measured(RunFolder(finished / name / "seed-1").history())[0] for name in ("recall@k", "contrastive")]
     assert [row.epoch for row in starts] == [0, 0]
@@ -107,6 +108,7 @@ def test_all_start_from_the_same_network(finished: Path) -> None:
     assert starts[0].metrics["map@r"] == starts[1].metrics["map@r"]
 
 
+@pytest.mark.slow
 def test_what_finished_is_not_run_twice_and_what_failed_or_is_missing_is(finished: Path, pictures: Path) -> None:
     assert {job.contender.name for job in comparison(finished, pictures).run()} == {"too hot"}
     seed = finished / "contrastive" / "seed-2"

@@ -318,6 +318,7 @@ def test_every_part_keeps_its_mode(embedder: ImageEmbedder, images: Any) -> None
     embedder.eval()
 
 
+@pytest.mark.slow
 def test_what_a_network_remembers_for_tests_is_forgotten_when_it_learns() -> None:
     """LeViT keeps its attention's biases between evaluations, until it is told that it is in training."""
     embedder = build(ImageSettings(backbone="levit_128s", image_size=64, embedding_size=8), "none").train()

@@ -199,6 +199,7 @@ def test_hangs_are_told() -> None:
         time.sleep(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
 def test_a_reader_that_breaks_its_connection_is_named(lost: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end may be seen first where it was handing something over."""

@@ -120,6 +120,7 @@ def test_a_logger_holds_the_history_and_changes_nothing(mini: Miniature, tmp_pat
     assert not folder.path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", READ)
 def test_after_an_interruption_a_logger_holds_what_counts(mini: Miniature, tmp_path: Path, logger: str) -> None:
     """Also where it is asked for only when the run goes on."""

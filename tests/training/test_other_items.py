@@ -266,6 +266,7 @@ def test_an_item_that_cannot_be_prepared_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_page_has_their_numbers_and_says_what_it_cannot_show(modality: Modality, tmp_path: Path) -> None:
     train(modality, tmp_path / "run")
     (missing,) = report(tmp_path / "run")

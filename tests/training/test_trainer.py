@@ -119,7 +119,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures: Path, tmp_path: Pa
         assert torch.equal(value, ends[1][name]), name
 
 
-@pytest.mark.parametrize("select", ["validation", "test"])
+@pytest.mark.parametrize("select", ["validation", pytest.param("test", marks=pytest.mark.slow)])
 def test_the_best_epoch_is_kept_and_measured(tmp_path: Path, select: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sides, "FEWEST_QUERIES", 8)
     (tmp_path / "data").mkdir()

@@ -78,7 +78,7 @@ def of_one_graph(embedder: ImageEmbedder, items: list[Any], epoch: int) -> tuple
     return float(loss.detach()), gradients(embedder)
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_one_graph_over_single_images(backbone: str) -> None:
     embedder, items = made(backbone), pictures()
     expected_loss, expected = of_one_graph(embedder, items, epoch=3)
@@ -144,6 +144,7 @@ def test_one_seed_gives_one_result_whoever_reads(photos: Path, tmp_path: Path) -
     assert first == without_time(list(trainer_of(photos, tmp_path / "2", workers=2, host_memory_gb=0).rows()))
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_resumed_evaluated_searched_and_reported(photos: Path, tmp_path: Path) -> None:
     recallk.train(SMALL | {"data": str(photos), "mixup": True}, tmp_path / "whole")
     whole = RunFolder(tmp_path / "whole").history()
