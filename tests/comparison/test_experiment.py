@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from recallk import InputError
+from recallk import InputError, report
 from recallk.comparison import jobs, worker
 from recallk.comparison.compare import compare, minutes_of
 from recallk.comparison.contenders import Contender, losses_as_contenders, sweep_as_contenders
@@ -30,6 +30,7 @@ from recallk.comparison.single_run import best_validation, write_failure
 from recallk.reporting.comparison import save_table, table_of, write_page
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.summary import summary_of
 from recallk.training.plan import prepare
 from tests.comparison import processes
 from tests.rows import measured, steps, without_time
@@ -78,6 +79,15 @@ def test_the_rate_is_the_best_on_validation_classes(finished: Path) -> None:
             best[rate] = max(row.metrics["map@r"] for row in measured(rows, "validation"))
         chosen = RunFolder(finished / name / "seed-1").read_config().learning_rate
         assert best[chosen] == max(best.values())
+
+
+def test_the_test_items_are_not_measured_before_training(finished: Path) -> None:
+    run = RunFolder(finished / "recall@k" / "seed-1")
+    assert not measured(run.history(), "evaluation")
+    assert not run.read_config().measure_before
+    assert summary_of(run).before.metrics == {}
+    assert report(run.path) == []
+    assert ">–<" in run.report.read_text()
 
 
 @pytest.mark.slow

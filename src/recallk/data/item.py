@@ -1,6 +1,6 @@
 """The item: what is embedded and searched. Every data set hands its items over in the same shape."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -169,6 +169,17 @@ def splits_of(records: Sequence[Record]) -> set[str | None]:
     if isinstance(records, VectorRecords):
         return {SPLITS[number] for number in _present(records.splits)}
     return {record.split for record in records}
+
+
+def in_classes(records: Sequence[Record], classes_of: Mapping[str, Collection[str]]) -> Sequence[Record]:
+    """Return the records of some classes of each split; of a split that is not named, none."""
+    if isinstance(records, VectorRecords):
+        mask = np.zeros(len(records), dtype=np.bool_)
+        for split, names in classes_of.items():
+            chosen = np.array([name in names for name in records.classes], dtype=np.bool_)
+            mask |= (records.splits == _NUMBERS.get(split, -1)) & chosen[records.labels]
+        return records.chosen(mask)
+    return [record for record in records if record.label in classes_of.get(record.split or "", ())]
 
 
 def of_split(records: Sequence[Record], split: str) -> Sequence[Record]:

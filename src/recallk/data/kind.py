@@ -14,6 +14,8 @@ MADE_BY = "recallk.made_by"
 """The entry of a file's metadata, as JSON, that says which embedder made its vectors (`models.made_by`)."""
 ARRAYS = frozenset({".npy", ".safetensors"})
 """Files of vectors that have their labels in a table beside them."""
+VECTOR_FILES = ARRAYS | {".parquet"}
+"""Files that may hold vectors."""
 
 
 def kind_of(data: str) -> ItemKind:

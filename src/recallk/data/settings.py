@@ -58,7 +58,7 @@ class DataSettings(BaseModel):
     ] = 0.01
 
     @model_validator(mode="after")
-    def _nothing_is_left_out_of_what_stops(self) -> "DataSettings":
+    def _bad_images_may_be_left_out(self) -> "DataSettings":
         changed = {"on_bad_image": self.on_bad_image != "stop", "max_bad_images": self.max_bad_images != 0.01}
         if self.items == "vectors" and any(changed.values()):
             key = next(key for key in changed if changed[key])

@@ -8,7 +8,17 @@ import numpy as np
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.data.item import LabelledItems, Record, chosen_records, in_splits, labelled, labels_of, of_split, splits_of
+from recallk.data.item import (
+    LabelledItems,
+    Record,
+    chosen_records,
+    in_classes,
+    in_splits,
+    labelled,
+    labels_of,
+    of_split,
+    splits_of,
+)
 
 FEWEST_CLASSES = 10
 """Training classes of two items or more: of fewer, those set aside would be missed in training."""
@@ -72,8 +82,7 @@ def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
             raise InputError("no class is in query and in gallery: there is nothing to retrieve; get the lists again")
         labels |= {"query": both, "gallery": both}
     first = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
-    kept = [record.split is not None and record.label in first[record.split] for record in records]
-    return chosen_records(records, np.array(kept, dtype=np.bool_))
+    return in_classes(records, first)
 
 
 @dataclass(frozen=True)

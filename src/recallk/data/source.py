@@ -22,7 +22,7 @@ from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
 from recallk.data.item import File, Files, Item, Record, file_of, labelled, of_split, splits_of
-from recallk.data.kind import ARRAYS, ItemKind, kind_of
+from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
 from recallk.data.places.places import places
 from recallk.data.vector_files import read_vectors
 from recallk.data.vectors import VectorRows
@@ -47,7 +47,7 @@ def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record]
         return _DRAWN[data](), []
     path, suffix = user_path(data), user_path(data).suffix.lower()
     if (items or kind_of(data)) == "vectors":
-        if suffix not in ARRAYS and suffix != ".parquet":
+        if suffix not in VECTOR_FILES:
             raise InputError(f"{path}: no file of vectors; give a .parquet, .npy or .safetensors file")
         return read_vectors(path)
     if suffix in columns.SUFFIXES:

@@ -169,23 +169,25 @@ def _rows_by_class(records: VectorRecords) -> dict[str, Names]:
 
 
 def _find_ids(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRecords:
-    """Find what `find_records` does among rows that have ids."""
-    ids, place, side_of = records.vectors.table.ids or [], dict[tuple[str, str], None](), dict[str, str]()
+    """Find what `find_records` does among rows that have ids; where they have none by now, all are gone."""
+    ids, side_of, label_of = records.vectors.table.ids, dict[str, str](), dict[str, str]()
     for own_split, labels in split.splits.items():
         for label, names in labels.items():
             side_of[label] = "train" if own_split == VALIDATION else own_split
-            place |= {(label, name): None for name in (names if isinstance(names, list) else [])}
-    there = [(records.classes[label], ids[row] if ids else "")
-             for row, label in zip(records.vectors.rows.tolist(), records.labels.tolist(), strict=True)]  # fmt: skip
-    known = np.array([key in place for key in there], dtype=np.bool_)
-    left = set(there)
-    gone = [key for key in place if key not in left]
+            if isinstance(names, list):
+                label_of |= dict.fromkeys(names, label)
+    labels_now = [records.classes[number] for number in records.labels.tolist()]
+    ids_now = ["" if ids is None else ids[row] for row in records.vectors.rows.tolist()]
+    known = [label_of.get(name) == label for name, label in zip(ids_now, labels_now, strict=True)]
     new = Counter(
-        label for (label, _), is_known in zip(there, known.tolist(), strict=True)
+        label
+        for label, is_known in zip(labels_now, known, strict=True)
         if not is_known and (of_all or label in side_of)
-    )  # fmt: skip
-    found = records.chosen(known).in_splits(side_of)
-    return FoundRecords(found, new, Counter(label for label, _ in gone), next((name for _, name in gone), ""))
+    )
+    there = {name for name, is_known in zip(ids_now, known, strict=True) if is_known}
+    gone = [name for name in label_of if name not in there]
+    found = records.chosen(np.array(known, dtype=np.bool_)).in_splits(side_of)
+    return FoundRecords(found, new, Counter(label_of[name] for name in gone), gone[0] if gone else "")
 
 
 def _counts(records: VectorRecords) -> dict[str, int]:

@@ -17,7 +17,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import UnfinishedFile, write_file, writing
 from recallk.core.text import brief
 from recallk.data.item import Drawing, Record
-from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY, kind_of
+from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY, VECTOR_FILES, kind_of
 from recallk.data.split import namer
 from recallk.data.vector_files import first_fault
 from recallk.data.vectors import Vector
@@ -35,7 +35,7 @@ def require_writable(path: Path, dtype: str, overwrite: bool, source: Path) -> N
     if dtype not in get_args(Dtype):
         raise InputError(f"dtype={brief(dtype)}: one of {', '.join(get_args(Dtype))}")
     suffix = path.suffix.lower()
-    if suffix not in ARRAYS | {".parquet"}:
+    if suffix not in VECTOR_FILES:
         raise InputError(f"{path}: vectors are written into a .parquet, .npy or .safetensors file; give it such a name")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no folder {path.parent}; make it, or choose another place")

@@ -68,18 +68,10 @@ class ComposedEmbedder(Embedder):
         embeddings: Tensor = self.head(self.first.embedded(chunk, scales).to(device))
         return embeddings.cpu() if self.whitening is None else self.whitening(embeddings)
 
-    def speed_up(self, *, compile_it: bool, channels_last: bool) -> None:
-        """Compute faster in `first`."""
-        self.first.speed_up(compile_it=compile_it, channels_last=channels_last)
-
     @property
     def name(self) -> str:
         """Those of both."""
         return f"{self.first.name}, then {self.head.name}"
-
-    def untrained(self) -> Embedder:
-        """Return `first`: what was there before the head was trained."""
-        return self.first
 
     def listed(self, items: Iterable[Any]) -> Sequence[Any]:
         """Return the items as `first` does."""

@@ -11,13 +11,11 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.data.findings import Finding
-from recallk.data.kind import ARRAYS
+from recallk.data.kind import VECTOR_FILES
 from recallk.data.vector_files import read_any_vectors
 from recallk.data.vectors import Vector, VectorRows, VectorTable
 from recallk.models.vector_embedder import array_of
 from recallk.retrieval.searched import Searched
-
-_FILES = ARRAYS | {".parquet"}
 
 
 def searched_vectors(queries: Any, gallery: Any) -> Searched:
@@ -50,7 +48,7 @@ def _named(name: str, table: VectorTable, notes: list[Finding]) -> Sequence[Vect
     if table.ids is None and name.isdecimal() and 1 <= int(name) <= len(table.array):
         return [Vector(table, int(name) - 1)]
     path = user_path(name)
-    if path.suffix.lower() not in _FILES:
+    if path.suffix.lower() not in VECTOR_FILES:
         known = "an id" if table.ids is not None else f"a row from 1 to {len(table.array):,}"
         raise InputError(f"{shown(name)}: neither {known} in {table.path} nor a .parquet, .npy or .safetensors file")
     if path.resolve() == table.path.resolve():
@@ -70,7 +68,7 @@ def _table(given: Any, what: str) -> tuple[VectorTable, list[Finding]]:
             raise InputError(f"{what}: an array of shape {tuple(array.shape)}; vectors are (items, dimensions)")
         return VectorTable(Path(what), array), []
     path = user_path(given)
-    if path.suffix.lower() not in _FILES:
+    if path.suffix.lower() not in VECTOR_FILES:
         raise InputError(f"{path}: the run is on vectors: give a .parquet, .npy or .safetensors file of them")
     return read_any_vectors(path)
 
