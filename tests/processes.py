@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 import torch
@@ -23,14 +24,20 @@ PRELOADED = [
 """What the server has imported that processes are forked from: with it a process starts in no time."""
 
 
+def server() -> ForkServerContext:
+    """Return what starts processes, forked from one that has imported everything and computed nothing."""
+    make_socket_folder()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
 def in_processes(function: Callable[..., T], count: int, *arguments: Any) -> list[T]:
     """Call a function of a module, with the same arguments, in `count` processes of a group; return its results.
 
     The function finds out which one it is in by `recallk.core.processes.number`. An exception in one of them is raised.
     """
-    make_socket_folder()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = server()
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]

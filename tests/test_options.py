@@ -269,6 +269,10 @@ def measured_epochs(mini: Miniature, **changes: Any) -> list[int]:
     return [row.epoch for row in measured(mini.watch(**changes).rows, "evaluation")]
 
 
+def measured_results(mini: Miniature, **changes: Any) -> set[str]:
+    return set(measured(mini.watch(data=str(mini.data("noise", 40, 12)), **changes).rows, "result")[0].metrics)
+
+
 def depths(mini: Miniature, **changes: Any) -> set[str]:
     first = measured(mini.watch(steps=1, **changes).rows)[0]
     return {name for name in first.metrics if name.startswith("recall@")}
@@ -498,6 +502,12 @@ EFFECT: dict[str, Effect] = {
     # run
     "seed": Effect((1, 2), drawn, lambda a, b: all(one != other for one, other in zip(a, b, strict=True))),
     "measure_before": Effect((True, False), measured_epochs, both([0, 1], [1]), FEW | {"epochs": 1, "select": "test"}),
+    "measure_after": Effect(
+        (True, False),
+        measured_results,
+        lambda a, b: bool("recall@1" in a and not b),
+        FEW | {"epochs": 1, "select": "validation", "validation_fraction": 0.6},
+    ),
     "evaluate_every": Effect((1, 2), evaluations, both(4, 2), FEW | {"epochs": 4}),
     "evaluate_ks": Effect(((1,), (1, 3)), depths, both({"recall@1"}, {"recall@1", "recall@3"})),
     "logger": Effect(("none", "tensorboard"), event_files, both(False, True)),

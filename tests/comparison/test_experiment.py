@@ -90,6 +90,15 @@ def test_the_test_items_are_not_measured_before_training(finished: Path) -> None
     assert ">–<" in run.report.read_text()
 
 
+def test_searches_do_not_look_at_the_test_items(finished: Path) -> None:
+    for run in (finished / "recall@k").glob("rate-*"):
+        assert [row.metrics for row in measured(RunFolder(run).history(), "result")] == [{}]
+        assert measured(RunFolder(run).history(), "validation")
+        assert summary_of(RunFolder(run)).warnings == [
+            "the test items were not measured after training (measure_after=False): recallk evaluate does it"
+        ]
+
+
 @pytest.mark.slow
 def test_several_searches_are_averaged_and_one_that_failed_rules_a_rate_out(tmp_path: Path, pictures: Path) -> None:
     values = SET_ASIDE | {"data": str(pictures)}

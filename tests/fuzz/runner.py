@@ -1,6 +1,5 @@
 """Runs cases in a process that is watched: what hangs, grows or dies is a fault, and the next cases go on."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tests.fuzz.case import Verdict
 from tests.fuzz.worker import work
+from tests.processes import server
 
 AREAS = ("library", "options", "tables", "vectors", "images", "runs")
 Said = Verdict | tuple[int, str] | str
@@ -44,7 +44,7 @@ class Runner:
 
     def _run_until_trouble(self, numbers: Sequence[int]) -> Iterator[Verdict]:
         """Yield verdicts of one process, up to and with the first case that it cannot go on after."""
-        context = multiprocessing.get_context("spawn")
+        context = server()
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(self.area, numbers, self.folder, theirs))
         process.start()

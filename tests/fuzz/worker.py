@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from recallk import InputError
 from tests.fuzz.case import Case, FaultError, Kind, Place, Verdict, check_line, rng_of
 
@@ -28,6 +30,7 @@ def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection
     os.environ |= {"HF_ENDPOINT": DEAD_END, "HOME": str(folder / "home"), "COLUMNS": "120", "NO_COLOR": "1"}
     os.environ |= {"MPLCONFIGDIR": str(folder / "matplotlib"), "XDG_CACHE_HOME": str(folder / "cache")}
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
+    _ask_nobody(folder)
     log = os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -43,6 +46,14 @@ def work(area: str, numbers: Sequence[int], folder: Path, connection: Connection
         kind, detail = _outcome(case, place)
         seconds = round(time.perf_counter() - started, 2)
         connection.send(Verdict(area, number, case.what, kind, detail, seconds, peak_mb()))
+
+
+def _ask_nobody(folder: Path) -> None:
+    """Set address and cache of the model hub, which the process that this one was forked from has read already."""
+    outside, constants.HF_HUB_CACHE = constants.ENDPOINT, str(folder / "cache")
+    for name, value in vars(constants).items():
+        if isinstance(value, str) and value.startswith(outside):
+            setattr(constants, name, value.replace(outside, DEAD_END, 1))
 
 
 def _made(module: Any, area: str, number: int, folder: Path) -> tuple[Place, Case]:

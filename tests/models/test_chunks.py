@@ -1,5 +1,6 @@
 """Chunks are made of items of any kind, each of one kind, whoever reads them."""
 
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,13 @@ def test_an_error_in_a_worker_is_one_line(workers: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image 3 is broken") as caught:
         list(read_chunks(Broken(), [np.array([3])], workers))
     assert "\n" not in str(caught.value)
+
+
+def test_after_an_error_no_process_is_left() -> None:
+    """Else they are ended when the error is forgotten, which may take them five seconds each."""
+    with pytest.raises(InputError, match="image 3 is broken") as caught:
+        list(read_chunks(Broken(), [np.array([3])] * 20, 2))
+    assert not [child for child in active_children() if child.daemon], caught
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -20,7 +20,8 @@ from recallk import InputError, load
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.saved import save
-from recallk.models.settings import ImageSettings
+from recallk.models.settings import ImageSettings, VectorSettings
+from recallk.models.vector_embedder import VectorEmbedder
 from recallk.runs.folder import RunFolder
 from tests.configs import image_config
 from tests.embedders import TextEmbedder
@@ -135,11 +136,14 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_loading_a_model_reads_no_configuration_of_runs(run: Path) -> None:
-    """A service that embeds needs neither the trainer nor its configuration."""
+def test_loading_a_model_imports_no_more_than_it_needs(run: Path, tmp_path: Path) -> None:
+    """A service that embeds needs neither the trainer nor its configuration, nor timm where it embeds vectors."""
+    save(VectorEmbedder(VectorSettings(input_size=4, embedding_size=2)), tmp_path / "head")
     program = f"""
 import sys
 import recallk
+recallk.load({str(tmp_path / "head")!r})
+assert "timm" not in sys.modules and "torchvision" not in sys.modules
 recallk.load({str(run)!r})
 for name in ("recallk.runs", "recallk.training", "recallk.losses", "recallk.cli"):
     assert name not in sys.modules, name

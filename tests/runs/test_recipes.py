@@ -142,7 +142,7 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
         *("recipe", "data", "limit_classes", "test_fraction", "split_seed", "validation_fraction"),
         *("host_memory_gb", "workers", "logger", "accelerator", "devices", "nodes", "checkpoint_minutes"),
         *("compile", "channels_last", "on_non_finite", "activation_memory_gb"),
-        *("items", "on_bad_image", "max_bad_images", "measure_before"),
+        *("items", "on_bad_image", "max_bad_images", "measure_before", "measure_after"),
         "loss_rate_factor",  # recall@k has no parameters
         *("whitening", "epoch_factor"),  # of another head, and of another schedule
         *("pooling_rate_factor", "pooling_weight_decay", "trained_blocks"),  # all of the network is trained alike

@@ -126,7 +126,8 @@ def show_result(summary: Summary, searches: Sequence[Search]) -> None:
         if published:
             row.append(f"{published[name]:.1f}" if name in published else "")
         table.add_row(shown(display_name(name, searches)), *row)
-    console.print(table)
+    if summary.metrics:
+        console.print(table)
     for warning in summary.warnings:
         say(f"warning   {warning}", style="bold")
     if summary.beside_published is not None:

@@ -121,12 +121,14 @@ class Comparison:
 
     def _run_all(self, plans: list[tuple[Contender, Plan]]) -> Iterator[Job]:
         if self.minutes is not None:
-            yield from self._run(self._job(plan, c, TIMING, 1, SEARCH_SEED, min(self._rates(c))) for c, plan in plans)
+            yield from self._run(
+                self._job(plan, c, TIMING, 1, SEARCH_SEED, min(self._rates(c)), search=True) for c, plan in plans
+            )
             plans = [(c, plan) for c, plan in plans if result_of(self._folder(c, TIMING)) is not None]
         epochs = {c.name: self._epochs(c, plan) for c, plan in plans}
         if len(self.factors) > 1:
             yield from self._run(
-                self._job(plan, c, search_name(rate, search), epochs[c.name], SEARCH_SEED + search, rate)
+                self._job(plan, c, search_name(rate, search), epochs[c.name], SEARCH_SEED + search, rate, search=True)
                 for c, plan in plans
                 for rate in self._rates(c)
                 for search in range(1, self.searches + 1)
@@ -194,8 +196,13 @@ class Comparison:
         # what there was before training is in no table: of many test items it would take longer than the training
         return {"measure_before": False} | self.common | contender.changes | {"select": "validation"} | further
 
-    def _job(self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float) -> Job:
-        """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps."""
+    def _job(
+        self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float, *, search: bool = False
+    ) -> Job:
+        """Return a run; the schedule keeps its shape, whatever the number of epochs and of steps.
+
+        Runs of a search do not look at the test items.
+        """
         planned = plan.config
         steps = plan.steps * epochs / planned.epochs
         factor = planned.epoch_factor
@@ -207,6 +214,7 @@ class Comparison:
             warmup_steps=round(planned.warmup_steps * steps / self._planned.steps),
             seed=seed,
             learning_rate=rate,
+            **({"measure_after": False} if search else {}),
         )
         return Job(contender, values, self._folder(contender, name))
 

@@ -4,7 +4,6 @@ import warnings
 from contextlib import suppress
 from typing import Any, cast
 
-import timm
 from torch import nn
 
 from recallk.core.errors import InputError
@@ -53,6 +52,8 @@ def patch_size(backbone: nn.Module) -> int:
 
 
 def _create(name: str, settings: ImageSettings, **options: Any) -> nn.Module:
+    import timm  # takes seconds, and vectors have no need of it
+
     options |= {"num_classes": 0, "global_pool": ""}
     sized: list[dict[str, Any]] = [{"img_size": settings.image_size}]  # fully convolutional ones take any size
     if settings.image_shape == "keep":  # positions stay as many as the weights have, and are interpolated each time

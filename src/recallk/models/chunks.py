@@ -109,21 +109,27 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
     except (RuntimeError, OSError) as error:
         raise lost_reader(error, workers) from None
     log.debug("%s processes read items", workers)
-    with deaths_in_one_line(workers):
-        while True:
-            try:
-                chunk = next(stream)
-            except StopIteration:
-                return
-            except (RuntimeError, OSError, EOFError) as error:
-                raise lost_reader(error, workers, stream._workers) from None  # type: ignore[attr-defined]
-            yield _whole(chunk)
+    try:
+        with deaths_in_one_line(workers):
+            while True:
+                try:
+                    chunk = next(stream)
+                except StopIteration:
+                    return
+                except (RuntimeError, OSError, EOFError) as error:
+                    raise lost_reader(error, workers, stream._workers) from None  # type: ignore[attr-defined]
+                yield _whole(chunk)
+    finally:
+        del stream  # else an error's traceback keeps its processes, which then take 5 s each to end
 
 
 def _whole(chunk: Any) -> Any:
-    if isinstance(chunk, InputError):
-        raise chunk
-    return chunk
+    try:
+        if isinstance(chunk, InputError):
+            raise chunk
+        return chunk
+    finally:
+        del chunk  # an error must not hold itself by its traceback: it would be freed late, and all that it holds
 
 
 def read_all(

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-from timm.models import group_parameters
 from torch import nn
 
 from recallk.core.errors import InputError
@@ -46,6 +45,8 @@ def _is_frozen(part: nn.Module) -> bool:
 
 def _layers(backbone: nn.Module, name: str) -> dict[str, int]:
     """Return the number of the layer that each parameter is in, counted from the image on."""
+    from timm.models import group_parameters  # takes seconds, and vectors have no need of it
+
     try:
         matcher = backbone.group_matcher(coarse=False)  # type: ignore[operator]
         named = [*backbone.named_parameters(), (_NOTHING, None)]

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
 from recallk.core.seeds import mixed_seed
 from recallk.data.headers import Size
@@ -71,6 +70,8 @@ class TrainViews(Views):
 
 def test_view(image: Image.Image, resize: int, size: int, interpolation: Interpolation) -> Tensor:
     """Return `(3, size, size)` uint8: the shorter side resized to `resize`, the centre cropped."""
+    from torchvision.transforms import InterpolationMode, functional  # takes seconds, and vectors have no need of it
+
     if max(image.size) > _LONG * min(image.size):
         resized = _middle(image, resize, size, interpolation)
     else:
@@ -132,6 +133,8 @@ def random_view(
 
     Perhaps mirrored; the same for the same (seed, epoch, item).
     """
+    from torchvision.transforms import RandomResizedCrop  # as above
+
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
     # torchvision's choice of the crop; Pillow cuts and scales in one step

@@ -68,8 +68,10 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None 
     depth = min(k, len(gallery) if exclude is None else len(gallery) - 1)
     similarities = torch.empty(len(queries), depth)
     indexes = torch.empty(len(queries), depth, dtype=torch.int64)
-    for rows in blocks(len(queries), max(1, SCORES_AT_ONCE // len(gallery))):
-        scores = inner_products(queries[rows], gallery)
+    height = max(1, SCORES_AT_ONCE // len(gallery))
+    held = queries.new_empty(min(height, len(queries)), len(gallery))  # fresh memory each time costs a third more
+    for rows in blocks(len(queries), height):
+        scores = inner_products(queries[rows], gallery, held)
         if exclude is not None:
             excluded = exclude[rows].to(scores.device)
             row = (excluded >= 0).nonzero()[:, 0]
@@ -90,10 +92,11 @@ def blocks(total: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, total))
 
 
-def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
+def inner_products(queries: Tensor, gallery: Tensor, held: Tensor | None = None) -> Tensor:
     """Return the `(Q, G)` inner products of `(Q, D)` and `(G, D)` float32 rows, in full float32 on every device.
 
-    The caller sees to it that `Q * G` is within `SCORES_AT_ONCE`.
+    The caller sees to it that `Q * G` is within `SCORES_AT_ONCE`. They are written into the first rows of `held`, at
+    least `(Q, G)`, where it is given.
 
     >>> inner_products(torch.eye(2), torch.tensor([[3.0, 4.0]]))
     tensor([[3.],
@@ -101,7 +104,7 @@ def inner_products(queries: Tensor, gallery: Tensor) -> Tensor:
 
     """
     with full_precision(queries.device):  # else close neighbours change places
-        return queries @ gallery.T
+        return torch.mm(queries, gallery.T, out=None if held is None else held[: len(queries)])
 
 
 def best_scores(scores: Tensor, depth: int) -> Neighbours:

@@ -29,6 +29,7 @@ WITHOUT_EFFECT = frozenset(
         "channels_last",
         "on_non_finite",
         "measure_before",
+        "measure_after",
     }
 )
 """Keys that change where and how fast a run goes and who is told, not what it measures.

@@ -62,8 +62,14 @@ class Summary:
 
     @property
     def warnings(self) -> list[str]:
-        """Say what went otherwise than planned in training, and what of the test metrics fell."""
-        return [*self._left_out, *self._fell]
+        """Say what went otherwise than planned in training, and what of the test metrics fell or is not there."""
+        return [*self._left_out, *self._fell, *self._unmeasured]
+
+    @property
+    def _unmeasured(self) -> list[str]:
+        if self.after.metrics or self.config.measure_after:
+            return []
+        return ["the test items were not measured after training (measure_after=False): recallk evaluate does it"]
 
     @property
     def _left_out(self) -> list[str]:

@@ -71,6 +71,9 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     measure_before: Annotated[
         bool, Field(description="measure the test items before training too, which takes as long as after it")
     ] = True
+    measure_after: Annotated[
+        bool, Field(description="measure the test items at the end; else recallk evaluate does, when wanted")
+    ] = True
     evaluate_ks: Annotated[tuple[K, ...], Field(min_length=1, max_length=100)] = (1, 2, 4, 8)
     checkpoint_minutes: Annotated[
         float,

@@ -95,7 +95,8 @@ class Trainer:
 
         A `Step` after each step, the first of an epoch with the share of queries that the loss reaches (recall@k
         only); a `Measurement` of the classes set aside, or of the test classes, after epochs; and at last one
-        "result": the test metrics of the chosen epoch's model. The `Start` is written before them, and not yielded.
+        "result": the test metrics of the chosen epoch's model, or none with measure_after=False. The `Start` is
+        written before them, and not yielded.
 
         With `resume`, the run in the folder goes on from its checkpoint, or begins anew where it has none yet. It may
         have been finished, and be lengthened by a plan of more epochs: the learning rate then follows the longer plan.
@@ -177,6 +178,8 @@ class Trainer:
                 save(self.embedder, self.folder.model)
         if self._latest is not None and self._latest.epoch == epoch:  # just measured
             return self._log(replace(self._latest, kind="result"))
+        if not self.config.measure_after:
+            return self._log(Measurement("result", epoch, self.plan.steps_until(epoch)))
         return self._evaluate(epoch, kind="result")
 
     def _epoch(self, position: Position) -> Iterator[Row]:
