@@ -243,14 +243,14 @@ def test_odd_tensors_are_one_line(tmp_path: Path) -> None:
 
 def test_the_table_beside_an_array(tmp_path: Path) -> None:
     path = npy_of(tmp_path, table=None)
-    one_line(path, r"its labels are in v.csv or v.parquet beside it; write it")
+    one_line(path, r"its labels are in a table beside it, v.csv, .tsv, .jsonl or .parquet; with a row for each")
     (tmp_path / "v.csv").write_text("label\na\n")
     one_line(path, "6 vectors, and 1 rows in .*v.csv: one for each")
     (tmp_path / "v.csv").write_text("class\na\n")
     with pytest.raises(InputError, match=r"v\.csv: no column 'label'"):
         read_vectors(path)
     parquet.write_table(pyarrow.table({"label": LABELS}), tmp_path / "v.parquet")
-    one_line(path, "both are there: remove one")
+    one_line(path, "v.csv and v.parquet are there: remove one")
     (tmp_path / "v.csv").unlink()
     assert [record.label for record in read_vectors(path)[0]] == LABELS
 

@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "train": Line(
         "train.train",
-        "Train on a folder of images (a folder per class), or on a CSV or Parquet table (path,label[,split]).",
+        "Train on a folder of images (a folder per class), or on a table (path,label[,split]).",
     ),
     "evaluate": Line(
         "evaluate.evaluate", "Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."

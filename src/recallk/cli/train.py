@@ -49,7 +49,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
     **overrides: Overrides,
 ) -> None:
-    """Train on a folder of images (a folder per class), or on a CSV or Parquet table (path,label[,split])."""
+    """Train on a folder of images (a folder per class), or on a table (path,label[,split])."""
     if resume is not None:
         if recipe or run or dry_run or given(overrides).keys() - WHEN_RESUMED:
             allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))

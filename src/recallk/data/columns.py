@@ -1,6 +1,7 @@
-"""The columns of a CSV or Parquet table, as text."""
+"""The columns of a table, as text: CSV, TSV, Parquet or JSON Lines."""
 
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.text import shown
 
-SUFFIXES = frozenset({".csv", ".parquet"})
+SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 _SHOWN = 60  # characters of a cell
+_SEVERAL = ("; write it as text", "; write one text for each item: several labels of one are not supported yet")
 
 Columns = Mapping[str, Sequence[str | None]]
 """By the name of a column, a cell for each row."""
@@ -24,8 +26,10 @@ Columns = Mapping[str, Sequence[str | None]]
 def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Columns:
     """Return the columns that are needed, and those of the optional ones that are there; other columns are passed over.
 
-    Cells are taken as they are written ("007" is not "7"); None is a cell without a value. Raises InputError, one line,
-    for a table that cannot be read, a column that is missing or there twice, and one of lists or the like.
+    A name may be in another letter case in the table. The columns of text stand between commas, semicolons or tabs,
+    whichever gives those that are needed. Cells are taken as they are written ("007" is not "7"); None is a cell
+    without a value. Raises InputError, one line, for a table that cannot be read, a column that is missing or there
+    twice, and one of lists or the like.
 
     What PyArrow raises becomes one line; a file made to crash it (it is written in C++) ends the process.
     """
@@ -36,9 +40,19 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str]) -> 
     def of_csv(path: Path) -> dict[str, list[str | None]]:
         return _csv(path, needed, optional)
 
+    def of_json_lines(path: Path) -> dict[str, list[str | None]]:
+        return _json_lines(path, needed, optional)
+
     if path.suffix.lower() == ".parquet":
         return read_file(path, of_parquet, "a readable PARQUET table", "write it again, or give a .csv file")
-    return read_file(path, of_csv, "a readable CSV table", "save it again as UTF-8, with commas between the columns")
+    if path.suffix.lower() == ".jsonl":
+        return read_file(path, of_json_lines, "a readable table of JSON Lines", "write an object of JSON in each line")
+    return read_file(
+        path,
+        of_csv,
+        "a readable CSV table",
+        "save it again as UTF-8, with commas, semicolons or tabs between the columns",
+    )
 
 
 def cell(text: str) -> str:
@@ -47,9 +61,10 @@ def cell(text: str) -> str:
 
 
 def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
+    delimiter = _delimiter(path, needed)
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            rows = csv.reader(file, strict=True)
+            rows = csv.reader(file, strict=True, delimiter=delimiter)
             header = next(rows, [])
             places = _places(path, header, needed, optional)
             columns: dict[str, list[str | None]] = {name: [] for name in places}
@@ -68,20 +83,74 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
     return columns
 
 
+def _delimiter(path: Path, needed: Sequence[str]) -> str:
+    """Return what stands between the columns: the first of those usual that gives all that are needed."""
+    usual = ["\t", ",", ";"] if path.suffix.lower() == ".tsv" else [",", ";", "\t"]
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        header = file.readline(csv.field_size_limit())
+    for delimiter in usual:
+        names = [name.casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        if all(name in names for name in needed):
+            return delimiter
+    return usual[0]
+
+
+def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
+    rows, header, wanted = list[dict[str, Any]](), dict[str, None](), {name.casefold() for name in (*needed, *optional)}
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(
+                    line, object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=_no_number
+                )
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is no object")
+            header |= dict.fromkeys(row)
+            rows.append({name: value for name, value in row.items() if name.casefold() in wanted})
+    names = list(header)
+    once: dict[str, str] = {}  # a label of a million rows is one string
+    columns = dict[str, list[str | None]]()
+    for name, place in _places(path, names, needed, optional).items():
+        columns[name] = cells = []
+        for number, row in enumerate(rows, 1):
+            value = row.get(names[place])
+            if isinstance(value, list | dict):
+                raise InputError(f"{path}, row {number}: column {name!r} holds more than one value{_SEVERAL[True]}")
+            cells.append(None if value is None else once.setdefault(str(value), str(value)))
+    return columns
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _no_number(_: str) -> None:
+    """Take NaN and Infinity for a cell without a value."""
+
+
 def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
     with parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         places = _places(path, schema.names, needed, optional)
-        for name in places:
-            kind = schema.field(name).type
+        for name, place in places.items():
+            kind = schema.field(place).type
             if types.is_dictionary(kind):
                 kind = kind.value_type
             if not _is_text(kind) and (name == "path" or types.is_nested(kind) or types.is_binary(kind)):
-                raise InputError(f"{path}: column {name!r} holds {shown(kind)}; write it as text")
+                raise InputError(f"{path}: column {name!r} holds {shown(kind)}{_SEVERAL[types.is_nested(kind)]}")
     # texts as numbers into those that differ: of a million labels, most are alike
-    with parquet.ParquetFile(path, read_dictionary=[n for n in places if _is_text(schema.field(n).type)]) as file:
-        read = file.read(columns=list(places))
-    return {name: _texts(read[name]) for name in places}
+    named = {name: schema.names[place] for name, place in places.items()}
+    as_dictionary = [own for own in named.values() if _is_text(schema.field(own).type)]
+    with parquet.ParquetFile(path, read_dictionary=as_dictionary) as file:
+        read = file.read(columns=list(named.values()))
+    return {name: _texts(read[own]) for name, own in named.items()}
 
 
 def _texts(column: pyarrow.ChunkedArray) -> list[str | None]:
@@ -109,11 +178,19 @@ def _text(value: Any) -> str | None:
 
 def _places(path: Path, header: Sequence[str], needed: Sequence[str], optional: Sequence[str]) -> dict[str, int]:
     """Return where the columns are that are used. Raises InputError for one that is missing or there twice."""
-    for name in needed:
-        if name not in header:
+    places = dict[str, int]()
+    for name in (*needed, *optional):
+        alike = [place for place, there in enumerate(header) if there.casefold() == name]
+        exact = [place for place in alike if header[place] == name]
+        if len(exact or alike) > 1:
+            twice = header[(exact or alike)[0]], header[(exact or alike)[1]]
+            which = (
+                f"{len(exact)} columns {name!r}" if exact else f"columns {' and '.join(map(repr, map(cell, twice)))}"
+            )
+            raise InputError(f"{path}: {which}; rename or remove one")
+        if exact or alike:
+            places[name] = (exact or alike)[0]
+        elif name in needed:
             names = ", ".join(cell(name) for name in header[:20])
             raise InputError(f"{path}: no column {name!r}; the columns are {names or 'none'}")
-    for name in (*needed, *optional):
-        if header.count(name) > 1:
-            raise InputError(f"{path}: {header.count(name)} columns {name!r}; rename or remove one")
-    return {name: header.index(name) for name in (*needed, *optional) if name in header}
+    return places

@@ -19,8 +19,8 @@ class DataSettings(BaseModel):
         str,
         Field(
             min_length=1,
-            description="folder with a folder per class, CSV or Parquet table, .npy or .safetensors file of vectors, "
-            "'glyphs' or 'places'",
+            description="folder with a folder per class, table (.csv, .tsv, .jsonl, .parquet), .npy or .safetensors "
+            "file of vectors, 'glyphs' or 'places'",
         ),
     ]
     dataset: Annotated[

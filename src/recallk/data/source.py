@@ -57,7 +57,9 @@ def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record]
     except (OSError, ValueError):
         other = False  # `folder` says what is wrong
     if other:
-        raise InputError(f"{path}: neither a folder nor a .csv or .parquet table, and no .npy or .safetensors file")
+        raise InputError(
+            f"{path}: neither a folder nor a table (.csv, .tsv, .jsonl, .parquet), and no .npy or .safetensors file"
+        )
     return folder(path)
 
 

@@ -1,4 +1,4 @@
-"""A person's own images: a CSV or Parquet table with the columns path, label and, if wanted, split."""
+"""A person's own images: a table with the columns path, label and, if wanted, split."""
 
 import os
 import re

@@ -143,8 +143,11 @@ def _beside(path: Path) -> Path:
     """Return the table of labels of an array. Raises InputError where there is none, or two."""
     tables = _tables_beside(path)
     if len(tables) != 1:
-        there = "both are there: remove one" if tables else "write it, with a row for each vector and the column label"
-        raise InputError(f"{path}: its labels are in {path.stem}.csv or {path.stem}.parquet beside it; {there}")
+        names = " and ".join(table.name for table in tables)
+        there = f"{names} are there: remove one" if tables else "with a row for each vector and the column label"
+        raise InputError(
+            f"{path}: its labels are in a table beside it, {path.stem}.csv, .tsv, .jsonl or .parquet; {there}"
+        )
     return tables[0]
 
 

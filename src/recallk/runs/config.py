@@ -68,7 +68,7 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
             hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(KEYS)}"
             raise InputError(f"unknown key {brief(key)}: {hint}")
     if "data" not in values:
-        ways = "a folder with a folder per class, a CSV or Parquet table, or a file of vectors"
+        ways = "a folder with a folder per class, a table, or a file of vectors"
         raise InputError(f"no data: give --data PATH ({ways})")
     kind = _kind(values)
     for key in values:
