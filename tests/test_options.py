@@ -129,7 +129,16 @@ def test_classes(mini: Miniature, **changes: Any) -> set[str]:
     return set(mini.plan(**changes).data.test.labelled.classes)
 
 
+def test_classes_in_folders(mini: Miniature, **changes: Any) -> set[str]:
+    """Return the test classes where the data has the folders train and test, every second class in each."""
+    root = mini.root / "sides"
+    for number, folder in enumerate(sorted(mini.data("noise", 8).iterdir()) if not root.exists() else []):
+        shutil.copytree(folder, root / ("test" if number in (1, 3) else "train") / folder.name)
+    return test_classes(mini, data=str(root), **changes)
+
+
 test_classes.__test__ = False  # type: ignore[attr-defined]
+test_classes_in_folders.__test__ = False  # type: ignore[attr-defined]
 
 
 def train_classes(mini: Miniature, **changes: Any) -> set[str]:
@@ -428,6 +437,12 @@ EFFECT: dict[str, Effect] = {
     ),
     "limit_classes": Effect((None, 4), classes, lambda a, b: bool(min(a) > 4 and b == (4, 4))),
     "test_fraction": Effect((0.25, 0.75), classes, lambda a, b: bool(a[0] > a[1] and b[0] < b[1])),
+    "split": Effect(
+        ("given", "classes"),
+        test_classes_in_folders,
+        lambda a, b: bool(a == {"noise01", "noise03"} and len(b) > 0 and a != b),
+        FEW,
+    ),
     "split_seed": Effect((0, 1), test_classes, lambda a, b: bool(a - b and b - a)),
     "crop_scale": Effect(((0.1, 0.1), (1, 1)), range_of_values, lambda a, b: bool(a < 140 < 200 < b)),
     "horizontal_flip": Effect((False, True), mirrored, lambda a, b: bool(a == 0 and 0.2 < b < 0.8), FEW),

@@ -331,7 +331,13 @@ def test_settings_that_read_alike() -> None:
     assert one.reads_as(settings("x"))
     assert one.reads_as(make_config(TINY, {"data": "x", "epochs": 9, "learning_rate": 0.5}))
     changes: list[dict[str, Any]] = [{"data": "y"}, {"dataset": "cub"}, {"items": "vectors"}, {"limit_classes": 3}]
-    changes += [{"split_seed": 1}, {"test_fraction": 0.3}, {"select": "last"}, {"validation_fraction": 0.2}]
+    changes += [
+        {"split": "classes"},
+        {"split_seed": 1},
+        {"test_fraction": 0.3},
+        {"select": "last"},
+        {"validation_fraction": 0.2},
+    ]
     changes += [{"on_bad_image": "skip"}, {"on_bad_image": "skip", "max_bad_images": 0.5}]
     assert {key for change in changes for key in change} == set(DataSettings.model_fields)
     for change in changes:

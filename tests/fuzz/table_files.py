@@ -65,7 +65,7 @@ def check_sound(path: Path) -> None:
     records = read_own(str(path))[0]
     if not records or any(not isinstance(r.label, str) or not r.label for r in records):
         raise FaultError("no records, or one without a label")
-    if any(r.split not in (None, "train", "test") for r in records):
+    if any(r.split not in (None, "train", "test", "validation") for r in records):
         raise FaultError("a split that there is not")
     split_classes(records, 0.5, 0)
 

@@ -61,7 +61,7 @@ def check_sound(path: Path) -> None:
         raise FaultError("no records, or not one for each vector")
     if not np.isfinite(array).all() or not np.abs(array).max(1).all():
         raise FaultError("a vector that has no direction")
-    if any(not record.label or record.split not in (None, "train", "test") for record in records):
+    if any(not record.label or record.split not in (None, "train", "test", "validation") for record in records):
         raise FaultError("a record without a label, or in a split that there is not")
 
 

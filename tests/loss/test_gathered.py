@@ -294,3 +294,22 @@ def test_alone_the_flag_changes_nothing() -> None:
     assert Case(relatives="keep").solve(whole, gather=True)[0] == Case(relatives="keep").solve(whole, gather=False)[0]
     with pytest.raises(InputError, match="gather_across_devices=1: True or False"):
         RecallAtKLoss(gather_across_devices=1)  # type: ignore[arg-type]
+
+
+def without_positives() -> tuple[float, float, float]:
+    """Return the losses of a batch without positives, and of one whose positives are in the other process."""
+    loss = RecallAtKLoss(gather_across_devices=True, on_no_positives="zero")
+    own = torch.full((3, 4), 1.0, requires_grad=True)
+    labels = torch.arange(3) + 3 * processes.number()
+    with pytest.warns(UserWarning, match="no query has a positive"):
+        nothing = loss(own, labels)
+    nothing.backward()
+    assert own.grad is not None
+    return nothing.item(), own.grad.abs().sum().item(), loss(own, torch.arange(3)).item()
+
+
+def test_a_batch_without_positives_is_zero_in_all_processes() -> None:
+    first, second = in_processes(without_positives, 2)
+    assert first == second
+    assert first[:2] == (0.0, 0.0)
+    assert first[2] > 0

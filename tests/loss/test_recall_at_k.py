@@ -171,3 +171,38 @@ def test_the_module_equals_the_function_and_prints_its_settings() -> None:
     )
     assert loss(X, LABELS) == expected
     assert "ks=(1, 3)" in repr(loss)
+
+
+@pytest.mark.parametrize("implementation", ["tiled", "definition"])
+@pytest.mark.parametrize("mixup", [None, SimilarityMixup()])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_batch_without_positives_may_be_zero(
+    implementation: Any, mixup: SimilarityMixup | None, apart: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    if apart and mixup is not None:
+        pytest.skip("mixup mixes a batch with itself")
+    loss = RecallAtKLoss(implementation=implementation, mixup=mixup, on_no_positives="zero")
+    x, gallery = (torch.full((4, 3), 3e38, requires_grad=True) for _ in range(2))
+    other = (gallery, torch.arange(4) + 9) if apart else ()
+    for _ in range(2):
+        value = loss(x, torch.arange(4), *other)
+        value.backward()
+        assert value == 0
+        assert value.dtype == torch.float32
+        assert (x.grad == 0).all()  # type: ignore[union-attr]
+        assert not apart or (gallery.grad == 0).all()  # type: ignore[union-attr]
+    (told,) = [warning for warning in recwarn.list if "positive" in str(warning.message)]
+    assert str(told.message).startswith("no query has a positive")
+    assert str(told.message).endswith("its loss is zero, and it teaches nothing")
+    assert told.filename == __file__
+    raising = RecallAtKLoss(implementation=implementation, mixup=mixup)
+    with pytest.raises(InputError, match="no query has a positive"):
+        raising(x, torch.arange(4), *other)
+    assert torch.equal(loss(X, LABELS, generator=seeded()), raising(X, LABELS, generator=seeded()))
+    with pytest.raises(InputError, match="on_no_positives='skip' is unknown: choose one of 'raise', 'zero'"):
+        RecallAtKLoss(on_no_positives="skip")  # type: ignore[arg-type]
+    assert "on_no_positives='zero'" in repr(loss)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(3)

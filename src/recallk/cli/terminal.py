@@ -37,7 +37,9 @@ def show_plan(trainer: Trainer) -> None:
             among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery {noun}"
             name = f"{search.name}: " if search.name else ""
             say(f"search    {name}{len(search.queries):,} query {noun}, among {among}")
-    if data.validation is not None:
+    if data.validation is not None and data.validation_given:
+        say(f"validate  {data.validation.counted}, as given, to choose the best epoch (--select)")
+    elif data.validation is not None:
         say(
             f"set aside {len(data.validation):,} {noun} of {len(data.validation.classes):,} training classes, "
             "to choose the best epoch (--select, --validation-fraction)"
@@ -57,6 +59,8 @@ def show_plan(trainer: Trainer) -> None:
             f"split     by the classes' names: about {config.test_fraction:.0%} for testing, seed {config.split_seed}"
             " (--test-fraction, --split-seed)"
         )
+    elif config.dataset == "own":
+        say("split     as given with the data (--split classes: by the classes' names)")
     if plan.left_out.classes:
         say(
             f"left out  {plan.left_out.classes:,} training classes ({plan.left_out.items:,} {noun}) "

@@ -17,20 +17,23 @@ from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
 from recallk.data.item import (
+    VALIDATION,
     Files,
     LabelledItems,
     Record,
     VectorRecords,
     files_of,
     labelled,
+    not_of_split,
     of_split,
     splits_of,
+    without_splits,
 )
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
 from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own
-from recallk.data.split import VALIDATION, FoundRecords, Split, find_records, root_of, split_of
+from recallk.data.split import FoundRecords, Split, find_records, root_of, split_of
 from recallk.data.unreadable import first_of, unreadable
 
 log = logging.getLogger("recallk")
@@ -51,7 +54,7 @@ class Dataset:
     """A data set, read, split and looked into; `split` is what a run's folder writes down of it."""
 
     train: LabelledItems
-    validation: LabelledItems | None  # training classes set aside to choose the best epoch
+    validation: LabelledItems | None  # to choose the best epoch by: given with the data, or training classes set aside
     why_no_validation: str  # where there should have been some
     test: TestItems
     split: Split
@@ -59,6 +62,7 @@ class Dataset:
     notes: Sequence[Finding]
     files: int  # of the items that are trained on, set aside or tested on
     opened: int  # of these, to see whether they are whole
+    validation_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class _Read:
     records: Sequence[Record]
     tests: Sequence[TestSet]
     split_by_us: bool
+    validation_given: bool
     notes: list[Finding]
     found: FoundRecords | None  # what is there of a recorded split
 
@@ -94,18 +99,39 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     skipped: dict[str, str] = {}
     if recorded is None and settings.on_bad_image == "skip":
         read, skipped = _readable(settings, read, advance)
-    train, test = _labelled(read.records, "train"), _test_items(read.records, read.tests)
-    aside = Aside(train, None)
-    if settings.select == "validation":
-        before = None if recorded is None else recorded.validation
-        aside = set_aside(train, settings.validation_fraction, settings.split_seed, before)
+    aside, test = _aside(settings, read, recorded), _test_items(read.records, read.tests)
     root = root_of(settings.data)
     split = recorded if recorded is not None else _split(read.records, aside, root, skipped)
-    files = Files([name for side in (train, test.labelled) for name in files_of(side.records).names])
+    sides = [side for side in (aside.train, aside.validation, test.labelled) if side is not None]
+    files = Files([name for side in sides for name in files_of(side.records).names])
     all_opened = recorded is None and settings.on_bad_image == "skip"
     opened = len(files) if all_opened else check_files(files, looked_for=are_looked_for(settings.data))
-    why_not, by_us = aside.why_not, read.split_by_us
-    return Dataset(aside.train, aside.validation, why_not, test, split, by_us, read.notes, len(files), opened)
+    return Dataset(
+        aside.train,
+        aside.validation,
+        aside.why_not,
+        test,
+        split,
+        read.split_by_us,
+        read.notes,
+        len(files),
+        opened,
+        read.validation_given,
+    )
+
+
+def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside:
+    """Return what is trained on, and what the epoch is chosen by."""
+    train = _labelled(read.records, "train")
+    if settings.select != "validation":
+        return Aside(train, None)
+    if recorded is None and VALIDATION in splits_of(read.records):
+        given = _labelled(read.records, VALIDATION)
+        if np.bincount(given.labels).max() < 2:
+            raise InputError("every validation class has one item: there is nothing to retrieve; give two, or no val")
+        return Aside(train, given)
+    before = None if recorded is None else recorded.validation
+    return set_aside(train, settings.validation_fraction, settings.split_seed, before)
 
 
 @no_cycle_search()
@@ -136,10 +162,15 @@ def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
 def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     notes: Sequence[Finding]
     tests: Sequence[TestSet]
-    own = settings.dataset == "own"
+    own, validation_given = settings.dataset == "own", False
     if own:
         (records, notes), tests = read_own(settings.data, settings.items), ALL_AGAINST_ALL
-        split_by_us = records[0].split is None
+        if settings.split == "classes":
+            records = without_splits(records)
+        there = splits_of(records)
+        split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select == "validation"
+        if VALIDATION in there and not validation_given:
+            records = not_of_split(records, VALIDATION)
     else:
         benchmark = BENCHMARKS[settings.dataset]
         records, notes = read_benchmark(settings.dataset, settings.data)
@@ -151,11 +182,11 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
             records = split_classes(records, settings.test_fraction, settings.split_seed)
         if settings.limit_classes is not None:
             records = limit_classes(records, settings.limit_classes)
-        return _Read(records, tests, split_by_us, list(notes), None)
+        return _Read(records, tests, split_by_us, validation_given, list(notes), None)
     all_classes = settings.limit_classes is None
     found = find_records(recorded, records, root_of(settings.data), by_split=given, of_all=all_classes)
     changed = [Finding("other counts", settings.data, told) for told in found.told]
-    return _Read(found.records, tests, split_by_us, [*notes, *changed], found)
+    return _Read(found.records, tests, split_by_us, validation_given, [*notes, *changed], found)
 
 
 def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_Read, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from recallk.core.files import why
 from recallk.core.text import shown
 from recallk.data.findings import Finding
 from recallk.data.formats import SUFFIXES
+from recallk.data.given_split import are_sides, side_called
 from recallk.data.identity import Identities
 from recallk.data.item import Record
 
@@ -48,21 +49,24 @@ class FoundImages:
 def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], list[Finding]]:
     """Return a record for every image below `root`, and what was passed over.
 
-    An image's class is the path of the folder that holds it. Unless `classes_needed`, the label of all is "" where an
-    image is outside any class folder. Raises InputError where there is no folder, no image, images outside any class
-    folder, one image in two classes, or a class whose name is no UTF-8.
+    An image's class is the path of the folder that holds it. Where the folders at the top are those of a split (`train`
+    and `test`, perhaps `val`), with folders of classes in them, it is the path below these. Unless `classes_needed`,
+    the label of all is "" where an image is outside any class folder.
+
+    Raises InputError where there is no folder, no image, images outside any class folder, one image in two classes, or
+    a class whose name is no UTF-8.
     """
     found = find_images(root)
     if not classes_needed and any(path.parent == root for path in found.images):
         told = "images outside any class: taken as a folder without classes"
         return [Record(path, "") for path in found.images], [*found.notes, Finding("other counts", shown(root), told)]
     records = []
-    labels: dict[Path, str] = {}
+    labels = _labels(root, found.images)
+    sides = _sides(labels.values())
     for path in found.images:
-        parent = path.parent
-        if parent not in labels:
-            labels[parent] = _label(root, parent, path)
-        records.append(Record(path, labels[parent]))
+        label = labels[path.parent]
+        side, _, below = label.partition("/")
+        records.append(Record(path, below, side_called(side)) if sides else Record(path, label))
     for path, first in found.again:
         if path.parent != first.parent:
             raise InputError(
@@ -168,6 +172,20 @@ def _is(question: Callable[[], bool]) -> bool:
         return question()
     except OSError:
         return False
+
+
+def _labels(root: Path, images: Sequence[Path]) -> dict[Path, str]:
+    """Return the label of each folder that holds images."""
+    labels = dict[Path, str]()
+    for path in images:
+        if path.parent not in labels:
+            labels[path.parent] = _label(root, path.parent, path)
+    return labels
+
+
+def _sides(labels: Collection[str]) -> bool:
+    """Whether the first parts of labels are the sides of a split, with classes in each."""
+    return all("/" in label for label in labels) and are_sides({label.partition("/")[0] for label in labels})
 
 
 def _label(root: Path, parent: Path, path: Path) -> str:

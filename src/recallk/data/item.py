@@ -74,7 +74,8 @@ def file_of(item: Item) -> File | None:
 class Record:
     """One item of a data set, with its label.
 
-    `split` is "train", "test" or what a benchmark calls its test sets, and None where nothing is split yet.
+    `split` is "train", "validation", "test" or what a benchmark calls its test sets, and None where nothing is split
+    yet.
 
     Of a file, `file` is the path as text, and its `Path` is made when asked for: a million of them take half a gigabyte
     and five seconds. Of any other item, `file` is None.
@@ -94,8 +95,8 @@ class Record:
         record._item, record.file, record.label, record.split = None, file, label, split
         return record
 
-    def in_split(self, split: str) -> "Record":
-        """Return the same item in another split."""
+    def in_split(self, split: str | None) -> "Record":
+        """Return the same item in another split, or in none."""
         record = Record.__new__(Record)
         record._item, record.file, record.label, record.split = self._item, self.file, self.label, split
         return record
@@ -116,7 +117,9 @@ class Record:
         return f"Record({self.item!r}, {self.label!r}, {self.split!r})"
 
 
-SPLITS: Sequence[str | None] = (None, "train", "test")
+VALIDATION = "validation"
+"""The split to choose an epoch by: given with the data, or training classes set aside."""
+SPLITS: Sequence[str | None] = (None, "train", "test", VALIDATION)
 """That a record of a person's own data may be in."""
 _NUMBERS = {split: number for number, split in enumerate(SPLITS)}
 
@@ -189,11 +192,25 @@ def of_split(records: Sequence[Record], split: str) -> Sequence[Record]:
     return [record for record in records if record.split == split]
 
 
+def not_of_split(records: Sequence[Record], split: str) -> Sequence[Record]:
+    """Return the records of all other splits."""
+    if isinstance(records, VectorRecords):
+        return records.chosen(records.splits != _NUMBERS.get(split, -1))
+    return [record for record in records if record.split != split]
+
+
 def in_splits(records: Sequence[Record], split_of: Mapping[str, str]) -> Sequence[Record]:
     """Return the same items, each class in the split that is given for it."""
     if isinstance(records, VectorRecords):
         return records.in_splits(split_of)
     return [record.in_split(split_of[record.label]) for record in records]
+
+
+def without_splits(records: Sequence[Record]) -> Sequence[Record]:
+    """Return the same items, in no split."""
+    if isinstance(records, VectorRecords):
+        return records.in_splits({})
+    return [record.in_split(None) for record in records]
 
 
 def chosen_records(records: Sequence[Record], mask: NDArray[np.bool_]) -> Sequence[Record]:

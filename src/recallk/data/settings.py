@@ -36,12 +36,20 @@ class DataSettings(BaseModel):
     limit_classes: Annotated[
         int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
     ] = None
+    split: Annotated[
+        Literal["given", "classes"],
+        Field(
+            description="as own data says (folders train, val, test at the top, or a column split) where it says "
+            "anything; or by the classes' names"
+        ),
+    ] = "given"
     test_fraction: Annotated[Share, Field(description="share of the classes for testing")] = 0.5
     split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
     select: Annotated[
         Literal["validation", "test", "last"],
         Field(
-            description="epoch whose model is the run's: best on training classes set aside, best on test, or the last"
+            description="epoch whose model is the run's: best on the validation split that own data has, or else on "
+            "training classes set aside; best on test; or the last"
         ),
     ] = "validation"
     validation_fraction: Annotated[
@@ -56,6 +64,12 @@ class DataSettings(BaseModel):
         float,
         Field(ge=0, le=1, allow_inf_nan=False, description="share of all files that on_bad_image=skip leaves out"),
     ] = 0.01
+
+    @model_validator(mode="after")
+    def _benchmarks_are_split(self) -> "DataSettings":
+        if self.dataset != "own" and self.split != "given":
+            raise ValueError(f"split=classes is for own data, and {self.dataset} is split as published: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _bad_images_may_be_left_out(self) -> "DataSettings":

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
 from recallk.data.item import (
+    VALIDATION,
     LabelledItems,
     Record,
     chosen_records,
@@ -34,24 +36,25 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
     `test_fraction` are for testing. So other classes that come or go do not move it. Only where a side would have
     fewer than two classes (one, of two or three classes in all) do the nearest to the threshold change sides.
 
-    Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on both.
+    Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on two.
     """
     classes = labels_of(records)
     if len(classes) < 2:
         only = f"only one class ({shown(*classes)})" if classes else "no items"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
-    if records[0].split is None:
+    if splits_of(records) == {None}:
         test = _test_classes(classes, test_fraction, seed)
         return in_splits(records, {name: "test" if name in test else "train" for name in classes})
-    sides = {side: labels_of(of_split(records, side)) for side in ("train", "test")}
-    for side, labels in sides.items():
-        if not labels:
-            raise InputError(f"the given split has no {side} items")
-    both = sides["train"] & sides["test"]
-    if both:
-        raise InputError(
-            f"class {shown(min(both))} is in the train and in the test split: retrieval is tested on unseen classes"
-        )
+    sides = {side: labels_of(of_split(records, side)) for side in ("train", VALIDATION, "test")}
+    for side in ("train", "test"):
+        if not sides[side]:
+            raise InputError(f"the given split has no {side} items; --split classes splits by classes instead")
+    for one, other in combinations(sides, 2):
+        if both := sides[one] & sides[other]:
+            raise InputError(
+                f"class {shown(min(both))} is in the {one} and in the {other} split: retrieval is tested on unseen "
+                "classes; --split classes splits by classes instead"
+            )
     return records
 
 

@@ -13,12 +13,11 @@ import numpy as np
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
-from recallk.data.item import Drawing, Record, VectorRecords
+from recallk.data.item import VALIDATION, Drawing, Record, VectorRecords
 from recallk.data.kind import ARRAYS
 from recallk.data.vectors import Vector
 
 VERSION = 1
-VALIDATION = "validation"
 Names = list[str] | int
 """Of the items of a class: paths below the data's folder, names of drawings, or ids of vectors that have them; of
 others, how many there are."""

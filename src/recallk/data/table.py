@@ -8,6 +8,7 @@ from pathlib import Path
 from recallk.core.errors import InputError
 from recallk.core.files import why
 from recallk.data.columns import cell, read_columns
+from recallk.data.given_split import WANTED, side_called
 from recallk.data.identity import Identities
 from recallk.data.item import Record
 
@@ -18,7 +19,7 @@ def table(path: Path) -> list[Record]:
     """Return a record for every row; relative paths start at the table's folder.
 
     Raises InputError, with the row where there is one, as `read_columns`, and for an empty cell, a file twice (in
-    whatever spelling), a path of a folder, a pipe or an address, or a split other than train and test.
+    whatever spelling), a path of a folder, a pipe or an address, or a split that there is not.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such table")
@@ -31,13 +32,12 @@ def table(path: Path) -> list[Record]:
             raise InputError(f"{path}, row {row}: empty {'label' if image else 'path'}")
         if rows.setdefault(image, row) != row:
             raise InputError(f"{path}, row {row}: {cell(image)} stands in row {rows[image]} already")
-        if "split" in columns and split not in ("train", "test"):
-            wanted = "write train or test, or leave the column out"
-            raise InputError(f"{path}, row {row}: split is {cell(repr(split))}; {wanted}")
+        if "split" in columns and side_called(split) is None:
+            raise InputError(f"{path}, row {row}: split is {cell(repr(split))}; {WANTED}")
         file = folder / image
         if (wrong := _identify(file, image, row, identities)) is not None:
             raise InputError(f"{path}, row {row}: {cell(image)} {wrong}")
-        records.append(Record(file, label, split))
+        records.append(Record(file, label, side_called(split)))
     if not records:
         raise InputError(f"{path}: the table has no rows")
     for first, second, *_ in identities.repeated():

@@ -15,6 +15,7 @@ from recallk.core.files import read_file
 from recallk.core.text import shown
 from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
+from recallk.data.given_split import WANTED, side_called
 from recallk.data.item import SPLITS, VectorRecords
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
 from recallk.data.vectors import VectorRows, VectorTable
@@ -32,24 +33,26 @@ def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     """Return a record for every row of a file of vectors, and what is worth knowing of them.
 
     A `.parquet` table has the columns `embedding` (lists of float16, float32 or float64, all of one length) and
-    `label`, and perhaps `split` (train or test), `id`, `image` (a path, from the table's folder) and `text`. A `.npy`
-    array `(N, D)`, or the tensor `embedding` of a `.safetensors` file, is mapped into memory; the other columns are in
-    a table beside it, of the same name with `.csv` or `.parquet`, row by row.
+    `label`, and perhaps `split` (train, val or test), `id`, `image` (a path, from the table's folder) and `text`. A
+    `.npy` array `(N, D)`, or the tensor `embedding` of a `.safetensors` file, is mapped into memory; the other columns
+    are in a table beside it, of the same name with `.csv`, `.tsv`, `.jsonl` or `.parquet`, row by row.
 
     Raises InputError, one line, with the row where there is one, for a file that cannot be read, numbers of another
-    type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and a split other
-    than train and test.
+    type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and a split that
+    there is not.
     """
     vectors, columns, notes = _checked(path, ("label",))
     labels, splits = columns["label"], columns.get("split")
-    if splits is not None and (wrong := set(splits) - {"train", "test"}):
+    if splits is not None and (wrong := {split for split in set(splits) if side_called(split) is None}):
         row = next(row for row, split in enumerate(splits) if split in wrong)
-        wanted = "write train or test, or leave the column out"
-        raise InputError(f"{path}, row {row + 1}: split is {cell(repr(splits[row]))}; {wanted}")
+        raise InputError(f"{path}, row {row + 1}: split is {cell(repr(splits[row]))}; {WANTED}")
     if not all(labels):
         raise InputError(f"{path}, row {next(row for row, label in enumerate(labels) if not label) + 1}: empty label")
     classes, numbers = _numbered(labels)
-    sides = np.zeros(len(labels), np.int8) if splits is None else _numbers_of(splits, SPLITS).astype(np.int8)
+    sides = np.zeros(len(labels), np.int8)
+    if splits is not None:
+        side_of = {split: side_called(split) for split in set(splits)}
+        sides = _numbers_of([side_of[split] for split in splits], SPLITS).astype(np.int8)
     return VectorRecords(VectorRows(vectors, np.arange(len(labels))), classes, numbers, sides), notes
 
 

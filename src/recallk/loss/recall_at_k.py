@@ -1,5 +1,6 @@
 """The loss as it is called: checks the input, chooses an implementation."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,7 @@ from recallk.loss.temperatures import check_range, checked_temperatures
 
 Implementation = Literal["auto", "definition", "tiled", "fused"]
 Reduction = Literal["mean", "none"]
+OnNoPositives = Literal["raise", "zero"]
 
 
 def recall_at_k_loss(
@@ -122,6 +124,9 @@ class RecallAtKLoss(nn.Module):
     batch; what reaches the embeddings themselves is as many times as large as there are processes. All processes must
     call the loss, and its backward pass, together. Without a group, or alone in it, nothing changes.
 
+    A batch in which no query has a positive raises InputError; with `on_no_positives="zero"` its loss is zero, with
+    gradients of zero, and the first one is told by a warning: for batches that another program draws.
+
         model = DistributedDataParallel(network)
         loss_fn = RecallAtKLoss(gather_across_devices=True)
         loss_fn(model(images), labels).backward()  # images and labels of this process
@@ -143,6 +148,7 @@ class RecallAtKLoss(nn.Module):
         mixup: SimilarityMixup | None = None,
         implementation: Implementation = "auto",
         gather_across_devices: bool = False,
+        on_no_positives: OnNoPositives = "raise",
     ) -> None:
         super().__init__()
         self.ks = checked_ks(ks)
@@ -154,6 +160,9 @@ class RecallAtKLoss(nn.Module):
             raise InputError(f"mixup={brief(mixup)}: give recallk.SimilarityMixup(), or None for no mixup")
         if not isinstance(gather_across_devices, bool):
             raise InputError(f"gather_across_devices={brief(gather_across_devices)}: True or False is needed")
+        _one_of("on_no_positives", on_no_positives, OnNoPositives)
+        self.on_no_positives = on_no_positives
+        self._told = False
         self.query_in_database = query_in_database
         self.mixup = mixup
         self.implementation: Implementation = implementation
@@ -185,6 +194,8 @@ class RecallAtKLoss(nn.Module):
             batch = gathered_batch(embeddings, labels, gallery, gallery_labels, query_rows, parts=shared)
         else:
             batch = checked_batch(embeddings, labels, gallery, gallery_labels, query_rows)
+        if self.on_no_positives == "zero" and not bool((_positives(batch).counts > 0).any()):
+            return self._nothing(batch)
         mix_pairs, mix_alpha = None, None
         if self.mixup is not None:
             if gathered and generator is None:
@@ -204,13 +215,22 @@ class RecallAtKLoss(nn.Module):
         )
         return processes.total(loss) if shared else loss
 
+    def _nothing(self, batch: Batch) -> Tensor:
+        """Return zero, whose gradients are zero; the first time with a warning."""
+        if not self._told:
+            warnings.warn(f"{_no_positives(batch)}; its loss is zero, and it teaches nothing", stacklevel=5)
+            self._told = True
+        wide = torch.float64 if batch.queries.dtype == torch.float64 else torch.float32
+        parts = [batch.queries] if batch.gallery is None else [batch.queries, batch.gallery]
+        return torch.stack([(part.to(wide) * 0).sum() for part in parts]).sum()
+
     def extra_repr(self) -> str:
         """Return the settings for `print(loss)`."""
         return (
             f"ks={self.ks}, rank_temperature={self.rank_temperature}, "
             f"recall_temperature={self.recall_temperature}, query_in_database={self.query_in_database}, "
             f"mixup={self.mixup}, implementation={self.implementation!r}, "
-            f"gather_across_devices={self.gather_across_devices}"
+            f"gather_across_devices={self.gather_across_devices}, on_no_positives={self.on_no_positives!r}"
         )
 
 
@@ -280,14 +300,22 @@ def _one_of(name: str, value: str, allowed: object) -> None:
         raise InputError(f"{name}={brief(value)} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
 
 
+def _positives(batch: Batch) -> Positives:
+    return Positives.from_labels(batch.labels, batch.gallery_labels, batch.query_rows)
+
+
 def _checked_positives(batch: Batch) -> Positives:
-    positives = Positives.from_labels(batch.labels, batch.gallery_labels, batch.query_rows)
+    positives = _positives(batch)
     if not bool((positives.counts > 0).any()):
-        raise InputError(
+        raise InputError(_no_positives(batch))
+    return positives
+
+
+def _no_positives(batch: Batch) -> str:
+    if batch.gallery_labels is None:
+        return (
             "no query has a positive in this batch: every label occurs once; "
             "draw at least 2 items of a class (items_per_class)"
-            if batch.gallery_labels is None
-            else "no query has a positive: none of the labels is in the gallery"
-            + ("" if batch.query_rows is None else ", but for the queries themselves")
         )
-    return positives
+    own = "" if batch.query_rows is None else ", but for the queries themselves"
+    return f"no query has a positive: none of the labels is in the gallery{own}"

@@ -31,7 +31,8 @@ class Plan:
     def how_chosen(self) -> str:
         """Say in words how that epoch is chosen."""
         if self.selection == "validation":
-            return "the best by MAP@R on training classes set aside; the test classes played no part"
+            by = "the validation classes given" if self.data.validation_given else "training classes set aside"
+            return f"the best by MAP@R on {by}; the test classes played no part"
         if self.selection == "last":
             why = self.data.why_no_validation
             return f"the last: {why}" if why else "the last"
