@@ -10,6 +10,8 @@ from pyarrow import parquet
 
 import recallk
 from recallk import InputError
+from recallk.comparison.contenders import Contender
+from recallk.comparison.experiment import Comparison
 from recallk.data.dataset import Dataset, read_for_test, read_for_training
 from recallk.data.settings import DataSettings
 from recallk.data.source import read_own, read_to_fit
@@ -162,3 +164,48 @@ def test_a_run_is_chosen_by_it_and_measured_reported_and_searched(
     told = capsys.readouterr().out
     assert "validate  8 images of 2 classes, as given, to choose the best epoch" in told
     assert "split     as given with the data (--split classes: by the classes' names)" in told
+
+
+@pytest.mark.parametrize("select", ["validation", "last"])
+def test_all_may_be_trained_on_and_nothing_is_measured(
+    tmp_path: Path, select: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_classes(tmp_path / "data", [f"c{number:02}" for number in range(40)])
+    values = SMALL | {"data": str(data), "select": select, "test_fraction": 0, "validation_fraction": 0.7, "epochs": 2}
+    summary = recallk.train(values, tmp_path / "run")
+    kinds = {kind_of(row) for row in summary.rows}
+    assert kinds == {"start", "step", "result"} | ({"validation"} if select == "validation" else set())
+    assert summary.metrics == []
+    assert summary.warnings == [
+        "all classes were trained on (test_fraction=0): nothing tells how well it finds classes never seen"
+    ]
+    run = RunFolder(tmp_path / "run")
+    split = run.read_split()
+    assert split is not None
+    assert split.splits["test"] == {}
+    trained = {*split.splits["train"], *split.validation}
+    assert trained == {f"c{number:02}" for number in range(40)}
+    assert bool(split.validation) == (select == "validation")
+    with pytest.raises(InputError, match=r"nothing was kept for testing \(test_fraction=0\): measure it on other data"):
+        recallk.evaluate(run.path)
+    assert 0 <= recallk.evaluate(run.path, data=str(data)).metrics["recall@1"] <= 1
+    (told,) = recallk.report(run.path)
+    assert "nothing was kept for testing" in told
+    assert recallk.load(run.path).embed([data / "c00" / "0.png"]).shape == (1, 8)
+    more = recallk.training.train.resume(run.path, {"epochs": 3})
+    assert more.after.epoch == (3 if select == "last" else more.after.epoch)
+    assert command("train", "--resume", run.path, "--epochs", 4) == 0
+    said = capsys.readouterr().out
+    assert "test      none (--test-fraction 0)" in said
+    assert "warning   all classes were trained on (test_fraction=0)" in said
+    assert "on classes never seen in training" not in said
+
+
+def test_what_needs_test_classes_is_told_that_there_are_none(tmp_path: Path) -> None:
+    data = save_classes(tmp_path / "data", [f"c{number:02}" for number in range(12)])
+    values = SMALL | {"data": str(data), "test_fraction": 0}
+    with pytest.raises(InputError, match="select=test needs test classes, and test_fraction=0 leaves none"):
+        recallk.train(values, tmp_path / "run")
+    comparison = Comparison(tmp_path / "compare", values | {"select": "last"}, [Contender("one", {})], (1.0,), 1)
+    with pytest.raises(InputError, match="test_fraction=0 leaves nothing to compare on"):
+        list(comparison.run())

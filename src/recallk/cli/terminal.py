@@ -31,7 +31,10 @@ def show_plan(trainer: Trainer) -> None:
     test, noun = data.test.labelled, data.train.noun
     some = ", ".join(map(shown, test.classes[:3])) + (", …" if len(test.classes) > 3 else "")
     say(f"train     {data.train.counted}")
-    say(f"test      {len(test):,} {noun} of {len(test.classes):,} other classes ({some})")
+    if data.test.none:
+        say("test      none (--test-fraction 0): nothing will tell how well it finds classes never seen")
+    else:
+        say(f"test      {len(test):,} {noun} of {len(test.classes):,} other classes ({some})")
     for search in data.test.searches:
         if search.name or search.gallery is not None:
             among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery {noun}"
@@ -54,12 +57,12 @@ def show_plan(trainer: Trainer) -> None:
         say(f"skipped   {plan.skipped} (--on-bad-image), the first: {first_of(data.split.skipped)}")
     if data.opened < data.files:
         say(f"opened    {data.opened:,} of {data.files:,} {noun}, at random; all of them are there")
-    if data.split_by_us:
+    if data.split_by_us and not data.test.none:
         say(
             f"split     by the classes' names: about {config.test_fraction:.0%} for testing, seed {config.split_seed}"
             " (--test-fraction, --split-seed)"
         )
-    elif config.dataset == "own":
+    elif config.dataset == "own" and not data.split_by_us:
         say("split     as given with the data (--split classes: by the classes' names)")
     if plan.left_out.classes:
         say(

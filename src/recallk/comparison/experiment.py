@@ -108,6 +108,8 @@ class Comparison:
         """
         common = make_config(self.common, {"select": "validation"})
         data = read_for_training(common)
+        if data.test.none:
+            raise InputError("test_fraction=0 leaves nothing to compare on: give a share of the classes for testing")
         self._planned = lay_out(common, data)
         self.how_chosen = self._planned.how_chosen
         if data.validation is None and len(self.factors) > 1:

@@ -41,12 +41,17 @@ log = logging.getLogger("recallk")
 
 @dataclass(frozen=True)
 class TestItems:
-    """The items of all test sets, each once, and who searches what among them."""
+    """The items of all test sets, each once, and who searches what among them; none with `test_fraction=0`."""
 
     __test__ = False
 
     labelled: LabelledItems
     searches: Sequence[Search]
+
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing to measure on."""
+        return not self.searches
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     read = _read(settings, recorded)
     _require_sides(settings.data, read, _sides(read.tests))
     test = _test_items(read.records, read.tests)
+    if test.none:
+        raise InputError("nothing was kept for testing (test_fraction=0): measure it on other data (--data)")
     check_files(test.labelled.items, looked_for=are_looked_for(settings.data))
     if recorded is None and read.split_by_us:
         told = "no split.json in the run, so split anew: it may have been trained on classes tested here"
@@ -171,6 +178,8 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
         split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select == "validation"
         if VALIDATION in there and not validation_given:
             records = not_of_split(records, VALIDATION)
+        if split_by_us and settings.test_fraction == 0:
+            tests = ()
     else:
         benchmark = BENCHMARKS[settings.dataset]
         records, notes = read_benchmark(settings.dataset, settings.data)
@@ -201,6 +210,7 @@ def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_R
 
 
 def _sides(tests: Sequence[TestSet]) -> list[str]:
+    """Return the splits that are tested on."""
     return [side for test in tests for side in (test.queries, test.gallery) if side is not None]
 
 
@@ -217,6 +227,8 @@ def _labelled(records: Sequence[Record], split: str) -> LabelledItems:
 
 def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItems:
     """Put the items of the test sets together; one that is in several is embedded once."""
+    if not tests:
+        return TestItems(_labelled(records, "test"), [])
     if isinstance(records, VectorRecords):  # own data, whose rows are each there once
         items = _labelled(records, "test")
         _check_positives(items)
@@ -246,6 +258,7 @@ def _split(records: Sequence[Record], aside: Aside, root: Path, skipped: dict[st
     if aside.validation is not None:
         splits[VALIDATION] = aside.validation.records
     splits |= {split: of_split(records, split) for split in sorted(map(str, splits_of(records) - {"train"}))}
+    splits.setdefault("test", [])  # where nothing is tested on, the split says so
     return split_of(splits, root, skipped)
 
 

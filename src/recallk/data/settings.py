@@ -43,7 +43,15 @@ class DataSettings(BaseModel):
             "anything; or by the classes' names"
         ),
     ] = "given"
-    test_fraction: Annotated[Share, Field(description="share of the classes for testing")] = 0.5
+    test_fraction: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            allow_inf_nan=False,
+            description="share of the classes for testing; 0: all are trained on, and nothing is measured on a test",
+        ),
+    ] = 0.5
     split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
     select: Annotated[
         Literal["validation", "test", "last"],
@@ -69,6 +77,12 @@ class DataSettings(BaseModel):
     def _benchmarks_are_split(self) -> "DataSettings":
         if self.dataset != "own" and self.split != "given":
             raise ValueError(f"split=classes is for own data, and {self.dataset} is split as published: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _the_best_on_test_needs_one(self) -> "DataSettings":
+        if self.test_fraction == 0 and self.select == "test":
+            raise ValueError("select=test needs test classes, and test_fraction=0 leaves none: choose another")
         return self
 
     @model_validator(mode="after")

@@ -36,6 +36,8 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
     `test_fraction` are for testing. So other classes that come or go do not move it. Only where a side would have
     fewer than two classes (one, of two or three classes in all) do the nearest to the threshold change sides.
 
+    With a `test_fraction` of 0 all are for training.
+
     Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on two.
     """
     classes = labels_of(records)
@@ -43,7 +45,8 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
         only = f"only one class ({shown(*classes)})" if classes else "no items"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if splits_of(records) == {None}:
-        test = _test_classes(classes, test_fraction, seed)
+        test: Set[str]
+        test = set() if test_fraction == 0 else _test_classes(classes, test_fraction, seed)
         return in_splits(records, {name: "test" if name in test else "train" for name in classes})
     sides = {side: labels_of(of_split(records, side)) for side in ("train", VALIDATION, "test")}
     for side in ("train", "test"):

@@ -67,8 +67,10 @@ class Summary:
 
     @property
     def _unmeasured(self) -> list[str]:
-        if self.after.metrics or self.config.measure_after:
+        if self.after.metrics:
             return []
+        if self.config.test_fraction == 0:
+            return ["all classes were trained on (test_fraction=0): nothing tells how well it finds classes never seen"]
         return ["the test items were not measured after training (measure_after=False): recallk evaluate does it"]
 
     @property

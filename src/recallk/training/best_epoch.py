@@ -19,9 +19,12 @@ class BestEpoch:
         self.chosen: tuple[int, float] | None = None
 
     def keep_if_best(self, embedder: Embedder, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep the model where it is the best so far, the first of equals; the latest one with selection "last"."""
+        """Keep the model where it is the best so far, the first of equals; the latest one with selection "last".
+
+        Without metrics, where nothing is measured, the selection is "last".
+        """
         selection, ks = self._plan.selection, self._plan.config.evaluate_ks
-        reached = metrics["map@r" if selection == "validation" else f"recall@{ks[0]}"]
+        reached = metrics["map@r" if selection == "validation" else f"recall@{ks[0]}"] if metrics else 0.0
         if selection == "last" or self.chosen is None or reached > self.chosen[1]:
             self.chosen = epoch, reached
             with processes.failing_together():

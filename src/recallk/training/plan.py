@@ -33,6 +33,8 @@ class Plan:
         if self.selection == "validation":
             by = "the validation classes given" if self.data.validation_given else "training classes set aside"
             return f"the best by MAP@R on {by}; the test classes played no part"
+        if self.data.test.none and self.selection == "last":
+            return "the last: there is nothing to choose by"
         if self.selection == "last":
             why = self.data.why_no_validation
             return f"the last: {why}" if why else "the last"

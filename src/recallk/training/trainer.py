@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -131,7 +131,7 @@ class Trainer:
         if position is None:
             fit_to(self.embedder, plan.data.train, self.config, self.chunk_size)
             self._begin_alike()
-            if self.config.measure_before:
+            if self.config.measure_before and not plan.data.test.none:
                 yield self._evaluate(0)
             if plan.data.validation is not None:
                 yield self._validate(0)
@@ -143,9 +143,12 @@ class Trainer:
             try:
                 yield from self._epoch(position)
                 if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                    measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
-                    yield measured
-                    self._best.keep_if_best(self.embedder, epoch, measured.metrics)
+                    metrics: Mapping[str, float] = {}
+                    if plan.data.validation is not None or not plan.data.test.none:
+                        measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
+                        yield measured
+                        metrics = measured.metrics
+                    self._best.keep_if_best(self.embedder, epoch, metrics)
             except Stopped:
                 self._save()
                 raise
@@ -178,7 +181,7 @@ class Trainer:
                 save(self.embedder, self.folder.model)
         if self._latest is not None and self._latest.epoch == epoch:  # just measured
             return self._log(replace(self._latest, kind="result"))
-        if not self.config.measure_after:
+        if not self.config.measure_after or self.plan.data.test.none:
             return self._log(Measurement("result", epoch, self.plan.steps_until(epoch)))
         return self._evaluate(epoch, kind="result")
 
