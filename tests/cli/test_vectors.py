@@ -10,7 +10,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from recallk import load
-from tests.cli.test_cli import recallk
+from tests.cli.test_cli import FLAGS, recallk
+from tests.training.test_trainer import save_patterns
 from tests.training.test_vectors import LABELS, SMALL, vectors
 
 WORDS = [word for key, value in (SMALL | {"epochs": 1}).items() for word in (f"--{key.replace('_', '-')}", value)]
@@ -87,14 +88,16 @@ def test_search_by_ids_and_by_a_file(run: Path, tmp_path: Path, capfd: pytest.Ca
 
 def test_mistakes_are_one_line(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = run.parent / "v.parquet"
+    (tmp_path / "pictures").mkdir()
+    pictures = save_patterns(tmp_path / "pictures", classes=2, images=2)
     capfd.readouterr()
     for words, message in [
         (["train", "--data", data, "--backbone", "resnet50"], "backbone is for images, and the data are vectors"),
         (["search", run, "x", "--gallery", data], "x: neither an id in"),
         (["search", run, "item 8", "--gallery", tmp_path], "the run is on vectors: give a .parquet"),
         (["evaluate", run, "--scales", "1,2"], "scales: vectors cannot be scaled"),
-        (["evaluate", run, "--data", "glyphs"], "no vectors: this head takes vectors of 12 numbers"),
-        (["whiten", run, "--data", "glyphs"], "no vectors: this head takes vectors of 12 numbers"),
+        (["evaluate", run, "--data", pictures], "no vectors: this head takes vectors of 12 numbers"),
+        (["whiten", run, "--data", pictures], "no vectors: this head takes vectors of 12 numbers"),
         (["evaluate", run, "--benchmark", "places"], "no vectors: this head takes vectors of 12 numbers"),
     ]:
         assert recallk(*words) == 2, words
@@ -104,9 +107,6 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_vectors_are_refused_by_a_run_of_images(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from tests.cli.test_cli import FLAGS
-    from tests.training.test_trainer import save_patterns
-
     (tmp_path / "pictures").mkdir()
     pictures = save_patterns(tmp_path / "pictures", classes=6, images=4)
     assert recallk("train", "--data", pictures, "--run", tmp_path / "run", *FLAGS) == 0
