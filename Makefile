@@ -5,8 +5,8 @@ BIN := .venv/bin
 # what the base install holds, tested with nothing beside it
 BASE_TESTS := tests/loss tests/evaluation/test_metrics.py tests/evaluation/test_revisited.py \
 	tests/evaluation/test_average_precision.py tests/evaluation/test_gap.py tests/retrieval/test_exact.py \
-	tests/training/test_large_batch.py tests/training/test_kept.py tests/training/test_together.py \
-	tests/core/test_precision.py tests/core/test_relevance.py tests/core/test_devices.py
+	tests/training/test_large_batch.py tests/training/test_class_batch_sampler.py tests/training/test_kept.py \
+	tests/training/test_together.py tests/core/test_precision.py tests/core/test_relevance.py tests/core/test_devices.py
 
 .PHONY: demo test test-slow test-oldest wheel check bench gpu clean
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from recallk.runs.embed import embed
     from recallk.runs.evaluate import evaluate
     from recallk.runs.whiten import whiten
+    from recallk.training.class_batch_sampler import ClassBatchSampler
     from recallk.training.large_batch import large_batch_backward
     from recallk.training.train import resume, train
 
 __version__ = version("recallk")
 
 __all__ = [
+    "ClassBatchSampler",
     "InputError",
     "MissingExtraError",
     "RecallAtKLoss",
@@ -50,6 +52,7 @@ _MODULES = {
     "SimilarityMixup": "recallk.loss.mixup",
     "RecallAtKLoss": "recallk.loss.recall_at_k",
     "recall_at_k_loss": "recallk.loss.recall_at_k",
+    "ClassBatchSampler": "recallk.training.class_batch_sampler",
     "large_batch_backward": "recallk.training.large_batch",
     "load": "recallk.models.saved",
     "compose": "recallk.models.made_by",

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recallk.data import item
-from recallk.data.item import ArchiveMember, Drawing, Files, Record, Region, file_of, labelled
+from recallk.data import records
+from recallk.data.item import ArchiveMember, Drawing, Files, Record, Region, file_of
+from recallk.data.records import labelled
 
 
 def test_the_example_of_the_docstring() -> None:
-    found = doctest.testmod(item)
+    found = doctest.testmod(records)
     assert found.attempted == 1
     assert found.failed == 0
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recallk import InputError
-from recallk.data.item import LabelledItems, Record, labelled
+from recallk.data.item import Record
+from recallk.data.records import LabelledItems, labelled
 from recallk.data.sides import FEWEST_QUERIES, limit_classes, set_aside, split_classes
 
 PIXELS = np.zeros((2, 2), np.uint8)

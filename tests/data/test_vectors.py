@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recallk.data.item import (
+from recallk.data.item import Record
+from recallk.data.records import (
     LabelledItems,
-    Record,
     VectorRecords,
     chosen_records,
     files_of,

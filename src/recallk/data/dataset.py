@@ -16,11 +16,10 @@ from recallk.data.benchmarks.benchmark import ALL_AGAINST_ALL, TestSet
 from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
-from recallk.data.item import (
+from recallk.data.item import Files, Record
+from recallk.data.records import (
     VALIDATION,
-    Files,
     LabelledItems,
-    Record,
     VectorRecords,
     files_of,
     labelled,

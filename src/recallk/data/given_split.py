@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from recallk.data.item import VALIDATION
+from recallk.data.records import VALIDATION
 
 _SIDES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", VALIDATION), VALIDATION)}
 WANTED = "write train, val or test, or leave the column out"

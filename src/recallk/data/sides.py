@@ -9,10 +9,10 @@ import numpy as np
 
 from recallk.core.errors import InputError
 from recallk.core.text import shown
-from recallk.data.item import (
+from recallk.data.item import Record
+from recallk.data.records import (
     VALIDATION,
     LabelledItems,
-    Record,
     chosen_records,
     in_classes,
     in_splits,

@@ -21,9 +21,10 @@ from recallk.data.images import check_image
 from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
-from recallk.data.item import File, Files, Item, Record, file_of, labelled, of_split, splits_of
+from recallk.data.item import File, Files, Item, Record, file_of
 from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
 from recallk.data.places.places import places
+from recallk.data.records import labelled, of_split, splits_of
 from recallk.data.vector_files import read_vectors
 from recallk.data.vectors import VectorRows
 

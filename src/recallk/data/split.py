@@ -13,8 +13,9 @@ import numpy as np
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
-from recallk.data.item import VALIDATION, Drawing, Record, VectorRecords
+from recallk.data.item import Drawing, Record
 from recallk.data.kind import ARRAYS
+from recallk.data.records import VALIDATION, VectorRecords
 from recallk.data.vectors import Vector
 
 VERSION = 1

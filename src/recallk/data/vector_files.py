@@ -16,8 +16,8 @@ from recallk.core.text import shown
 from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
 from recallk.data.given_split import WANTED, side_called
-from recallk.data.item import SPLITS, VectorRecords
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
+from recallk.data.records import SPLITS, VectorRecords
 from recallk.data.vectors import VectorRows, VectorTable
 
 CHECKED_BYTES = 2**29

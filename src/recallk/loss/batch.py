@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recallk.core.arrays import ArrayLike, labelled_embeddings
 from recallk.core.errors import InputError
+from recallk.core.relevance import Positives
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,27 @@ def checked_batch(
     if database.device != queries.device:
         raise InputError(f"the gallery is on {database.device}, the queries on {queries.device}: move one")
     return Batch(queries, labels, database, database_labels, query_rows)
+
+
+def positives_of(batch: Batch) -> Positives:
+    """Find the positives of each query."""
+    return Positives.from_labels(batch.labels, batch.gallery_labels, batch.query_rows)
+
+
+def checked_positives(batch: Batch) -> Positives:
+    """Find the positives of each query. Raises InputError where none has one."""
+    positives = positives_of(batch)
+    if not bool((positives.counts > 0).any()):
+        raise InputError(no_positives(batch))
+    return positives
+
+
+def no_positives(batch: Batch) -> str:
+    """Say that no query has a positive, and what to do."""
+    if batch.gallery_labels is None:
+        return (
+            "no query has a positive in this batch: every label occurs once; "
+            "draw at least 2 items of a class (items_per_class)"
+        )
+    own = "" if batch.query_rows is None else ", but for the queries themselves"
+    return f"no query has a positive: none of the labels is in the gallery{own}"

@@ -14,7 +14,7 @@ from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
 from recallk.core.text import brief
 from recallk.loss import definition
-from recallk.loss.batch import Batch, checked_batch
+from recallk.loss.batch import Batch, checked_batch, checked_positives, no_positives, positives_of
 from recallk.loss.gathered import gathered_batch, shared_generator
 from recallk.loss.kernels import streamed
 from recallk.loss.kernels.choice import choose
@@ -194,7 +194,7 @@ class RecallAtKLoss(nn.Module):
             batch = gathered_batch(embeddings, labels, gallery, gallery_labels, query_rows, parts=shared)
         else:
             batch = checked_batch(embeddings, labels, gallery, gallery_labels, query_rows)
-        if self.on_no_positives == "zero" and not bool((_positives(batch).counts > 0).any()):
+        if self.on_no_positives == "zero" and not bool((positives_of(batch).counts > 0).any()):
             return self._nothing(batch)
         mix_pairs, mix_alpha = None, None
         if self.mixup is not None:
@@ -218,7 +218,7 @@ class RecallAtKLoss(nn.Module):
     def _nothing(self, batch: Batch) -> Tensor:
         """Return zero, whose gradients are zero; the first time with a warning."""
         if not self._told:
-            warnings.warn(f"{_no_positives(batch)}; its loss is zero, and it teaches nothing", stacklevel=5)
+            warnings.warn(f"{no_positives(batch)}; its loss is zero, and it teaches nothing", stacklevel=5)
             self._told = True
         wide = torch.float64 if batch.queries.dtype == torch.float64 else torch.float32
         parts = [batch.queries] if batch.gallery is None else [batch.queries, batch.gallery]
@@ -266,7 +266,7 @@ def _loss(
         if database is not None:
             raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
         mix = checked_mix(mix_pairs, mix_alpha, labels)
-    positives = _checked_positives(batch)
+    positives = checked_positives(batch)
     wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
     check_range(rank_temperature, recall_temperatures, wide)
 
@@ -298,24 +298,3 @@ def _loss(
 def _one_of(name: str, value: str, allowed: object) -> None:
     if value not in get_args(allowed):
         raise InputError(f"{name}={brief(value)} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")
-
-
-def _positives(batch: Batch) -> Positives:
-    return Positives.from_labels(batch.labels, batch.gallery_labels, batch.query_rows)
-
-
-def _checked_positives(batch: Batch) -> Positives:
-    positives = _positives(batch)
-    if not bool((positives.counts > 0).any()):
-        raise InputError(_no_positives(batch))
-    return positives
-
-
-def _no_positives(batch: Batch) -> str:
-    if batch.gallery_labels is None:
-        return (
-            "no query has a positive in this batch: every label occurs once; "
-            "draw at least 2 items of a class (items_per_class)"
-        )
-    own = "" if batch.query_rows is None else ", but for the queries themselves"
-    return f"no query has a positive: none of the labels is in the gallery{own}"

@@ -7,7 +7,7 @@ from torch import nn
 
 from recallk.core import processes
 from recallk.core.errors import InputError
-from recallk.data.item import LabelledItems
+from recallk.data.records import LabelledItems
 from recallk.models.embedder import Embedder
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.together import embed_together

@@ -12,7 +12,8 @@ from PIL import Image
 from recallk.core.errors import InputError
 from recallk.core.relevance import Positives
 from recallk.data.images import read_image
-from recallk.data.item import LabelledItems, Record
+from recallk.data.item import Record
+from recallk.data.records import LabelledItems
 from recallk.data.searches import Search
 from recallk.data.vectors import Vector
 from recallk.reporting.pictures import Retrieval, Retrieved

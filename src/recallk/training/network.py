@@ -3,7 +3,7 @@
 import torch
 
 from recallk.core.seeds import mixed_seed
-from recallk.data.item import LabelledItems
+from recallk.data.records import LabelledItems
 from recallk.data.vectors import Vector
 from recallk.models.build import build
 from recallk.models.embedder import Embedder

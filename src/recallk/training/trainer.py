@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from recallk.core import processes
-from recallk.data.item import LabelledItems
+from recallk.data.records import LabelledItems
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.losses.build import build_loss
