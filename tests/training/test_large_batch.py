@@ -53,6 +53,30 @@ def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float) -
         assert (one - other).norm() <= tolerance * other.norm()
 
 
+class Keywords(nn.Module):
+    """Takes keywords, and returns a dictionary, as models of Hugging Face do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *, pixel_values: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        return {"last_hidden_state": pixel_values, "pooler_output": self.inner(pixel_values)}
+
+
+@pytest.mark.parametrize("activation_memory", [0, 20_000, float("inf")])
+def test_a_model_of_keywords_and_dictionaries(activation_memory: float) -> None:
+    plain, model = network(), Keywords(network())
+    expected = large_batch_backward(plain, images(), LABELS, loss_fn, 7)
+    chunks = [{"pixel_values": part, "interpolate": torch.ones(len(part))} for part in torch.split(images(), 7)]
+    settings: dict[str, Any] = {"activation_memory": activation_memory}
+    loss = large_batch_backward(
+        model, chunks, LABELS, loss_fn, embed=lambda own, chunk: own(**chunk)["pooler_output"], **settings
+    )
+    assert loss == expected
+    assert_same(gradients(model), gradients(plain), 1e-12)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("chunk_size", [1, 6, 7, BATCH])
 def test_the_gradients_of_one_big_pass(chunk_size: int, dtype: torch.dtype, tolerance: float) -> None:
@@ -685,7 +709,16 @@ class Returning(nn.Module):
     [
         ({"model": lambda x: x}, "an nn.Module is needed"),
         ({"model": Returning(lambda e: {"embeddings": e})}, "the model returns a dict"),
-        ({"model": Returning(lambda e: (e, e))}, "the model returns a tuple"),
+        (
+            {"model": Returning(lambda e: (e, e))},
+            r"the model returns a tuple.*embed=lambda .* says where",
+        ),
+        (
+            {"embed": lambda model, chunk: {"embeddings": model(chunk)}},
+            r"embed returns a dict: one tensor .* needed$",
+        ),
+        ({"embed": lambda model, chunk: model(chunk).sum(1)}, r"embed returns \(6,\)"),
+        ({"embed": "pooler_output"}, "embed is of type str: a function of the model and a chunk is needed"),
         ({"model": Returning(lambda e: e.sum(1))}, r"the model returns \(6,\)"),
         ({"model": Returning(lambda e: e.long())}, "floating-point"),
         ({"inputs": None}, "inputs are of type NoneType"),

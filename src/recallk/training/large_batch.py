@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recallk.training.two_passes import BatchNorm, LossFunction, two_passes
+from recallk.training.two_passes import BatchNorm, Embed, LossFunction, two_passes
 
 
 def large_batch_backward(
@@ -19,6 +19,7 @@ def large_batch_backward(
     batch_norm: BatchNorm = "frozen",
     backward: Callable[[Tensor], None] | None = None,
     activation_memory: float = 0,
+    embed: Embed | None = None,
 ) -> Tensor:
     """Leave in the model's parameters the gradients of the loss of one whole batch; return the detached loss.
 
@@ -66,6 +67,9 @@ def large_batch_backward(
             what is kept first, and frees it chunk by chunk. `inputs` are read again behind the chunks that are kept, by
             their method `second_reading(kept)` if they have one, which is called for every batch; else they are
             iterated, unless all are kept. Infinity keeps all.
+        embed: how a chunk becomes embeddings, instead of `model(chunk)`; called with the model (of a
+            `DistributedDataParallel` the module inside) and the chunk on its device. For one that takes keywords, or
+            returns more than a tensor: `lambda model, chunk: model(**chunk).pooler_output`.
 
     Returns:
         The loss, not scaled.
@@ -95,4 +99,5 @@ def large_batch_backward(
         batch_norm=batch_norm,
         backward=backward,
         activation_memory=activation_memory,
+        embed=embed,
     ).loss

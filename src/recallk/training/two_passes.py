@@ -34,6 +34,7 @@ from recallk.training.together import Together
 
 BatchNorm = Literal["frozen", "per-chunk"]
 LossFunction = Callable[[Tensor, Any], Tensor]
+Embed = Callable[[nn.Module, Any], Tensor]
 _END = object()
 
 
@@ -57,9 +58,10 @@ def two_passes(
     batch_norm: BatchNorm = "frozen",
     backward: Callable[[Tensor], None] | None = None,
     activation_memory: float = 0,
+    embed: Embed | None = None,
 ) -> TwoPasses:
     """Do what `large_batch_backward` does, and tell more of it."""
-    _check_arguments(model, loss_fn, chunk_size, batch_norm, backward, activation_memory)
+    _check_arguments(model, loss_fn, chunk_size, batch_norm, backward, activation_memory, embed)
     chunks, targets = as_chunks(inputs, chunk_size), as_targets(labels)
     model, in_group = _module_of(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -80,19 +82,19 @@ def two_passes(
         graphs = KeptGraphs(model, math.inf if single else activation_memory, device)
         undo.append(graphs)
 
-        def embed(chunk: Any) -> Tensor:
+        def embed_once(chunk: Any) -> Tensor:
             chunk = to_device(chunk, device)
             if not single:
                 readings.remember(chunk)
             embedded_under.append(random_states.now())
-            return _embed(model, chunk, len(embedded))
+            return _embed(model, chunk, len(embedded), embed)
 
         # autocast keeps the weights it has cast: without a graph, without a way back to their gradients
         torch.clear_autocast_cache()
         for chunk in _released(first_two, reading):
             if embedded and graphs.open:
                 buffers = Buffers(model)  # as the first chunk that is embedded again has to find them
-            embedded.append(graphs.embed(chunk, embed))
+            embedded.append(graphs.embed(chunk, embed_once))
         rows = sum(map(len, embedded))
         if not rows:
             raise InputError("the batch is empty: there is nothing to embed")
@@ -119,7 +121,7 @@ def two_passes(
                 chunk = to_device(chunk, device)
                 readings.compare(number, chunk)
                 random_states.restore(embedded_under[number])
-                again, part = _embed(model, chunk, number), embedded[number]
+                again, part = _embed(model, chunk, number, embed), embedded[number]
                 if again.shape != part.shape:
                     raise InputError(
                         f"chunk {number + 1} gave embeddings {tuple(again.shape)} after {tuple(part.shape)}: the model "
@@ -141,6 +143,7 @@ def _check_arguments(
     batch_norm: object,
     backward: object,
     activation_memory: object,
+    embed: object,
 ) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"model is of type {type(model).__name__}: an nn.Module is needed")
@@ -148,6 +151,8 @@ def _check_arguments(
         raise InputError(f"loss_fn is of type {type(loss_fn).__name__}: a function of embeddings and labels is needed")
     if backward is not None and not callable(backward):
         raise InputError(f"backward is of type {type(backward).__name__}: a function of the loss is needed")
+    if embed is not None and not callable(embed):
+        raise InputError(f"embed is of type {type(embed).__name__}: a function of the model and a chunk is needed")
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, Integral) or chunk_size < 1:
         raise InputError(f"chunk_size={brief(chunk_size)}: a whole number is needed, a chunk holds at least 1 row")
     if batch_norm not in get_args(BatchNorm):
@@ -207,7 +212,9 @@ def _released(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _embed(model: nn.Module, chunk: Any, number: int) -> Tensor:
+def _embed(model: nn.Module, chunk: Any, number: int, embed: Embed | None) -> Tensor:
+    if embed is not None:
+        return _checked(embed(model, chunk), "embed")
     try:
         embeddings = model(chunk)
     except (TypeError, AttributeError) as error:
@@ -217,12 +224,18 @@ def _embed(model: nn.Module, chunk: Any, number: int) -> Tensor:
             f"the model does not take chunk {number + 1}, of type {type(chunk).__name__} ({one_line(error)}): give "
             f"rows as one tensor or array, or a list of such chunks as the model takes"
         ) from error
+    return _checked(embeddings, "the model")
+
+
+def _checked(embeddings: object, who: str) -> Tensor:
     if not isinstance(embeddings, Tensor):
-        raise InputError(f"the model returns a {type(embeddings).__name__}: one tensor of embeddings (n, D) is needed")
+        instead = "" if who == "embed" else "; embed=lambda model, chunk: ... says where it is"
+        what = type(embeddings).__name__
+        raise InputError(f"{who} returns a {what}: one tensor of embeddings (n, D) is needed{instead}")
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise InputError(
-            f"the model returns {tuple(embeddings.shape)} of {embeddings.dtype}: floating-point embeddings (n, D) are "
-            f"needed"
+            f"{who} returns {tuple(embeddings.shape)} of {embeddings.dtype}: "
+            "floating-point embeddings (n, D) are needed"
         )
     return embeddings
 
