@@ -80,7 +80,7 @@ def not_a_table(folder: Path) -> Path:
         (table("path,class\na,b\n"), "no column 'label'; the columns are path, class"),
         (table("path,label\na.jpg,\n"), "row 1: empty label"),
         (table("path,label\na.jpg,x\na.jpg,y\n"), "row 2: a.jpg stands in row 1 already"),
-        (table("path,label,split\na.jpg,x,valid\n"), "row 1: split is 'valid'"),
+        (table("path,label,split\na.jpg,x,dev\n"), "row 1: split is 'dev'"),
         (table("path,label\n"), "no rows"),
         (table("path,label\na.jpg,x,y,z\n"), "not a readable CSV table"),
     ],

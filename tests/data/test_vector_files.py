@@ -182,7 +182,7 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "lists as labels": ({"label": [["a"]] * 6}, "column 'label' holds list<"),
     "id twice": ({"id": ["1", "2", "3", "2", "5", "6"]}, "row 4: the id 2 stands in row 2 already"),
     "no id": ({"id": ["1", "2", None, "4", "5", "6"]}, "row 3: empty id"),
-    "split": ({"split": [*["train"] * 5, "valid"]}, "row 6: split is 'valid'; write train or test"),
+    "split": ({"split": [*["train"] * 5, "dev"]}, "row 6: split is 'dev'; write train, val or test"),
     "no split": ({"split": [*["train"] * 5, None]}, "row 6: split is None"),
     "no rows": ({"embedding": X[:0], "label": pyarrow.array([], pyarrow.string())}, "no vectors in it"),
     "images of lists": ({"image": [["a.png"]] * 6}, "column 'image' holds list<"),
