@@ -94,11 +94,11 @@ def test_json_lines_are_a_table(tmp_path: Path) -> None:
         ('{"path": "a", "label": "x", "path": "b"}\n', r"line 1: a name is there twice"),
         (
             '{"path": "a", "label": ["x", "y"]}\n',
-            r"row 1: column 'label' holds more than one value; .* not supported yet",
+            r"line 1: column 'label' holds more than one value; .* not supported yet",
         ),
         (
             '{"path": {"bytes": ""}, "label": "x"}\n',
-            r"row 1: column 'path' holds more than one value; write one",
+            r"line 1: column 'path' holds more than one value; write it as text$",
         ),
         ("[" * 100_000 + "\n", r"not a readable table of JSON Lines \(line 1: "),
     ],
@@ -134,3 +134,8 @@ def test_names_may_be_in_another_letter_case(tmp_path: Path, suffix: str) -> Non
     }
     with pytest.raises(InputError, match="columns 'Label' and 'LABEL'; rename or remove one"):
         read(table("path", "Label", "LABEL"))
+
+
+def test_what_stands_between_optional_columns_is_found_too(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("weight;text;id\n1,5;a, b;x\n")
+    assert dict(read_columns(tmp_path / "t.csv", (), ("id", "text"))) == {"id": ["x"], "text": ["a, b"]}

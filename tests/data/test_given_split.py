@@ -1,5 +1,6 @@
 """A split that comes with the data, as folders at the top or in a column: taken as it is, and told."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from tests.cli.test_cli import recallk as command
 from tests.configs import image_config
+from tests.data import miniatures
 from tests.data.test_dataset import items_of, read_twice, save_classes, settings
 from tests.miniature_run import SMALL
 from tests.rows import kind_of
@@ -116,8 +118,10 @@ def test_other_folders_are_classes(tmp_path: Path, made: str) -> None:
             file.unlink()
     elif made == "another folder":
         save_classes(root / "more", ["a"])
-    records, _ = read_own(str(root))
+    records, notes = read_own(str(root))
     assert {record.split for record in records} == {None}
+    told = [note for note in notes if "are taken as classes: for a split, let there be" in note.message]
+    assert bool(told) is (made in ("image beside the classes", "another folder"))
     assert all(record.label.partition("/")[0] in ("train", "test", "val", "more") for record in records)
 
 
@@ -135,6 +139,13 @@ def test_a_validation_without_positives_is_told(tmp_path: Path) -> None:
         save_classes(tmp_path / side, [f"{side}1", f"{side}2"], images)
     with pytest.raises(InputError, match="every validation class has one item"):
         read_for_training(settings(tmp_path))
+
+
+def test_a_validation_that_cannot_be_read_is_told(folders: Path) -> None:
+    for file in (folders / "val").rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(InputError, match="none of the validation images can be read"):
+        read_for_training(settings(folders, on_bad_image="skip", max_bad_images=0.9))
 
 
 def test_a_benchmark_is_split_as_published() -> None:
@@ -177,7 +188,7 @@ def test_all_may_be_trained_on_and_nothing_is_measured(
     assert kinds == {"start", "step", "result"} | ({"validation"} if select == "validation" else set())
     assert summary.metrics == []
     assert summary.warnings == [
-        "all classes were trained on (test_fraction=0): nothing tells how well it finds classes never seen"
+        "no class was kept for testing (test_fraction=0): nothing tells how well it finds classes never seen"
     ]
     run = RunFolder(tmp_path / "run")
     split = run.read_split()
@@ -197,8 +208,27 @@ def test_all_may_be_trained_on_and_nothing_is_measured(
     assert command("train", "--resume", run.path, "--epochs", 4) == 0
     said = capsys.readouterr().out
     assert "test      none (--test-fraction 0)" in said
-    assert "warning   all classes were trained on (test_fraction=0)" in said
+    assert "warning   no class was kept for testing (test_fraction=0)" in said
     assert "on classes never seen in training" not in said
+
+
+def test_data_without_a_test_side_needs_test_fraction_zero(folders: Path) -> None:
+    with pytest.raises(InputError, match=r"test_fraction=0 keeps no class for testing, and the data comes with test"):
+        read_for_training(settings(folders, test_fraction=0))
+    shutil.rmtree(folders / "test")
+    with pytest.raises(InputError, match=r"the given split has no test items \(--test-fraction 0 does without\)"):
+        read_for_training(settings(folders))
+    read = read_for_training(settings(folders, test_fraction=0))
+    assert classes(read) == [["a", "b", "c"], ["d", "e"], []]
+    assert read.validation_given
+    assert read.test.none
+
+
+def test_a_benchmark_that_we_split_may_be_trained_on_whole(tmp_path: Path) -> None:
+    root = miniatures.make("gldv2-clean", tmp_path / "data")
+    read = read_for_training(settings(root, dataset="gldv2-clean", test_fraction=0))
+    assert read.test.none
+    assert len(read.train.classes) + len(read.validation.classes if read.validation else []) > 2
 
 
 def test_what_needs_test_classes_is_told_that_there_are_none(tmp_path: Path) -> None:
@@ -209,3 +239,10 @@ def test_what_needs_test_classes_is_told_that_there_are_none(tmp_path: Path) -> 
     comparison = Comparison(tmp_path / "compare", values | {"select": "last"}, [Contender("one", {})], (1.0,), 1)
     with pytest.raises(InputError, match="test_fraction=0 leaves nothing to compare on"):
         list(comparison.run())
+    both = [Contender("none", {"test_fraction": 0}), Contender("one", {})]
+    comparison = Comparison(tmp_path / "both", values | {"select": "last", "test_fraction": 0.5}, both, (1.0,), 1)
+    jobs = comparison.run()
+    assert next(jobs).contender.name == "one"
+    jobs.close()
+    (refused,) = comparison.refused
+    assert refused.startswith("none: test_fraction=0 leaves nothing to compare on")

@@ -253,6 +253,16 @@ def test_the_table_beside_an_array(tmp_path: Path) -> None:
     one_line(path, "v.csv and v.parquet are there: remove one")
     (tmp_path / "v.csv").unlink()
     assert [record.label for record in read_vectors(path)[0]] == LABELS
+    (tmp_path / "v.parquet").unlink()
+    for name, text in {
+        "v.tsv": "\n".join(["Label\tid", *(f"{label}\t{row}" for row, label in enumerate(LABELS))]),
+        "v.jsonl": "\n".join(f'{{"label": "{label}", "id": {row}}}' for row, label in enumerate(LABELS)),
+    }.items():
+        (tmp_path / name).write_text(text)
+        records, _ = read_vectors(path)
+        assert [record.label for record in records] == LABELS
+        assert records.vectors.table.ids == [str(row) for row in range(len(LABELS))]
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "npy", "safetensors"])

@@ -61,7 +61,9 @@ def test_a_loop_of_ones_own() -> None:
             seen.append(own)
     assert len(seen) == 2 * len(loader) == 6
     assert not torch.equal(torch.cat(seen[:3]), torch.cat(seen[3:]))
-    assert len(ClassBatchSampler(labels.tolist())) == 1, "all classes"
+    assert len(ClassBatchSampler(labels)) == len(ClassBatchSampler(labels.tolist())) == 1, "all classes"
+    column = np.array(["a", "b"] * 4, dtype=object)  # of pandas
+    assert sorted(next(iter(ClassBatchSampler(column)))) == list(range(8))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,8 @@ def test_a_loop_of_ones_own() -> None:
         ({"labels": [0.5, 0.5]}, "got float64"),
         ({"labels": [[0, 1], [0, 1]]}, r"got int64 \(2, 2\)"),
         ({"labels": 3}, "a row of whole numbers"),
+        ({"labels": [[1], [1, 2]]}, "a row of whole numbers or texts is needed$"),
+        ({"labels": np.array(["a", 1, None], dtype=object)}, "got object"),
         ({"batch_size": 10}, "batch_size=10 is no multiple of items_per_class=4"),
         ({"batch_size": 4}, "batch_size=4: a whole number of at least 8 is needed"),
         ({"batch_size": 8.0}, "batch_size=8.0: a whole number"),

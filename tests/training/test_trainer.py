@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import recallk
 from recallk import InputError, load
 from recallk.data import sides
 from recallk.evaluation.protocols import measure
@@ -229,3 +230,17 @@ def test_a_network_that_gives_no_numbers_is_not_trained(pictures: Path, tmp_path
     torch.nn.init.constant_(trainer.embedder.get_parameter("head.weight"), float("nan"))
     with pytest.raises(InputError, match="test_resnet gives NaN or infinity before it is trained"):
         list(trainer.rows())
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_test_items_may_be_left_alone(pictures: Path, tmp_path: Path, resumed: bool) -> None:
+    """Also where no validation classes are measured in between, and a run is lengthened."""
+    values = SMALL | {"data": str(pictures), "select": "last", "epochs": 2}
+    values |= {"measure_before": False, "measure_after": False}
+    summary = recallk.train(values, tmp_path / "run")
+    if resumed:
+        summary = recallk.resume(tmp_path / "run", {"epochs": 3})
+    (only,) = measured(summary.rows)
+    assert (only.kind, only.epoch, only.metrics) == ("result", 3 if resumed else 2, {})
+    with pytest.raises(InputError, match="select=test measures the test items after each epoch"):
+        make_config(values | {"select": "test"})

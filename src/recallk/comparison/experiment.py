@@ -108,8 +108,7 @@ class Comparison:
         """
         common = make_config(self.common, {"select": "validation"})
         data = read_for_training(common)
-        if data.test.none:
-            raise InputError("test_fraction=0 leaves nothing to compare on: give a share of the classes for testing")
+        _require_tests(data)
         self._planned = lay_out(common, data)
         self.how_chosen = self._planned.how_chosen
         if data.validation is None and len(self.factors) > 1:
@@ -151,6 +150,7 @@ class Comparison:
             config, folder = make_config(self._values(contender)), self._folder(contender, PLAN)
             try:
                 own = data if config.reads_as(common) else read_for_training(config)
+                _require_tests(own)
                 able.append((contender, lay_out(config, own)))
             except InputError as error:
                 self.refused.append(f"{shown(contender.name)}: {error}")
@@ -196,7 +196,8 @@ class Comparison:
 
     def _values(self, contender: Contender, **further: Any) -> dict[str, Any]:
         # what there was before training is in no table: of many test items it would take longer than the training
-        return {"measure_before": False} | self.common | contender.changes | {"select": "validation"} | further
+        fixed = {"select": "validation", "measure_after": True}
+        return {"measure_before": False} | self.common | contender.changes | fixed | further
 
     def _job(
         self, plan: Plan, contender: Contender, name: str, epochs: int, seed: int, rate: float, *, search: bool = False
@@ -252,6 +253,11 @@ class Comparison:
                 wait_for_one(running)
         finally:
             end_all([process for process, _ in running.values()])
+
+
+def _require_tests(data: Dataset) -> None:
+    if data.test.none:
+        raise InputError("test_fraction=0 leaves nothing to compare on: give a share of the classes for testing")
 
 
 def _is_missing(job: Job) -> bool:

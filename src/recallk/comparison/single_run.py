@@ -23,7 +23,7 @@ def result_of(run: RunFolder) -> Measurement | None:
 
 
 def best_validation(run: RunFolder) -> float | None:
-    """Return the highest MAP@R, by which epochs are chosen too, on classes set aside; None for an unfinished run."""
+    """Return the highest MAP@R, by which epochs are chosen too, on validation classes; None for an unfinished run."""
     if result_of(run) is None or failure_of(run) is not None:
         return None
     return max(columns(run.history(), "validation", "map@r")[0], default=None)

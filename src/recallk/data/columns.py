@@ -17,7 +17,6 @@ from recallk.core.text import shown
 
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 _SHOWN = 60  # characters of a cell
-_SEVERAL = ("; write it as text", "; write one text for each item: several labels of one are not supported yet")
 
 Columns = Mapping[str, Sequence[str | None]]
 """By the name of a column, a cell for each row."""
@@ -61,7 +60,7 @@ def cell(text: str) -> str:
 
 
 def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
-    delimiter = _delimiter(path, needed)
+    delimiter = _delimiter(path, needed, optional)
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             rows = csv.reader(file, strict=True, delimiter=delimiter)
@@ -83,20 +82,25 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
     return columns
 
 
-def _delimiter(path: Path, needed: Sequence[str]) -> str:
-    """Return what stands between the columns: the first of those usual that gives all that are needed."""
+def _delimiter(path: Path, needed: Sequence[str], optional: Sequence[str]) -> str:
+    """Return what stands between the columns: of what is usual the first that gives most of those looked for."""
     usual = ["\t", ",", ";"] if path.suffix.lower() == ".tsv" else [",", ";", "\t"]
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         header = file.readline(csv.field_size_limit())
-    for delimiter in usual:
+
+    def found(delimiter: str) -> tuple[int, int]:
         names = [name.casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        if all(name in names for name in needed):
-            return delimiter
-    return usual[0]
+        return sum(name in names for name in needed), sum(name in names for name in optional)
+
+    return max(usual, key=found)
 
 
 def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
-    rows, header, wanted = list[dict[str, Any]](), dict[str, None](), {name.casefold() for name in (*needed, *optional)}
+    rows, header, wanted = (
+        list[tuple[int, dict[str, Any]]](),
+        dict[str, None](),
+        {name.casefold() for name in (*needed, *optional)},
+    )
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -110,18 +114,24 @@ def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> d
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} is no object")
             header |= dict.fromkeys(row)
-            rows.append({name: value for name, value in row.items() if name.casefold() in wanted})
+            rows.append((number, {name: value for name, value in row.items() if name.casefold() in wanted}))
     names = list(header)
     once: dict[str, str] = {}  # a label of a million rows is one string
     columns = dict[str, list[str | None]]()
     for name, place in _places(path, names, needed, optional).items():
         columns[name] = cells = []
-        for number, row in enumerate(rows, 1):
+        for number, row in rows:
             value = row.get(names[place])
             if isinstance(value, list | dict):
-                raise InputError(f"{path}, row {number}: column {name!r} holds more than one value{_SEVERAL[True]}")
+                raise InputError(f"{path}, line {number}: column {name!r} holds more than one value{_remedy(name)}")
             cells.append(None if value is None else once.setdefault(str(value), str(value)))
     return columns
+
+
+def _remedy(name: str) -> str:
+    """Say what to do about a column of something else than texts and numbers."""
+    one = "write one text for each item: several labels of one are not supported yet"
+    return f"; {one if name == 'label' else 'write it as text'}"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,7 +154,9 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict
             if types.is_dictionary(kind):
                 kind = kind.value_type
             if not _is_text(kind) and (name == "path" or types.is_nested(kind) or types.is_binary(kind)):
-                raise InputError(f"{path}: column {name!r} holds {shown(kind)}{_SEVERAL[types.is_nested(kind)]}")
+                remedy = _remedy(name if types.is_nested(kind) else "")
+                raise InputError(f"{path}: column {name!r} holds {shown(kind)}{remedy}")
+
     # texts as numbers into those that differ: of a million labels, most are alike
     named = {name: schema.names[place] for name, place in places.items()}
     as_dictionary = [own for own in named.values() if _is_text(schema.field(own).type)]

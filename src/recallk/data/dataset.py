@@ -177,13 +177,13 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
         split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select == "validation"
         if VALIDATION in there and not validation_given:
             records = not_of_split(records, VALIDATION)
-        if split_by_us and settings.test_fraction == 0:
-            tests = ()
     else:
         benchmark = BENCHMARKS[settings.dataset]
         records, notes = read_benchmark(settings.dataset, settings.data)
         notes = [*notes, *other_counts(benchmark, records)]
         tests, split_by_us = benchmark.tests or ALL_AGAINST_ALL, not benchmark.tests
+    if settings.test_fraction == 0:
+        tests = _no_tests(settings, records, tests, split_by_us)
     given = not own and not split_by_us
     if recorded is None:
         if not given:
@@ -197,13 +197,24 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     return _Read(found.records, tests, split_by_us, validation_given, [*notes, *changed], found)
 
 
+def _no_tests(
+    settings: DataSettings, records: Sequence[Record], tests: Sequence[TestSet], split_by_us: bool
+) -> Sequence[TestSet]:
+    """Return no test sets. Raises InputError where the data comes with some."""
+    if not split_by_us and splits_of(records) & set(_sides(tests)):
+        instead = "--split classes passes over its split" if settings.dataset == "own" else "leave it out"
+        raise InputError(f"test_fraction=0 keeps no class for testing, and the data comes with test items: {instead}")
+    return ()
+
+
 def _readable(settings: DataSettings, read: _Read, advance: Advance) -> tuple[_Read, dict[str, str]]:
     """Return what is left without the files that cannot be read, and these with the reasons."""
     files = list(dict.fromkeys(files_of(read.records).names))
     skipped = unreadable(files, settings.max_bad_images, advance)
     left = replace(read, records=[record for record in read.records if record.file not in skipped])
     there = splits_of(left.records)
-    if missing := [side for side in ["train", *_sides(read.tests)] if side not in there]:
+    needed = ["train", *([VALIDATION] if read.validation_given else []), *_sides(read.tests)]
+    if missing := [side for side in needed if side not in there]:
         raise InputError(f"{settings.data}: none of the {missing[0]} images can be read: {first_of(skipped)}")
     return left, skipped
 

@@ -63,6 +63,7 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
     records = []
     labels = _labels(root, found.images)
     sides = _sides(labels.values())
+    notes = [*found.notes, *_not_taken(root, labels.values(), sides)]
     for path in found.images:
         label = labels[path.parent]
         side, _, below = label.partition("/")
@@ -72,7 +73,7 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
             raise InputError(
                 f"{path}: the same file as {first}, so that one image is in two classes; remove one of the two"
             )
-    return records, found.notes
+    return records, notes
 
 
 def find_images(root: Path) -> FoundImages:
@@ -186,6 +187,18 @@ def _labels(root: Path, images: Sequence[Path]) -> dict[Path, str]:
 def _sides(labels: Collection[str]) -> bool:
     """Whether the first parts of labels are the sides of a split, with classes in each."""
     return all("/" in label for label in labels) and are_sides({label.partition("/")[0] for label in labels})
+
+
+def _not_taken(root: Path, labels: Collection[str], sides: bool) -> list[Finding]:
+    """Tell where folders have names of a split, and are classes all the same."""
+    named = {side_called(label.partition("/")[0]) for label in labels} - {None}
+    if sides or not {"train"} < named:
+        return []
+    told = (
+        "folders have the names of a split (train, test), and are taken as classes: for a split, let there be no other "
+        "folders beside them, and in each a folder for each class"
+    )
+    return [Finding("other counts", shown(root), told)]
 
 
 def _label(root: Path, parent: Path, path: Path) -> str:

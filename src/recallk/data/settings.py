@@ -49,7 +49,7 @@ class DataSettings(BaseModel):
             ge=0,
             lt=1,
             allow_inf_nan=False,
-            description="share of the classes for testing; 0: all are trained on, and nothing is measured on a test",
+            description="share of the classes for testing; 0: none is kept for it, and nothing tells how well it does",
         ),
     ] = 0.5
     split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0

@@ -50,8 +50,9 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
         return in_splits(records, {name: "test" if name in test else "train" for name in classes})
     sides = {side: labels_of(of_split(records, side)) for side in ("train", VALIDATION, "test")}
     for side in ("train", "test"):
-        if not sides[side]:
-            raise InputError(f"the given split has no {side} items; --split classes splits by classes instead")
+        if not sides[side] and not (side == "test" and test_fraction == 0):
+            instead = " (--test-fraction 0 does without)" if side == "test" else ""
+            raise InputError(f"the given split has no {side} items{instead}; --split classes splits by classes instead")
     for one, other in combinations(sides, 2):
         if both := sides[one] & sides[other]:
             raise InputError(

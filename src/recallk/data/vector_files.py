@@ -119,7 +119,7 @@ def _made_by(path: Path) -> dict[str, Any] | None:
     place = path
     if path.suffix.lower() == ".npy":
         place = next(iter(_tables_beside(path)), path)
-    if place.suffix.lower() in (".csv", ".npy"):
+    if place.suffix.lower() not in (".parquet", ".safetensors"):
         return None
     return read_file(place, _parse_made_by, "what is said of the vectors' origin", _AGAIN)
 

@@ -58,16 +58,11 @@ def checked_positives(batch: Batch) -> Positives:
     """Find the positives of each query. Raises InputError where none has one."""
     positives = positives_of(batch)
     if not bool((positives.counts > 0).any()):
-        raise InputError(no_positives(batch))
-    return positives
-
-
-def no_positives(batch: Batch) -> str:
-    """Say that no query has a positive, and what to do."""
-    if batch.gallery_labels is None:
-        return (
+        raise InputError(
             "no query has a positive in this batch: every label occurs once; "
             "draw at least 2 items of a class (items_per_class)"
+            if batch.gallery_labels is None
+            else "no query has a positive: none of the labels is in the gallery"
+            + ("" if batch.query_rows is None else ", but for the queries themselves")
         )
-    own = "" if batch.query_rows is None else ", but for the queries themselves"
-    return f"no query has a positive: none of the labels is in the gallery{own}"
+    return positives

@@ -14,7 +14,7 @@ from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
 from recallk.core.text import brief
 from recallk.loss import definition
-from recallk.loss.batch import Batch, checked_batch, checked_positives, no_positives, positives_of
+from recallk.loss.batch import Batch, checked_batch, checked_positives, positives_of
 from recallk.loss.gathered import gathered_batch, shared_generator
 from recallk.loss.kernels import streamed
 from recallk.loss.kernels.choice import choose
@@ -218,7 +218,7 @@ class RecallAtKLoss(nn.Module):
     def _nothing(self, batch: Batch) -> Tensor:
         """Return zero, whose gradients are zero; the first time with a warning."""
         if not self._told:
-            warnings.warn(f"{no_positives(batch)}; its loss is zero, and it teaches nothing", stacklevel=5)
+            warnings.warn("no query has a positive in a batch: its loss is zero, and it teaches nothing", stacklevel=5)
             self._told = True
         wide = torch.float64 if batch.queries.dtype == torch.float64 else torch.float32
         parts = [batch.queries] if batch.gallery is None else [batch.queries, batch.gallery]

@@ -57,7 +57,7 @@ class Step:
 class Measurement:
     """Metrics by their names, shares from 0 to 1, after an epoch.
 
-    "validation" on the training classes set aside, "evaluation" on the test classes, or the "result": on the test
+    "validation" on classes given for it or set aside, "evaluation" on the test classes, or the "result": on the test
     classes, of the chosen epoch's model; without metrics where they were not measured.
     """
 

@@ -70,7 +70,9 @@ class Summary:
         if self.after.metrics:
             return []
         if self.config.test_fraction == 0:
-            return ["all classes were trained on (test_fraction=0): nothing tells how well it finds classes never seen"]
+            return [
+                "no class was kept for testing (test_fraction=0): nothing tells how well it finds classes never seen"
+            ]
         return ["the test items were not measured after training (measure_after=False): recallk evaluate does it"]
 
     @property

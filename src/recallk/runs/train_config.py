@@ -96,6 +96,10 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
+        if self.select == "test" and not self.measure_after:
+            raise ValueError(
+                "select=test measures the test items after each epoch, and measure_after=False: choose one"
+            )
         remembered = self.embedding_size * settings_of(self.loss).get("memory_size", 0)
         if 4 * remembered > MOST_BYTES:
             name, gigabytes = entry_of(self.loss).name, f"{remembered / 2.5e8:,.0f} GB"

@@ -1,12 +1,14 @@
 """The trainer's batches for a loop of one's own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from recallk.core.arrays import ArrayLike
 from recallk.core.errors import InputError
 from recallk.core.text import brief
 from recallk.training.sampler import make_sampler
@@ -25,7 +27,7 @@ class ClassBatchSampler:
             for images, labels in loader: ...
 
     Args:
-        labels: `(N,)` of the items of the data set, in its order: numbers or texts.
+        labels: `(N,)` of the items of the data set, in its order: whole numbers or texts.
         batch_size: items of a batch, a multiple of `items_per_class`; by default all classes that are large enough, as
             far as that is at most 4,000 items.
         items_per_class: at least 2: an item alone in its class finds nothing.
@@ -43,7 +45,7 @@ class ClassBatchSampler:
 
     def __init__(
         self,
-        labels: Sequence[Any] | NDArray[Any],
+        labels: ArrayLike,
         batch_size: int | None = None,
         items_per_class: int = 4,
         seed: int = 0,
@@ -54,9 +56,7 @@ class ClassBatchSampler:
             _check_whole("batch_size", batch_size, 2 * items_per_class)
             if batch_size % items_per_class:
                 raise InputError(f"batch_size={batch_size} is no multiple of items_per_class={items_per_class}")
-        given = np.asarray(labels)
-        if given.ndim != 1 or not len(given) or given.dtype.kind not in "iubUS":
-            raise InputError(f"labels: a row of whole numbers or texts is needed, got {given.dtype} {given.shape}")
+        given = _row(labels)
         numbers = np.unique(given, return_inverse=True)[1].astype(np.int64)
         self._sampler, _ = make_sampler(numbers, batch_size, items_per_class, seed)
         self._epoch = 0
@@ -74,6 +74,19 @@ class ClassBatchSampler:
     def __len__(self) -> int:
         """Return how many batches the epoch has."""
         return self._sampler.batches(self._epoch + 1)
+
+
+def _row(labels: object) -> NDArray[Any]:
+    """Return labels as an array of numbers or texts `(N,)`. Raises InputError for anything else."""
+    try:
+        row = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    except (ValueError, TypeError):  # rows of different lengths
+        raise InputError("labels: a row of whole numbers or texts is needed") from None
+    if row.dtype == object and all(isinstance(label, str) for label in row.flat):  # a column of pandas
+        row = row.astype(str)
+    if row.ndim != 1 or not len(row) or row.dtype.kind not in "iubUS":
+        raise InputError(f"labels: a row of whole numbers or texts is needed, got {row.dtype} {row.shape}")
+    return row
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -28,13 +28,16 @@ class Plan:
         return "last" if self.config.select == "validation" and self.data.validation is None else self.config.select
 
     @property
+    def measures_after(self) -> bool:
+        """Whether the test items are measured after training."""
+        return self.config.measure_after and not self.data.test.none
+
+    @property
     def how_chosen(self) -> str:
         """Say in words how that epoch is chosen."""
         if self.selection == "validation":
             by = "the validation classes given" if self.data.validation_given else "training classes set aside"
-            return f"the best by MAP@R on {by}; the test classes played no part"
-        if self.data.test.none and self.selection == "last":
-            return "the last: there is nothing to choose by"
+            return f"the best by MAP@R on {by}" + ("" if self.data.test.none else "; the test classes played no part")
         if self.selection == "last":
             why = self.data.why_no_validation
             return f"the last: {why}" if why else "the last"

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -94,8 +94,8 @@ class Trainer:
         """Train; yield a row of metrics.jsonl after each step and each evaluation. Ends with the chosen model saved.
 
         A `Step` after each step, the first of an epoch with the share of queries that the loss reaches (recall@k
-        only); a `Measurement` of the classes set aside, or of the test classes, after epochs; and at last one
-        "result": the test metrics of the chosen epoch's model, or none with measure_after=False. The `Start` is
+        only); a `Measurement` of the validation classes, or of the test classes, after epochs; and at last one
+        "result": the test metrics of the chosen epoch's model, or none where they are not measured. The `Start` is
         written before them, and not yielded.
 
         With `resume`, the run in the folder goes on from its checkpoint, or begins anew where it has none yet. It may
@@ -111,12 +111,7 @@ class Trainer:
         try:
             create = partial(self.folder.create, self.config, self.plan.data.split)
             begin = partial(begin_again, self.folder, self.plan) if resume else create
-            with (
-                run_in(self.folder, begin, resume),
-                torch.random.fork_rng(devices),
-                self._stopping,
-                self._logger,
-            ):
+            with run_in(self.folder, begin, resume), torch.random.fork_rng(devices), self._stopping, self._logger:
                 if resume:
                     self._restore()
                 yield from self._rows(self._position)
@@ -143,12 +138,14 @@ class Trainer:
             try:
                 yield from self._epoch(position)
                 if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
-                    metrics: Mapping[str, float] = {}
-                    if plan.data.validation is not None or not plan.data.test.none:
-                        measured = self._evaluate(epoch) if plan.data.validation is None else self._validate(epoch)
+                    measured = None
+                    if plan.data.validation is not None:
+                        measured = self._validate(epoch)
+                    elif plan.measures_after:
+                        measured = self._evaluate(epoch)
+                    if measured is not None:
                         yield measured
-                        metrics = measured.metrics
-                    self._best.keep_if_best(self.embedder, epoch, metrics)
+                    self._best.keep_if_best(self.embedder, epoch, measured.metrics if measured else {})
             except Stopped:
                 self._save()
                 raise
@@ -179,10 +176,10 @@ class Trainer:
         with processes.failing_together():
             if processes.is_first():
                 save(self.embedder, self.folder.model)
+        if not self.plan.measures_after:
+            return self._log(Measurement("result", epoch, self.plan.steps_until(epoch)))
         if self._latest is not None and self._latest.epoch == epoch:  # just measured
             return self._log(replace(self._latest, kind="result"))
-        if not self.config.measure_after or self.plan.data.test.none:
-            return self._log(Measurement("result", epoch, self.plan.steps_until(epoch)))
         return self._evaluate(epoch, kind="result")
 
     def _epoch(self, position: Position) -> Iterator[Row]:
@@ -253,7 +250,7 @@ class Trainer:
         return self._latest
 
     def _validate(self, epoch: int) -> Measurement:
-        """Measure the model on the training classes set aside."""
+        """Measure the model on the validation classes."""
         validation, ks = self.plan.data.validation, self.config.evaluate_ks
         assert validation is not None
         labels = validation.labels
