@@ -19,7 +19,7 @@ from recallk.data.vector_files import read_vectors
 from recallk.evaluation import retrieval_metrics
 from recallk.models.vector_embedder import VectorEmbedder
 
-NAMES = 500, 1000, 2500
+NAMES = (2500,)
 
 
 def recall(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
