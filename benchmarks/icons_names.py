@@ -7,7 +7,6 @@ For each run of a contender: recall@1 of the vectors as they are, and of the hea
 
 import argparse
 import csv
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,8 @@ NAMES = (2500,)
 
 
 def recall(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return recall@1 in percent, all searching each other."""
-    return 100 * retrieval_metrics(vectors, labels, ks=(1,))["recall@1"]
+    """Return recall@1, all searching each other."""
+    return retrieval_metrics(vectors, labels, ks=(1,))["recall@1"]
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
     labels, vectors = records.labels, np.asarray(records.vectors.table.array[records.vectors.rows], dtype=np.float32)
     every = len(labels_of(records))
     of_all = recall(vectors, labels)  # the same for each run
-    lines = []
+    lines = list[tuple[str, str, int, float, float, float]]()
     for run in sorted(given.contender.glob("seed-*")):
         model = load(run)
         assert isinstance(model, VectorEmbedder)
@@ -49,13 +48,14 @@ def main() -> None:
             chosen = np.isin(labels, random.permutation(np.unique(labels))[:count])
             before = of_all if count == every else recall(vectors[chosen], labels[chosen])
             after = recall(heads[chosen], labels[chosen])
-            lines.append([run.name, count, int(chosen.sum()), f"{before:.3f}", f"{after:.3f}"])
+            names = f"{count:,} names, {'all' if count == every else 'at random'}"
+            lines.append((names, run.name, int(chosen.sum()), before, after, after - before))
             print(*lines[-1], flush=True)
+    lines.sort(key=lambda line: line[:2])
     with given.out.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([["run", "names", "items", "before", "after"], *lines])
-    for count in sorted({line[1] for line in lines}):
-        gains = [float(line[4]) - float(line[3]) for line in lines if line[1] == count]
-        print(f"{count:,} names: {statistics.mean(gains):.1f} points")
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["contender", "run", "items", "before", "after", "gain"])
+        table.writerows([*line[:3], *(f"{share:.6f}" for share in line[3:])] for line in lines)
 
 
 if __name__ == "__main__":
