@@ -5,16 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
-from benchmarks import landmarks_search, two_passes
+from benchmarks import icons_names, landmarks_search, two_passes
 from benchmarks import loss as command
 from benchmarks.cases import Case, batch_of, pairs
 from benchmarks.measure import measure
 from benchmarks.picture import draw
+from pyarrow import parquet
 from torch import Tensor
 
+import recallk
 from recallk import recall_at_k_loss
+from recallk.comparison.contenders import SET_BY_COMPARISONS, ablation_as_contenders
+from recallk.runs.config import make_config
+from tests.training.test_vectors import LABELS, SMALL, vectors
 
 
 def slightly_wrong(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -137,3 +144,36 @@ def test_vectors_are_planned_in_little_time_and_memory() -> None:
     words = [sys.executable, "-m", "benchmarks.vectors", "--quick"]
     done = subprocess.run(words, check=True, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["held", "held"]
+
+
+CONTENDERS = Path(__file__).parents[1] / "benchmarks" / "icons"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONTENDERS.glob("*.yaml")))
+def test_contenders_on_vectors_of_icons_are_configurations(name: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", vectors())
+    contenders = ablation_as_contenders(str(CONTENDERS / name))
+    configs = [make_config({"data": str(tmp_path / "v.npy"), "batch_size": 1024}, one.changes) for one in contenders]
+    assert len({one.folder for one in contenders}) == len(contenders) == len({str(config) for config in configs})
+    assert not any(SET_BY_COMPARISONS.keys() & one.changes.keys() for one in contenders)
+
+
+def test_what_a_head_gains_by_the_number_of_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = ["train" if label % 2 else "test" for label in LABELS]
+    columns = {"embedding": list(vectors()), "label": [f"class {label}" for label in LABELS], "split": sides}
+    parquet.write_table(pyarrow.table(columns), data := tmp_path / "v.parquet")
+    for seed in (1, 2):
+        recallk.train(SMALL | {"data": str(data), "epochs": 1, "seed": seed}, tmp_path / "recall@k" / f"seed-{seed}")
+    monkeypatch.setattr(icons_names, "NAMES", (5,))
+    monkeypatch.setattr(sys, "argv", ["", str(data), str(tmp_path / "recall@k"), str(tmp_path / "names.csv")])
+    icons_names.main()
+    rows = list(csv.DictReader((tmp_path / "names.csv").open()))
+    assert [row["run"] for row in rows] == ["seed-1", "seed-2"] * 2
+    assert [row["contender"].split(" names, ")[1] for row in rows] == ["all", "all", "at random", "at random"]
+    for row in rows:
+        assert float(row["gain"]) == pytest.approx(float(row["after"]) - float(row["before"]), abs=2e-6)
+    whole = recallk.evaluate(tmp_path / "recall@k" / "seed-1").metrics["recall@1"]
+    assert float(rows[0]["after"]) == pytest.approx(whole, abs=1e-5)
+    assert int(rows[2]["items"]) < int(rows[0]["items"])

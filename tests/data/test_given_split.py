@@ -148,8 +148,8 @@ def test_a_validation_that_cannot_be_read_is_told(folders: Path) -> None:
         read_for_training(settings(folders, on_bad_image="skip", max_bad_images=0.9))
 
 
-def test_a_benchmark_is_split_as_published() -> None:
-    with pytest.raises(ValueError, match="split=classes is for own data, and cub is split as published"):
+def test_a_benchmark_is_split_as_it_is() -> None:
+    with pytest.raises(ValueError, match="split=classes is for own data, and these are cub: leave it out"):
         DataSettings(data="x", dataset="cub", split="classes")
 
 

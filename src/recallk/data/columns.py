@@ -96,11 +96,9 @@ def _delimiter(path: Path, needed: Sequence[str], optional: Sequence[str]) -> st
 
 
 def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
-    rows, header, wanted = (
-        list[tuple[int, dict[str, Any]]](),
-        dict[str, None](),
-        {name.casefold() for name in (*needed, *optional)},
-    )
+    wanted = {*needed, *optional}
+    rows = list[tuple[int, dict[str, Any]]]()
+    header = dict[str, None]()
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -196,9 +194,8 @@ def _places(path: Path, header: Sequence[str], needed: Sequence[str], optional: 
         exact = [place for place in alike if header[place] == name]
         if len(exact or alike) > 1:
             twice = header[(exact or alike)[0]], header[(exact or alike)[1]]
-            which = (
-                f"{len(exact)} columns {name!r}" if exact else f"columns {' and '.join(map(repr, map(cell, twice)))}"
-            )
+            others = " and ".join(repr(cell(other)) for other in twice)
+            which = f"{len(exact)} columns {name!r}" if exact else f"columns {others}"
             raise InputError(f"{path}: {which}; rename or remove one")
         if exact or alike:
             places[name] = (exact or alike)[0]

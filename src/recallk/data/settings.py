@@ -74,9 +74,9 @@ class DataSettings(BaseModel):
     ] = 0.01
 
     @model_validator(mode="after")
-    def _benchmarks_are_split(self) -> "DataSettings":
+    def _own_data_alone_may_be_split_otherwise(self) -> "DataSettings":
         if self.dataset != "own" and self.split != "given":
-            raise ValueError(f"split=classes is for own data, and {self.dataset} is split as published: leave it out")
+            raise ValueError(f"split=classes is for own data, and these are {self.dataset}: leave it out")
         return self
 
     @model_validator(mode="after")

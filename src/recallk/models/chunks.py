@@ -124,12 +124,9 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
 
 
 def _whole(chunk: Any) -> Any:
-    try:
-        if isinstance(chunk, InputError):
-            raise chunk
-        return chunk
-    finally:
-        del chunk  # an error must not hold itself by its traceback: it would be freed late, and all that it holds
+    if isinstance(chunk, InputError):
+        raise chunk
+    return chunk
 
 
 def read_all(

@@ -133,7 +133,7 @@ def random_view(
 
     Perhaps mirrored; the same for the same (seed, epoch, item).
     """
-    from torchvision.transforms import RandomResizedCrop  # as above
+    from torchvision.transforms import RandomResizedCrop  # as in `test_view`
 
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
