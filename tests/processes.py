@@ -19,7 +19,7 @@ T = TypeVar("T")
 PATIENCE = 120  # seconds
 PRELOADED = [
     *("recallk.comparison.worker", "recallk.reporting.run", "torch.nn.parallel", "torch._dynamo", "sklearn.metrics"),
-    *("pytest", "tests.processes"),
+    *("timm", "torchvision.transforms", "pytorch_metric_learning.losses", "pytest", "tests.processes"),
 ]
 """What the server has imported that processes are forked from: with it a process starts in no time."""
 

@@ -18,6 +18,13 @@ LONG: dict[str, str] = {}
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.xdist_group("these")
+def test_groups_of_tests_stay_together(request: pytest.FixtureRequest) -> None:
+    """Where xdist is told to: torn apart, they would make twice what they share, and nothing would say so."""
+    if request.config.getoption("loadgroup", False):
+        assert request.node.nodeid.endswith("@these")
+
+
 def test_every_file_of_the_package_is_in_the_wheel() -> None:
     package = ROOT / "src" / "recallk"
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["recallk"]

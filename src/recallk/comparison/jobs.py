@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -16,6 +17,8 @@ from recallk.core.sockets import make_socket_folder
 from recallk.runs.folder import RunFolder
 
 GRACE = 5  # seconds that a process has to end by itself
+_SLOW_TO_IMPORT = ("timm", "torchvision.transforms", "pytorch_metric_learning.losses")
+"""What a run imports where it needs it: images do, vectors do not."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def start(job: Job, at_once: int) -> BaseProcess:
     """
     make_socket_folder()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recallk.comparison.worker"])
+    # what the plan has imported, each run needs: once in the server rather than in each run
+    context.set_forkserver_preload(["recallk.comparison.worker", *(n for n in _SLOW_TO_IMPORT if n in sys.modules)])
     process = context.Process(target=worker.work, args=(job.values, job.folder, at_once))
     # Ctrl-C reaches all processes of a terminal: this one ends the others, which would show where they were interrupted
     resource_tracker.ensure_running()  # what `start` would do first, and thereby undo the next line

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from recallk.models.settings import Augmentation, ImageSettings
 from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes, find_shapes
 from recallk.models.views import TestViews, TrainViews
+
+
+_SMALL = 128 * 128  # pixels; up to so many, a network computes faster than shapes alone are found
 
 
 class ImageEmbedder(Embedder):
@@ -246,14 +250,16 @@ def _try_out(embedder: ImageEmbedder) -> None:
 def _try_size(embedder: ImageEmbedder, size: Size) -> None:
     """Embed an image of a width and height; raise whatever the network raises.
 
-    On the meta device, shapes alone, which costs next to nothing; networks that it cannot run are given the image.
+    A larger image on the meta device, shapes alone, whose cost does not grow with the image; networks that it cannot
+    run are given the image.
     """
     width, height = size
     image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-    tensors = dict(embedder.named_parameters()) | dict(embedder.named_buffers())
-    meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     with evaluating(embedder), torch.no_grad():
-        try:
-            torch.func.functional_call(embedder, meta, (image.to("meta"),))
-        except Exception:
-            embedder(image)
+        if width * height > _SMALL:
+            tensors = dict(embedder.named_parameters()) | dict(embedder.named_buffers())
+            meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+            with suppress(Exception):
+                torch.func.functional_call(embedder, meta, (image.to("meta"),))
+                return
+        embedder(image)
