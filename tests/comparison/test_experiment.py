@@ -371,7 +371,7 @@ def test_a_failure_that_was_mended_leaves_nothing(tmp_path: Path, pictures: Path
 @pytest.mark.slow
 def test_a_timing_that_fails_leaves_a_row(tmp_path: Path, pictures: Path) -> None:
     contenders = [Contender("too hot", {"learning_rate": 1e9}), Contender("one", {})]
-    values = SMALL | {"data": str(pictures), "epochs": 1}
+    values = SMALL | {"data": str(pictures), "epochs": 1, "batch_size": 24}  # steps enough to see that it diverges
     names = [(j.contender.name, j.name) for j in Comparison(tmp_path, values, contenders, (1,), 1, minutes=0.01).run()]
     assert names == [("too hot", "timing"), ("one", "timing"), ("one", "seed-1")]
     assert "timing: " in {outcome.name: outcome for outcome in outcomes([tmp_path])}["too hot"].failures[0]

@@ -20,12 +20,12 @@ from recallk.data.item import Files, Record
 from recallk.data.records import (
     VALIDATION,
     LabelledItems,
-    VectorRecords,
     files_of,
     labelled,
     not_of_split,
     of_split,
     splits_of,
+    with_roles,
     without_splits,
 )
 from recallk.data.searches import Search
@@ -131,8 +131,9 @@ def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside
         return Aside(train, None)
     if recorded is None and VALIDATION in splits_of(read.records):
         given = _labelled(read.records, VALIDATION)
-        if np.bincount(given.labels).max() < 2:
-            raise InputError("every validation class has one item: there is nothing to retrieve; give two, or no val")
+        if not given.answerable.any():
+            told = _nothing_to_find(given, "validation")
+            raise InputError(f"{told}, or no val")
         return Aside(train, given)
     before = None if recorded is None else recorded.validation
     return set_aside(train, settings.validation_fraction, settings.split_seed, before)
@@ -157,12 +158,19 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
 
 
 def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
-    """Return own items that all search each other, and what is worth knowing of them. Raises as `read_for_test`."""
+    """Return own items that search each other, or the queries the gallery, and what is worth knowing of them.
+
+    Raises as `read_for_test`.
+    """
     records, notes = read_own(data)
-    items = labelled(records)
+    searching = with_roles(records)
+    if left_out := len(records) - len(searching):
+        told = f"{left_out:,} items that are neither query nor gallery are left out"
+        notes = [*notes, Finding("other counts", data, told)]
+    items = labelled(searching)
     _check_positives(items)
     check_files(items.items, looked_for=are_looked_for(data))
-    return TestItems(items, [Search("", np.arange(len(items)))]), notes
+    return TestItems(items, [items.search]), notes
 
 
 def _read(settings: DataSettings, recorded: Split | None) -> _Read:
@@ -239,10 +247,10 @@ def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItem
     """Put the items of the test sets together; one that is in several is embedded once."""
     if not tests:
         return TestItems(_labelled(records, "test"), [])
-    if isinstance(records, VectorRecords):  # own data, whose rows are each there once
+    if tests is ALL_AGAINST_ALL:  # own data, and benchmarks that have an item once
         items = _labelled(records, "test")
         _check_positives(items)
-        return TestItems(items, [Search("", np.arange(len(items)))])
+        return TestItems(items, [items.search])
     splits = set(_sides(tests))
     once = {_key(record): record for record in records if record.split in splits}
     place = {key: number for number, key in enumerate(once)}
@@ -258,8 +266,14 @@ def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItem
 
 def _check_positives(test: LabelledItems) -> None:
     """Raise InputError where no class has two items: no query would have anything to find."""
-    if np.bincount(test.labels).max() < 2:
-        raise InputError("every test class has one item: there is nothing to retrieve; give at least two of a class")
+    if not test.answerable.any():
+        raise InputError(_nothing_to_find(test, "test"))
+
+
+def _nothing_to_find(items: LabelledItems, side: str) -> str:
+    if items.roles is not None:
+        return f"no {side} class has a query and a gallery item: there is nothing to retrieve; give both of a class"
+    return f"every {side} class has one item: there is nothing to retrieve; give at least two of a class"
 
 
 def _split(records: Sequence[Record], aside: Aside, root: Path, skipped: dict[str, str]) -> Split:

@@ -11,7 +11,7 @@ from recallk.core.files import why
 from recallk.core.text import shown
 from recallk.data.findings import Finding
 from recallk.data.formats import SUFFIXES
-from recallk.data.given_split import are_sides, side_called
+from recallk.data.given_split import Given, given_by, given_by_folders
 from recallk.data.identity import Identities
 from recallk.data.item import Record
 
@@ -50,8 +50,9 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
     """Return a record for every image below `root`, and what was passed over.
 
     An image's class is the path of the folder that holds it. Where the folders at the top are those of a split (`train`
-    and `test`, perhaps `val`), with folders of classes in them, it is the path below these. Unless `classes_needed`,
-    the label of all is "" where an image is outside any class folder.
+    and `test`, perhaps `val`) or of roles (`query` and `gallery`), with folders of classes in them, it is the path
+    below these (`given_by_folders`). Unless `classes_needed`, the label of all is "" where an image is outside any
+    class folder.
 
     Raises InputError where there is no folder, no image, images outside any class folder, one image in two classes, or
     a class whose name is no UTF-8.
@@ -62,18 +63,38 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
         return [Record(path, "") for path in found.images], [*found.notes, Finding("other counts", shown(root), told)]
     records = []
     labels = _labels(root, found.images)
-    sides = _sides(labels.values())
-    notes = [*found.notes, *_not_taken(root, labels.values(), sides)]
+    said = given_by_folders(set(labels.values()))
+    notes = [*found.notes, *([] if said else _not_taken(root, labels.values()))]
     for path in found.images:
         label = labels[path.parent]
-        side, _, below = label.partition("/")
-        records.append(Record(path, below, side_called(side)) if sides else Record(path, label))
+        if said:
+            given, below = said[label]
+            records.append(Record(path, below, given.split, given.role))
+        else:
+            records.append(Record(path, label))
     for path, first in found.again:
         if path.parent != first.parent:
             raise InputError(
                 f"{path}: the same file as {first}, so that one image is in two classes; remove one of the two"
             )
     return records, notes
+
+
+def gallery(root: Path) -> tuple[list[Path], list[Finding]]:
+    """Return the image files below `root`, whatever their classes, and what was passed over.
+
+    Where folders say which are queries and which the gallery (`given_by_folders`), the gallery alone. Raises InputError
+    as `find_images`.
+    """
+    found = find_images(root)
+    names = {parent: parent.relative_to(root).as_posix() for parent in {path.parent for path in found.images}}
+    said = given_by_folders(set(names.values())) or {}
+    inside = {parent for parent, name in names.items() if name in said and said[name][0].role == "gallery"}
+    if not inside:
+        return found.images, found.notes
+    images = [path for path in found.images if path.parent in inside]
+    told = f"{_counted(len(found.images) - len(images), 'image', 'images')} outside its gallery left out"
+    return images, [*found.notes, Finding("other counts", shown(root), told)]
 
 
 def find_images(root: Path) -> FoundImages:
@@ -184,19 +205,16 @@ def _labels(root: Path, images: Sequence[Path]) -> dict[Path, str]:
     return labels
 
 
-def _sides(labels: Collection[str]) -> bool:
-    """Whether the first parts of labels are the sides of a split, with classes in each."""
-    return all("/" in label for label in labels) and are_sides({label.partition("/")[0] for label in labels})
-
-
-def _not_taken(root: Path, labels: Collection[str], sides: bool) -> list[Finding]:
-    """Tell where folders have names of a split, and are classes all the same."""
-    named = {side_called(label.partition("/")[0]) for label in labels} - {None}
-    if sides or not {"train"} < named:
+def _not_taken(root: Path, labels: Collection[str]) -> list[Finding]:
+    """Tell where folders have names of a split or of roles, and are classes all the same."""
+    named = {given_by(label.partition("/")[0]) for label in labels} - {None}
+    roles = {given.role for given in named if given is not None} >= {"query", "gallery"}
+    if not roles and (len(named) < 2 or Given("train") not in named):
         return []
+    names = "roles (query, gallery)" if roles else "a split (train, test)"
     told = (
-        "folders have the names of a split (train, test), and are taken as classes: for a split, let there be no other "
-        "folders beside them, and in each a folder for each class"
+        f"folders have the names of {names}, and are taken as classes: for that, let there be no other folders beside "
+        "them, and in each a folder for each class"
     )
     return [Finding("other counts", shown(root), told)]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,34 +71,39 @@ def file_of(item: Item) -> File | None:
     return source if isinstance(source, File) else None
 
 
+Role = Literal["query", "gallery"]
+"""What an item does in a search where not all search each other: it searches, or is found."""
+
+
 class Record:
     """One item of a data set, with its label.
 
     `split` is "train", "validation", "test" or what a benchmark calls its test sets, and None where nothing is split
-    yet.
+    yet. `role` says what a person's own item does where it is measured; None where all search each other.
 
     Of a file, `file` is the path as text, and its `Path` is made when asked for: a million of them take half a gigabyte
     and five seconds. Of any other item, `file` is None.
     """
 
-    __slots__ = ("_item", "file", "label", "split")
+    __slots__ = ("_item", "file", "label", "role", "split")
 
-    def __init__(self, item: Item, label: str, split: str | None = None) -> None:
+    def __init__(self, item: Item, label: str, split: str | None = None, role: Role | None = None) -> None:
         self._item: Item | None = None if isinstance(item, Path) else item
         self.file: str | None = str(item) if isinstance(item, Path) else None
-        self.label, self.split = label, split
+        self.label, self.split, self.role = label, split, role
 
     @classmethod
     def of_file(cls, file: str, label: str, split: str | None = None) -> "Record":
         """Return the record of a file, whose path is written as `Path` writes it."""
         record = cls.__new__(cls)
-        record._item, record.file, record.label, record.split = None, file, label, split
+        record._item, record.file, record.label, record.split, record.role = None, file, label, split, None
         return record
 
     def in_split(self, split: str | None) -> "Record":
         """Return the same item in another split, or in none."""
         record = Record.__new__(Record)
-        record._item, record.file, record.label, record.split = self._item, self.file, self.label, split
+        record._item, record.file, record.label, record.role = self._item, self.file, self.label, self.role
+        record.split = split
         return record
 
     @property
@@ -109,12 +114,13 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
             return NotImplemented
-        return (self.item, self.label, self.split) == (other.item, other.label, other.split)
+        return (self.item, self.label, self.split, self.role) == (other.item, other.label, other.split, other.role)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Record({self.item!r}, {self.label!r}, {self.split!r})"
+        role = f", {self.role!r}" if self.role else ""
+        return f"Record({self.item!r}, {self.label!r}, {self.split!r}{role})"
 
 
 class Files(Sequence[Path]):

@@ -1,13 +1,15 @@
 """Records of a data set, in a list or in columns: their splits and classes, and their items with class numbers."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recallk.data.item import Files, Item, Record
+from recallk.data.item import Files, Item, Record, Role
+from recallk.data.searches import Search
 from recallk.data.vectors import Vector, VectorRows, rows_of_one_table
 
 VALIDATION = "validation"
@@ -15,6 +17,7 @@ VALIDATION = "validation"
 SPLITS: Sequence[str | None] = (None, "train", "test", VALIDATION)
 """That a record of a person's own data may be in."""
 _NUMBERS = {split: number for number, split in enumerate(SPLITS)}
+ROLES: Sequence[Role | None] = (None, "query", "gallery")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,13 +25,14 @@ class VectorRecords(Sequence[Record]):
     """Records of `vectors` in columns: two million of them are listed and split in seconds.
 
     `labels (N,)` are numbers into `classes`, which are in order and may be more than there are; `splits (N,)` into
-    `SPLITS`. Each `Record` is made when asked for.
+    `SPLITS`, and `roles (N,)` into `ROLES`, None where no vector has one. Each `Record` is made when asked for.
     """
 
     vectors: VectorRows
     classes: Sequence[str]
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
+    roles: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,17 +44,19 @@ class VectorRecords(Sequence[Record]):
     def __getitem__(self, place: int | slice) -> "Record | VectorRecords":
         if isinstance(place, slice):
             return self.chosen(np.arange(len(self))[place])
-        return Record(self.vectors[place], self.classes[self.labels[place]], SPLITS[self.splits[place]])
+        role = None if self.roles is None else ROLES[self.roles[place]]
+        return Record(self.vectors[place], self.classes[self.labels[place]], SPLITS[self.splits[place]], role)
 
     def chosen(self, places: NDArray[Any]) -> "VectorRecords":
         """Return those at some places, or where a mask is true."""
         vectors = VectorRows(self.vectors.table, self.vectors.rows[places])
-        return VectorRecords(vectors, self.classes, self.labels[places], self.splits[places])
+        roles = None if self.roles is None else self.roles[places]
+        return VectorRecords(vectors, self.classes, self.labels[places], self.splits[places], roles)
 
     def in_splits(self, split_of: Mapping[str, str]) -> "VectorRecords":
         """Return the same vectors, each class in the split that is given for it; in none, where it is another."""
         of_class = np.array([_NUMBERS.get(split_of.get(name), 0) for name in self.classes], np.int8)
-        return VectorRecords(self.vectors, self.classes, self.labels, of_class[self.labels])
+        return replace(self, splits=of_class[self.labels])
 
 
 def labels_of(records: Sequence[Record]) -> set[str]:
@@ -106,6 +112,14 @@ def without_splits(records: Sequence[Record]) -> Sequence[Record]:
     return [record.in_split(None) for record in records]
 
 
+def with_roles(records: Sequence[Record]) -> Sequence[Record]:
+    """Return the records that have a role; all, where none has one."""
+    if isinstance(records, VectorRecords):
+        return records if records.roles is None else records.chosen(records.roles > 0)
+    found = [record for record in records if record.role is not None]
+    return found or records
+
+
 def chosen_records(records: Sequence[Record], mask: NDArray[np.bool_]) -> Sequence[Record]:
     """Return the records where a mask `(N,)` is true."""
     if isinstance(records, VectorRecords):
@@ -147,6 +161,31 @@ class LabelledItems:
             return files
         items = [record.item for record in self.records]
         return rows_of_one_table(items) or items
+
+    @cached_property
+    def roles(self) -> NDArray[np.int8] | None:
+        """Numbers `(N,)` into `ROLES`: 1 for queries and 2 for the gallery; None unless all items have a role."""
+        if isinstance(self.records, VectorRecords):
+            roles = self.records.roles
+        else:
+            roles = np.array([ROLES.index(record.role) for record in self.records], np.int8)
+        return None if roles is None or not len(roles) or not roles.all() else roles
+
+    @property
+    def search(self) -> Search:
+        """Who searches what: the queries the gallery, where all items have a role; else each all the others."""
+        if self.roles is None:
+            return Search("", np.arange(len(self)))
+        return Search("", np.flatnonzero(self.roles == 1), np.flatnonzero(self.roles == 2))
+
+    @property
+    def answerable(self) -> NDArray[np.bool_]:
+        """Of which classes `(C,)` a query has something to find."""
+        queries, gallery = self.search.queries, self.search.gallery
+        asked = np.bincount(self.labels[queries], minlength=len(self.classes))
+        if gallery is None:
+            return asked > 1
+        return (asked > 0) & (np.bincount(self.labels[gallery], minlength=len(self.classes)) > 0)
 
     @property
     def noun(self) -> str:

@@ -81,7 +81,7 @@ def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
 
     Of queries and a gallery apart, the first of those that are in both. Raises InputError where there is none.
     """
-    labels = {split: labels_of(of_split(records, split)) for split in splits_of(records) if split is not None}
+    labels = {split: _searched(of_split(records, split)) for split in splits_of(records) if split is not None}
     if {"query", "gallery"} <= labels.keys():
         # cut by itself, a gallery with more classes than the queries would lose what they are to find
         both = labels["query"] & labels["gallery"]
@@ -90,6 +90,14 @@ def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
         labels |= {"query": both, "gallery": both}
     first = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
     return in_classes(records, first)
+
+
+def _searched(records: Sequence[Record]) -> set[str]:
+    """Return the classes; where all items have a role, those that are asked for and can be found, if there are any."""
+    items = labelled(records)
+    if items.roles is None or not items.answerable.any():
+        return set(items.classes)
+    return {items.classes[number] for number in np.flatnonzero(items.answerable)}
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collec
     if recorded is not None and not recorded:
         anew = set_aside(train, fraction, seed)
         return Aside(train, None, anew.why_not or "no classes were set aside when the run began")
-    able = np.flatnonzero(np.bincount(train.labels) > 1)
+    able = np.flatnonzero(train.answerable)
     if recorded is not None:
         chosen = np.flatnonzero(np.isin(train.classes, list(recorded)))
     elif len(able) < FEWEST_CLASSES:
@@ -119,7 +127,7 @@ def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collec
         count = min(max(2, round(fraction * len(able))), len(able) - 2)
         chosen = np.random.default_rng(seed).permutation(able)[:count]
     aside = np.isin(train.labels, chosen)
-    queries = int(aside.sum())
+    queries = int(aside[train.search.queries].sum())
     if recorded is None and queries < FEWEST_QUERIES:
         return Aside(
             train, None, f"{queries} validation queries are too few to choose an epoch by ({FEWEST_QUERIES} are needed)"

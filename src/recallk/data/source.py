@@ -14,14 +14,14 @@ from recallk.core.files import user_path
 from recallk.data import columns, table
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings, Kind
-from recallk.data.folder import find_images, folder
+from recallk.data.folder import find_images, folder, gallery
 from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
 from recallk.data.images import check_image
 from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
-from recallk.data.item import File, Files, Item, Record, file_of
+from recallk.data.item import File, Files, Item, Record, Role, file_of
 from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
 from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
@@ -65,12 +65,8 @@ def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record]
 
 
 def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding]]:
-    """Return the files of a folder and its subfolders, whatever their classes, and what was passed over.
-
-    Raises InputError, one line, where there are none.
-    """
-    found = find_images(user_path(root))
-    return found.images, found.notes
+    """Return the files of a folder and its subfolders that are searched, whatever their classes: `folder.gallery`."""
+    return gallery(user_path(root))
 
 
 def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
@@ -79,7 +75,8 @@ def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
     And what is worth knowing about them. Raises as the two.
     """
     if data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
-        return read_gallery(data)
+        found = find_images(user_path(data))
+        return found.images, found.notes
     records, notes = read_to_fit(data)
     return labelled(records).items, notes
 
@@ -87,8 +84,8 @@ def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
 def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of all of `read_own`, or of a benchmark, each item once, and what is worth knowing.
 
-    Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`.
-    Raises as the two.
+    Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`, with
+    a role where it is in `query` or `gallery`. Raises as the two.
     """
     if dataset == "own":
         if items == "images" and data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
@@ -96,12 +93,14 @@ def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Seq
         return read_own(data, items)
     records, notes = read_benchmark(dataset, data)
     tested = sorted({record.split for record in records if record.split not in (None, "train", "test")})
-    if tested:
+    roles: Mapping[str | None, Role] = {"query": "query", "gallery": "gallery"}
+    if tested and set(tested) != roles.keys():
         told = f"{' and '.join(tested)} become test, in which all search each other"
-        notes = [*notes, Finding("other counts", data, told)]
+        notes, roles = [*notes, Finding("other counts", data, told)], {}
     once = dict[str | int, Record]()
     for record in records:
-        own = record if record.split not in tested else record.in_split("test")
+        role = roles.get(record.split)
+        own = record if record.split not in tested else Record(record.item, record.label, "test", role)
         once.setdefault(id(record) if record.file is None else record.file, own)
     return list(once.values()), notes
 
@@ -157,6 +156,8 @@ def read_instances(name: str, root: str | None = None, *, images: bool = True) -
         records, notes = read_own(root)
         records, notes = _on_side(records, "test", root, notes)
         own = labelled(records)
+        if own.roles is not None:
+            raise InputError(f"{root}: has queries and a gallery of its own: measure it without --benchmark {OWN}")
         if not own.records or np.bincount(own.labels).max() < 2:
             raise InputError(f"{root}: no class has two items to test on: no query would have anything to find")
         return InstanceSet(own.items, own.items, Classes(own.labels)), notes

@@ -1,4 +1,4 @@
-"""A person's own images: a table with the columns path, label and, if wanted, split."""
+"""A person's own images: a table with the columns path, label and, if wanted, split and role."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from recallk.core.errors import InputError
 from recallk.core.files import why
 from recallk.data.columns import cell, read_columns
-from recallk.data.given_split import WANTED, side_called
+from recallk.data.given_split import COLUMNS, given_by_columns
 from recallk.data.identity import Identities
 from recallk.data.item import Record
 
@@ -19,25 +19,26 @@ def table(path: Path) -> list[Record]:
     """Return a record for every row; relative paths start at the table's folder.
 
     Raises InputError, with the row where there is one, as `read_columns`, and for an empty cell, a file twice (in
-    whatever spelling), a path of a folder, a pipe or an address, or a split that there is not.
+    whatever spelling), a path of a folder, a pipe or an address, and as `given_by_columns`.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such table")
-    columns = read_columns(path, ("path", "label"), ("split",))
-    splits = columns.get("split", [None] * len(columns["path"]))
+    columns = read_columns(path, ("path", "label"), COLUMNS)
+    try:
+        found, numbers = given_by_columns(columns, len(columns["path"]))
+    except InputError as error:
+        raise InputError(f"{path}, {error}") from None
     folder, records, rows, identities = path.parent, list[Record](), dict[str, int](), Identities()
     # a person counts rows from 1, after the header
-    for row, (image, label, split) in enumerate(zip(columns["path"], columns["label"], splits, strict=True), 1):
+    for row, (image, label, number) in enumerate(zip(columns["path"], columns["label"], numbers, strict=True), 1):
         if not image or label in (None, ""):
             raise InputError(f"{path}, row {row}: empty {'label' if image else 'path'}")
         if rows.setdefault(image, row) != row:
             raise InputError(f"{path}, row {row}: {cell(image)} stands in row {rows[image]} already")
-        if "split" in columns and side_called(split) is None:
-            raise InputError(f"{path}, row {row}: split is {cell(repr(split))}; {WANTED}")
         file = folder / image
         if (wrong := _identify(file, image, row, identities)) is not None:
             raise InputError(f"{path}, row {row}: {cell(image)} {wrong}")
-        records.append(Record(file, label, side_called(split)))
+        records.append(Record(file, label, found[number].split, found[number].role))
     if not records:
         raise InputError(f"{path}: the table has no rows")
     for first, second, *_ in identities.repeated():

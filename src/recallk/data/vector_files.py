@@ -15,9 +15,9 @@ from recallk.core.files import read_file
 from recallk.core.text import shown
 from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
-from recallk.data.given_split import WANTED, side_called
+from recallk.data.given_split import COLUMNS, gallery_rows, given_by_columns
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
-from recallk.data.records import SPLITS, VectorRecords
+from recallk.data.records import ROLES, SPLITS, VectorRecords
 from recallk.data.vectors import VectorRows, VectorTable
 
 CHECKED_BYTES = 2**29
@@ -25,7 +25,7 @@ CHECKED_BYTES = 2**29
 SAMPLE = 10_000
 _STRETCH = 40  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
 _ROWS = 8_192  # that are read at a time
-_FURTHER = ("label", "split", "id", "image", "text")
+_FURTHER = ("label", *COLUMNS, "id", "image", "text")
 _AGAIN = "write it again"
 
 
@@ -33,27 +33,28 @@ def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     """Return a record for every row of a file of vectors, and what is worth knowing of them.
 
     A `.parquet` table has the columns `embedding` (lists of float16, float32 or float64, all of one length) and
-    `label`, and perhaps `split` (train, val or test), `id`, `image` (a path, from the table's folder) and `text`. A
-    `.npy` array `(N, D)`, or the tensor `embedding` of a `.safetensors` file, is mapped into memory; the other columns
-    are in a table beside it, of the same name with `.csv`, `.tsv`, `.jsonl` or `.parquet`, row by row.
+    `label`, and perhaps `split` (train, val or test), `role` (query or gallery), `id`, `image` (a path, from the
+    table's folder) and `text`. A `.npy` array `(N, D)`, or the tensor `embedding` of a `.safetensors` file, is mapped
+    into memory; the other columns are in a table beside it, of the same name with `.csv`, `.tsv`, `.jsonl` or
+    `.parquet`, row by row.
 
     Raises InputError, one line, with the row where there is one, for a file that cannot be read, numbers of another
-    type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and a split that
-    there is not.
+    type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and as
+    `given_by_columns`.
     """
     vectors, columns, notes = _checked(path, ("label",))
-    labels, splits = columns["label"], columns.get("split")
-    if splits is not None and (wrong := {split for split in set(splits) if side_called(split) is None}):
-        row = next(row for row, split in enumerate(splits) if split in wrong)
-        raise InputError(f"{path}, row {row + 1}: split is {cell(repr(splits[row]))}; {WANTED}")
+    labels = columns["label"]
+    try:
+        given, numbers = given_by_columns(columns, len(labels))
+    except InputError as error:
+        raise InputError(f"{path}, {error}") from None
     if not all(labels):
         raise InputError(f"{path}, row {next(row for row, label in enumerate(labels) if not label) + 1}: empty label")
-    classes, numbers = _numbered(labels)
-    sides = np.zeros(len(labels), np.int8)
-    if splits is not None:
-        side_of = {split: side_called(split) for split in set(splits)}
-        sides = _numbers_of([side_of[split] for split in splits], SPLITS).astype(np.int8)
-    return VectorRecords(VectorRows(vectors, np.arange(len(labels))), classes, numbers, sides), notes
+    sides = np.array([SPLITS.index(each.split) for each in given], np.int8)[numbers]
+    roles = np.array([ROLES.index(each.role) for each in given], np.int8)[numbers]
+    classes, labelled = _numbered(labels)
+    rows = VectorRows(vectors, np.arange(len(labels)))
+    return VectorRecords(rows, classes, labelled, sides, roles if roles.any() else None), notes
 
 
 def read_any_vectors(path: Path) -> tuple[VectorTable, list[Finding]]:
@@ -82,6 +83,7 @@ def _checked(path: Path, needed: Sequence[str]) -> tuple[VectorTable, Columns, l
         columns.get("label"),
         None if images is None else [str(path.parent / image) if image else None for image in images],
         columns.get("text"),
+        gallery_rows(columns, len(array)),
         _made_by(path),
     )
     return vectors, columns, _check_numbers(vectors)

@@ -59,9 +59,9 @@ def require_writable(path: Path, dtype: str, overwrite: bool, source: Path) -> N
 def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
     """Return what stands beside the vectors of records that were read below `root`, in a file at `path`.
 
-    `label` and `split`, where there are any; `image`, the path of an item's file from the folder of the table; `text`;
-    and `id`, the file's path below `root`, or the name of a vector or a drawing; pixels are counted
-    in their class.
+    `label`, `split` and `role`, where there are any; `image`, the path of an item's file from the folder of the table;
+    `text`; and `id`, the file's path below `root`, or the name of a vector or a drawing; pixels are counted in their
+    class.
     """
     below, beside = namer(root), namer(path.parent.resolve())  # ".." would leave a folder that is a link elsewhere
     here, counted = f"{Path.cwd()}{os.sep}", dict[str, int]()
@@ -81,7 +81,8 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
         images.append(None if file is None else beside(os.path.join(here, file)))  # noqa: PTH118 (of a million files)
         texts.append(text)
     labels, splits = [record.label or None for record in records], [record.split for record in records]
-    columns: Texts = {"id": names, "label": labels, "split": splits, "image": images, "text": texts}
+    roles = [record.role for record in records]
+    columns: Texts = {"id": names, "label": labels, "split": splits, "role": roles, "image": images, "text": texts}
     return {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
 
 
@@ -124,7 +125,7 @@ class VectorWriter:
             if self._path.suffix.lower() == ".parquet":
                 width = pyarrow.list_(pyarrow.from_numpy_dtype(self._dtype), self._width)
                 schema = pyarrow.schema([(EMBEDDING, width), *self._columns.schema], self._made_by)
-                alike = [name for name in ("label", "split") if name in self._columns.column_names]
+                alike = [name for name in ("label", "split", "role") if name in self._columns.column_names]
                 writer = parquet.ParquetWriter(
                     self._unfinished.path, schema, use_dictionary=alike
                 )  # numbers rarely are

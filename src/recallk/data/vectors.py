@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 class VectorTable:
     """Vectors `(N, D)` float16 or float32, in memory or mapped from a file, and what is known of each.
 
-    `ids`, `labels`, `images` (paths) and `texts` have a value for each row, or are None. `made_by` is what their file
+    `ids`, `labels`, `images` (paths) and `texts` have a value for each row, or are None. `gallery` are the rows that
+    are searched, where the table says which: all, if None. `made_by` is what their file
     says of the embedder that made them, where `recallk embed` has written it (`models.made_by`).
     """
 
@@ -23,6 +24,7 @@ class VectorTable:
     labels: Sequence[str | None] | None = None
     images: Sequence[str | None] | None = None
     texts: Sequence[str | None] | None = None
+    gallery: NDArray[np.int64] | None = None
     made_by: Mapping[str, Any] | None = None
 
     def name(self, row: int) -> str:

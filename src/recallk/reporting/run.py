@@ -160,7 +160,7 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     facts = [] if split is None else [("train", split.counted("train", noun))]
     if split is not None and split.skipped:
         facts.append(("left out", f"{len(split.skipped):,} {noun} that could not be read"))
-    facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training")]
+    facts += [] if test is None else [("test", f"{test.labelled.counted}, not seen in training{_apart(test)}")]
     return [
         *facts,
         ("model of", chosen),
@@ -172,6 +172,14 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
         ("machine", start.machine),
         ("versions", start.versions),
     ]
+
+
+def _apart(test: TestItems) -> str:
+    """Say how many queries search how large a gallery, where all do not search each other."""
+    search = test.searches[0]
+    if search.gallery is None or len(test.searches) > 1:
+        return ""
+    return f": {len(search.queries):,} queries, among {len(search.gallery):,} of a gallery"
 
 
 def pair_similarities(

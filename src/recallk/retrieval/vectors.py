@@ -26,8 +26,13 @@ def searched_vectors(queries: Any, gallery: Any) -> Searched:
         asked += part
     if not asked:
         raise InputError("no query: give at least one vector to look for")
-    rows = [query.row if query.table is table else -1 for query in asked]
-    return Searched(asked, _all(table), rows, table.path, notes)
+    items = _all(table) if table.gallery is None else VectorRows(table, table.gallery)
+    place = {row: number for number, row in enumerate(items.rows.tolist())}
+    rows = [place.get(query.row, -1) if query.table is table else -1 for query in asked]
+    if left_out := len(table.array) - len(items):
+        told = f"{left_out:,} vectors outside its gallery left out"
+        notes = [*notes, Finding("other counts", str(table.path), told)]
+    return Searched(asked, items, rows, table.path, notes)
 
 
 def _parts(queries: Any, gallery: Any, table: VectorTable, notes: list[Finding]) -> list[Sequence[Vector]]:

@@ -68,11 +68,11 @@ def embed(
     of `recallk train --help`: of the network (`weights`, `image_size`, `pooling`, ...) beside a backbone, of the source
     (`dataset`, `items`) and of reading (`chunk_size`, `workers`, `accelerator`) beside either.
 
-    `output` is a `.parquet` table, with the columns `embedding` (of numbers `dtype`), `label`, `split`, `image` and
-    `id`, each where there is such a thing; or a `.npy` or `.safetensors` array, with a `.parquet` table of the others
-    beside it. Queries and a gallery of a benchmark both become `test`. The file says what made the vectors, so that
-    `recallk.compose` can put a head that is trained on them after it. It is written some thousand rows at a time, and
-    is there as a whole or not at all.
+    `output` is a `.parquet` table, with the columns `embedding` (of numbers `dtype`), `label`, `split`, `role`, `image`
+    and `id`, each where there is such a thing; or a `.npy` or `.safetensors` array, with a `.parquet` table of the
+    others beside it. Queries and a gallery of a benchmark both become `test`, with their `role`. The file says what
+    made the vectors, so that `recallk.compose` can put a head that is trained on them after it. It is written some
+    thousand rows at a time, and is there as a whole or not at all.
 
     In processes that torchrun or srun has started, each embeds a share of the items, the first one writes, and all
     return the same. Raises InputError, one line, for whatever cannot be read, a network that there is not, and an

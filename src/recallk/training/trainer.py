@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from recallk.core import processes
 from recallk.data.records import LabelledItems
-from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import measure
 from recallk.losses.build import build_loss
 from recallk.models.batches import Cut, TwiceReadBatch, cut, read_batches
@@ -253,8 +252,8 @@ class Trainer:
         """Measure the model on the validation classes."""
         validation, ks = self.plan.data.validation, self.config.evaluate_ks
         assert validation is not None
-        labels = validation.labels
-        return self._measure("validation", epoch, validation, lambda rows: retrieval_metrics(rows, labels, ks=ks))
+        labels, searches = validation.labels, [validation.search]
+        return self._measure("validation", epoch, validation, lambda rows: measure(rows, labels, searches, ks))
 
     def _measure(
         self, kind: MeasurementKind, epoch: int, labelled: LabelledItems, metrics_of: MetricsOf
