@@ -137,6 +137,19 @@ def test_classes_in_folders(mini: Miniature, **changes: Any) -> set[str]:
     return test_classes(mini, data=str(root), **changes)
 
 
+def classes_on_both_sides(mini: Miniature, **changes: Any) -> set[str] | str:
+    """Return the classes that are trained and tested on, or why there can be none, where folders have one on both."""
+    root = mini.root / "closed"
+    for number, folder in enumerate(sorted(mini.data("noise", 8).iterdir()) if not root.exists() else []):
+        for side in ("train", "test") if number == 0 else ("train",) if number < 3 else ("test",):
+            shutil.copytree(folder, root / side / folder.name)
+    try:
+        plan = mini.plan(data=str(root), **changes)
+    except InputError as error:
+        return str(error)
+    return {*plan.data.train.classes} & {*plan.data.test.labelled.classes}
+
+
 test_classes.__test__ = False  # type: ignore[attr-defined]
 test_classes_in_folders.__test__ = False  # type: ignore[attr-defined]
 
@@ -437,6 +450,12 @@ EFFECT: dict[str, Effect] = {
     ),
     "limit_classes": Effect((None, 4), classes, lambda a, b: bool(min(a) > 4 and b == (4, 4))),
     "test_fraction": Effect((0.25, 0.75), classes, lambda a, b: bool(a[0] > a[1] and b[0] < b[1])),
+    "closed_set": Effect(
+        (False, True),
+        classes_on_both_sides,
+        lambda a, b: bool("is in the train and in the test split" in a and b == {"noise00"}),
+        FEW,
+    ),
     "split": Effect(
         ("given", "classes"),
         test_classes_in_folders,

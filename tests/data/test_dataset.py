@@ -333,6 +333,7 @@ def test_settings_that_read_alike() -> None:
     changes: list[dict[str, Any]] = [{"data": "y"}, {"dataset": "cub"}, {"items": "vectors"}, {"limit_classes": 3}]
     changes += [
         {"split": "classes"},
+        {"closed_set": True},
         {"split_seed": 1},
         {"test_fraction": 0.3},
         {"select": "last"},

@@ -34,7 +34,8 @@ def show_plan(trainer: Trainer) -> None:
     if data.test.none:
         say("test      none (--test-fraction 0): nothing will tell how well it finds classes never seen")
     else:
-        say(f"test      {len(test):,} {noun} of {len(test.classes):,} other classes ({some})")
+        other = f"{config.tested_on}: {some}" if config.closed_set else f"other classes ({some})"
+        say(f"test      {len(test):,} {noun} of {len(test.classes):,} {other}")
     for search in data.test.searches:
         if search.name or search.gallery is not None:
             among = "each other" if search.gallery is None else f"{len(search.gallery):,} gallery {noun}"
@@ -125,7 +126,7 @@ def _gigabytes(count: float) -> str:
 def show_result(summary: Summary, searches: Sequence[Search]) -> None:
     """Print the test metrics before and after, and beside them what was published for the recipe."""
     before, after, published = summary.before.metrics, summary.after.metrics, summary.published
-    table = Table("on classes never seen in training", "before", "after", *(["published"] if published else []))
+    table = Table(f"on {summary.config.tested_on}", "before", "after", *(["published"] if published else []))
     for column in table.columns[1:]:
         column.justify = "right"
     for name in summary.metrics:

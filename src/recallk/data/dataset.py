@@ -105,7 +105,7 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
         read, skipped = _readable(settings, read, advance)
     aside, test = _aside(settings, read, recorded), _test_items(read.records, read.tests)
     root = root_of(settings.data)
-    split = recorded if recorded is not None else _split(read.records, aside, root, skipped)
+    split = recorded if recorded is not None else _split(settings, read.records, aside, root, skipped)
     sides = [side for side in (aside.train, aside.validation, test.labelled) if side is not None]
     files = Files([name for side in sides for name in files_of(side.records).names])
     all_opened = recorded is None and settings.on_bad_image == "skip"
@@ -129,12 +129,14 @@ def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside
     train = _labelled(read.records, "train")
     if settings.select != "validation":
         return Aside(train, None)
-    if recorded is None and VALIDATION in splits_of(read.records):
+    if (recorded is None or settings.closed_set) and VALIDATION in splits_of(read.records):
         given = _labelled(read.records, VALIDATION)
         if not given.answerable.any():
             told = _nothing_to_find(given, "validation")
             raise InputError(f"{told}, or no val")
         return Aside(train, given)
+    if settings.closed_set:
+        return Aside(train, None, "of a closed set no classes are set aside, and it has no val")
     before = None if recorded is None else recorded.validation
     return set_aside(train, settings.validation_fraction, settings.split_seed, before)
 
@@ -195,7 +197,8 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     given = not own and not split_by_us
     if recorded is None:
         if not given:
-            records = split_classes(records, settings.test_fraction, settings.split_seed)
+            closed = settings.closed_set
+            records = split_classes(records, settings.test_fraction, settings.split_seed, closed_set=closed)
         if settings.limit_classes is not None:
             records = limit_classes(records, settings.limit_classes)
         return _Read(records, tests, split_by_us, validation_given, list(notes), None)
@@ -276,14 +279,16 @@ def _nothing_to_find(items: LabelledItems, side: str) -> str:
     return f"every {side} class has one item: there is nothing to retrieve; give at least two of a class"
 
 
-def _split(records: Sequence[Record], aside: Aside, root: Path, skipped: dict[str, str]) -> Split:
+def _split(
+    settings: DataSettings, records: Sequence[Record], aside: Aside, root: Path, skipped: dict[str, str]
+) -> Split:
     """Return the split as a run's folder writes it down."""
     splits = {"train": aside.train.records}
     if aside.validation is not None:
         splits[VALIDATION] = aside.validation.records
     splits |= {split: of_split(records, split) for split in sorted(map(str, splits_of(records) - {"train"}))}
     splits.setdefault("test", [])  # where nothing is tested on, the split says so
-    return split_of(splits, root, skipped)
+    return split_of(splits, root, skipped, closed_set=settings.closed_set)
 
 
 def _key(record: Record) -> object:

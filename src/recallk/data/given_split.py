@@ -129,12 +129,9 @@ def _written(columns: Columns, rows: int) -> tuple[list[str], list[tuple[str | N
 
 def _given(cells: Mapping[str, str | None]) -> Given:
     """Return what the cells of a row say. Raises ValueError where they say nothing that there is."""
-    given: Given | None = Given()
-    if "split" in cells:
-        given = given_by(cells["split"])
-        if given is None:
-            shown = cell(repr(cells["split"]))
-            raise ValueError(f"split is {shown}; write train, val or test, or leave the column out")
+    given = given_by(cells["split"]) if "split" in cells else Given()
+    if given is None:
+        raise ValueError(f"split is {cell(repr(cells['split']))}; write train, val or test, or leave the column out")
     role = given.role
     if written := cells.get("role"):
         if written.casefold() not in _ROLES:

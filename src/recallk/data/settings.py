@@ -43,6 +43,13 @@ class DataSettings(BaseModel):
             "anything; or by the classes' names"
         ),
     ] = "given"
+    closed_set: Annotated[
+        bool,
+        Field(
+            description="let the split that own data has have classes on several sides, and test on other items of "
+            "classes that were trained on; tables call it a closed set"
+        ),
+    ] = False
     test_fraction: Annotated[
         float,
         Field(
@@ -80,6 +87,13 @@ class DataSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _a_closed_set_is_a_split_that_own_data_has(self) -> "DataSettings":
+        if self.closed_set and (self.dataset != "own" or self.split == "classes"):
+            have = f"these are {self.dataset}" if self.dataset != "own" else "split=classes splits by classes"
+            raise ValueError(f"closed_set is for the split that own data has, and {have}: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _the_best_on_test_needs_one(self) -> "DataSettings":
         if self.test_fraction == 0 and self.select == "test":
             raise ValueError("select=test needs test classes, and test_fraction=0 leaves none: choose another")
@@ -94,6 +108,11 @@ class DataSettings(BaseModel):
         if self.on_bad_image == "stop" and self.max_bad_images != 0.01:
             raise ValueError("max_bad_images is for on_bad_image=skip, and on_bad_image=stop: choose one")
         return self
+
+    @property
+    def tested_on(self) -> str:
+        """Say in words what the test items are of."""
+        return "classes seen in training (a closed set)" if self.closed_set else "classes never seen in training"
 
     def reads_as(self, other: "DataSettings") -> bool:
         """Whether other settings read the same items, split alike."""

@@ -29,22 +29,27 @@ FEWEST_QUERIES = 100
 best of many epochs is mostly the luckiest."""
 
 
-def split_classes(records: Sequence[Record], test_fraction: float, seed: int) -> Sequence[Record]:
+def split_classes(
+    records: Sequence[Record], test_fraction: float, seed: int, *, closed_set: bool = False
+) -> Sequence[Record]:
     """Split the classes into disjoint train and test sets, unless the records are split already.
 
     The side of a class is a function of the seed and its name: both are hashed to a number from 0 to 1, and those below
     `test_fraction` are for testing. So other classes that come or go do not move it. Only where a side would have
     fewer than two classes (one, of two or three classes in all) do the nearest to the threshold change sides.
 
-    With a `test_fraction` of 0 all are for training.
+    With a `test_fraction` of 0 all are for training. In a `closed_set` the given split may have a class on two sides.
 
-    Raises InputError for fewer than two classes, and for a given split that leaves a side empty or has a class on two.
+    Raises InputError for fewer than two classes, for a given split that leaves a side empty or has a class on two, and
+    for a closed set that is not split.
     """
     classes = labels_of(records)
     if len(classes) < 2:
         only = f"only one class ({shown(*classes)})" if classes else "no items"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if splits_of(records) == {None}:
+        if closed_set:
+            raise InputError("closed_set is for data that come with a split, and these have none: leave it out")
         test: Set[str]
         test = set() if test_fraction == 0 else _test_classes(classes, test_fraction, seed)
         return in_splits(records, {name: "test" if name in test else "train" for name in classes})
@@ -53,11 +58,11 @@ def split_classes(records: Sequence[Record], test_fraction: float, seed: int) ->
         if not sides[side] and not (side == "test" and test_fraction == 0):
             instead = " (--test-fraction 0 does without)" if side == "test" else ""
             raise InputError(f"the given split has no {side} items{instead}; --split classes splits by classes instead")
-    for one, other in combinations(sides, 2):
+    for one, other in combinations(() if closed_set else sides, 2):
         if both := sides[one] & sides[other]:
             raise InputError(
                 f"class {shown(min(both))} is in the {one} and in the {other} split: retrieval is tested on unseen "
-                "classes; --split classes splits by classes instead"
+                "classes; --split classes splits by classes instead, --closed-set tests on classes that are seen"
             )
     return records
 
@@ -97,7 +102,7 @@ def _searched(records: Sequence[Record]) -> set[str]:
     items = labelled(records)
     if items.roles is None or not items.answerable.any():
         return set(items.classes)
-    return {items.classes[number] for number in np.flatnonzero(items.answerable)}
+    return {name for name, able in zip(items.classes, items.answerable.tolist(), strict=True) if able}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from recallk.core.files import read_file, user_path, write_text
 from recallk.data.columns import SUFFIXES
 from recallk.data.item import Drawing, Record
 from recallk.data.kind import ARRAYS
-from recallk.data.records import VALIDATION, VectorRecords
+from recallk.data.records import SPLITS, VALIDATION, VectorRecords
 from recallk.data.vectors import Vector
 
 VERSION = 1
@@ -28,16 +28,19 @@ others, how many there are."""
 class Split:
     """Which items are in which split: by the split's name, by the label, their names.
 
-    `skipped` are the names of files that are in none, since they could not be read, each with the reason.
+    `skipped` are the names of files that are in none, since they could not be read, each with the reason. Of a
+    `closed_set` a class may be in several splits.
     """
 
     splits: Mapping[str, Mapping[str, Names]]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    closed_set: bool = False
 
     def in_words(self) -> str:
         """Return it as JSON."""
         skipped = {"skipped": self.skipped} if self.skipped else {}
-        return json.dumps({"version": VERSION, "splits": self.splits} | skipped)
+        closed = {"closed_set": True} if self.closed_set else {}
+        return json.dumps({"version": VERSION, "splits": self.splits} | skipped | closed)
 
     def counted(self, split: str, noun: str = "items") -> str:
         """Say in words how much is in a split, such as "1,200 images of 300 classes"."""
@@ -79,7 +82,11 @@ def root_of(data: str) -> Path:
 
 
 def split_of(
-    records_by_split: Mapping[str, Iterable[Record]], root: Path, skipped: Mapping[str, str] | None = None
+    records_by_split: Mapping[str, Iterable[Record]],
+    root: Path,
+    skipped: Mapping[str, str] | None = None,
+    *,
+    closed_set: bool = False,
 ) -> Split:
     """Return the split of records whose files lie below `root`, and of the files that are `skipped`, with reasons."""
     below, splits = namer(root), dict[str, dict[str, Names]]()
@@ -93,7 +100,7 @@ def split_of(
                 labels.setdefault(record.label, []).append(own)
             else:
                 labels[record.label] = labels.get(record.label, 0) + 1
-    return Split(splits, {below(file): why for file, why in (skipped or {}).items()})
+    return Split(splits, {below(file): why for file, why in (skipped or {}).items()}, closed_set)
 
 
 def save_split(split: Split, path: Path) -> None:
@@ -111,6 +118,8 @@ def find_records(
 ) -> FoundRecords:
     """Return the records of the split, each as the run had it; training classes set aside are in "train".
 
+    Of a closed set those to choose by are in "validation": no classes are set aside.
+
     With `by_split` a record must be in the same split now (a benchmark's lists say it); otherwise what the data itself
     says is passed over. Unless the split is `of_all` classes, those that it does not name are not new.
     """
@@ -120,7 +129,7 @@ def find_records(
     below, place, rest = namer(root), dict[tuple[str, str, str], str](), Counter[tuple[str, str]]()
     named, sides = set[str](), dict[str, list[str]]()
     for own_split, labels in split.splits.items():
-        side = "train" if own_split == VALIDATION else own_split
+        side = _side(split, own_split)
         named |= labels.keys()
         for label, names in labels.items():
             if isinstance(names, int):
@@ -145,6 +154,16 @@ def find_records(
     return FoundRecords(found, new, gone, next((name for _, _, name in place), ""))
 
 
+def _side(split: Split, name: str) -> str:
+    return "train" if name == VALIDATION and not split.closed_set else name
+
+
+def _side_number(split: Split, name: str) -> int:
+    """Return the number of a side in `SPLITS`; 0 for one that own data cannot have."""
+    side = _side(split, name)
+    return SPLITS.index(side) if side in SPLITS else 0
+
+
 def _name(record: Record, below: Callable[[str], str]) -> str | None:
     """Return the name of a file or a drawing, or the id of a vector, and None for an item that has none."""
     if record.file is not None:
@@ -161,7 +180,8 @@ def _rows_by_class(records: VectorRecords) -> dict[str, Names]:
     """Return the ids of the vectors of each class; how many they are, where they have none."""
     ids = records.vectors.table.ids
     if ids is None:
-        return {label: count for label, count in _counts(records).items() if count}
+        counts = np.bincount(records.labels, minlength=len(records.classes)).tolist()
+        return {label: count for label, count in zip(records.classes, counts, strict=True) if count}
     found: dict[str, Names] = {}
     for row, label in zip(records.vectors.rows.tolist(), records.labels.tolist(), strict=True):
         found.setdefault(records.classes[label], []).append(ids[row])  # type: ignore[union-attr]
@@ -170,47 +190,57 @@ def _rows_by_class(records: VectorRecords) -> dict[str, Names]:
 
 def _find_ids(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRecords:
     """Find what `find_records` does among rows that have ids; where they have none by now, all are gone."""
-    ids, side_of, label_of = records.vectors.table.ids, dict[str, str](), dict[str, str]()
+    ids, place_of, named = records.vectors.table.ids, dict[str, tuple[str, int]](), set[str]()
     for own_split, labels in split.splits.items():
+        side = _side_number(split, own_split)
+        named |= labels.keys()
         for label, names in labels.items():
-            side_of[label] = "train" if own_split == VALIDATION else own_split
             if isinstance(names, list):
-                label_of |= dict.fromkeys(names, label)
+                place_of |= dict.fromkeys(names, (label, side))
     labels_now = [records.classes[number] for number in records.labels.tolist()]
     ids_now = ["" if ids is None else ids[row] for row in records.vectors.rows.tolist()]
-    known = [label_of.get(name) == label for name, label in zip(ids_now, labels_now, strict=True)]
-    new = Counter(
-        label
-        for label, is_known in zip(labels_now, known, strict=True)
-        if not is_known and (of_all or label in side_of)
-    )
-    there = {name for name, is_known in zip(ids_now, known, strict=True) if is_known}
-    gone = [name for name in label_of if name not in there]
-    found = records.chosen(np.array(known, dtype=np.bool_)).in_splits(side_of)
-    return FoundRecords(found, new, Counter(label_of[name] for name in gone), gone[0] if gone else "")
-
-
-def _counts(records: VectorRecords) -> dict[str, int]:
-    """Return how many vectors each class has."""
-    counts = np.bincount(records.labels, minlength=len(records.classes)).tolist()
-    return dict(zip(records.classes, counts, strict=True))
+    sides = np.zeros(len(records), np.int8)
+    new, there = Counter[str](), set[str]()
+    for row, (name, label) in enumerate(zip(ids_now, labels_now, strict=True)):
+        own_label, side = place_of.get(name, ("", 0))
+        if own_label == label:
+            sides[row] = side
+            there.add(name)
+        elif of_all or label in named:
+            new[label] += 1
+    gone = [name for name in place_of if name not in there]
+    found = replace(records, splits=sides).chosen(sides > 0)
+    return FoundRecords(found, new, Counter(place_of[name][0] for name in gone), gone[0] if gone else "")
 
 
 def _find_rows(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRecords:
-    """Find what `find_records` does among rows: of each class as many as there were, the first ones."""
-    there, side_of, wanted = _counts(records), dict[str, str](), Counter[str]()
+    """Find what `find_records` does among rows: of each class as many as there were, the first ones.
+
+    Of a closed set, of each class on each side: rows that have no ids are told apart by the side that they say.
+    """
+    wanted, side_of = Counter[tuple[str, int]](), dict[tuple[str, int], int]()
     for own_split, labels in split.splits.items():
+        side = _side_number(split, own_split)
         for label, names in labels.items():
-            side_of[label] = "train" if own_split == VALIDATION else own_split
-            wanted[label] += names if isinstance(names, int) else len(names)
-    most = np.array([wanted[name] for name in records.classes])
-    order = np.argsort(records.labels, kind="stable")
-    sizes = np.array(list(there.values()))
-    within = np.empty(len(records), np.int64)  # its class, which place a row has
+            key = label, side if split.closed_set else 0
+            side_of[key] = side
+            wanted[key] += names if isinstance(names, int) else len(names)
+    groups = records.labels * len(SPLITS) + (records.splits if split.closed_set else 0)
+    keys = [(name, side) for name in records.classes for side in range(len(SPLITS))]
+    sizes = np.bincount(groups, minlength=len(keys))
+    order = np.argsort(groups, kind="stable")
+    within = np.empty(len(records), np.int64)  # its group, which place a row has
     within[order] = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    found = records.chosen(within < most[records.labels]).in_splits(side_of)
-    new = Counter({name: there[name] - wanted[name] for name in there if of_all or name in side_of})
-    gone = Counter({name: count - there.get(name, 0) for name, count in wanted.items()})
+    sides = np.array([side_of.get(key, 0) for key in keys], np.int8)[groups]
+    found = replace(records, splits=sides).chosen(within < np.array([wanted[key] for key in keys])[groups])
+    there = dict(zip(keys, sizes.tolist(), strict=True))
+    named = {label for label, _ in wanted}
+    new, gone = Counter[str](), Counter[str]()
+    for key, count in there.items():
+        if of_all or key[0] in named:
+            new[key[0]] += max(0, count - wanted[key])
+    for key, count in wanted.items():
+        gone[key[0]] += max(0, count - there.get(key, 0))
     return FoundRecords(found, +new, +gone)
 
 
@@ -239,6 +269,21 @@ def _parse(path: Path) -> Split:
             whole = isinstance(names, int) and not isinstance(names, bool) and names >= 0
             if not whole and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
                 raise ValueError("a class has neither names nor a number of items")
+    closed = held.get("closed_set", False)
+    if not isinstance(closed, bool):
+        raise ValueError("whether it is a closed set is no true or false")
+    if not closed:
+        _require_apart(splits)
+    if not {"train"} < splits.keys():
+        raise ValueError("no training items, or nothing to test on")
+    skipped = held.get("skipped", {})
+    if not isinstance(skipped, dict) or not all(isinstance(why, str) for why in skipped.values()):
+        raise ValueError("a file was left out without a reason")
+    return Split(splits, skipped, closed)
+
+
+def _require_apart(splits: Mapping[str, Mapping[str, Names]]) -> None:
+    """Raise ValueError where a class is on two sides."""
     trained, tested = set[str](), set[str]()
     for split, labels in splits.items():
         side = trained if split in ("train", VALIDATION) else tested
@@ -247,12 +292,6 @@ def _parse(path: Path) -> Split:
         side |= labels.keys()
     if both := trained & tested:
         raise ValueError(f"the class {min(both)} is trained and tested on")
-    if not {"train"} < splits.keys():
-        raise ValueError("no training items, or nothing to test on")
-    skipped = held.get("skipped", {})
-    if not isinstance(skipped, dict) or not all(isinstance(why, str) for why in skipped.values()):
-        raise ValueError("a file was left out without a reason")
-    return Split(splits, skipped)
 
 
 def _counted(items: Counter[str]) -> str:

@@ -25,7 +25,6 @@ from recallk.models.shaped_views import ShapedTestViews, ShapedTrainViews
 from recallk.models.shapes import Shapes, find_shapes
 from recallk.models.views import TestViews, TrainViews
 
-
 _SMALL = 128 * 128  # pixels; up to so many, a network computes faster than shapes alone are found
 
 

@@ -69,10 +69,12 @@ class ComparisonData:
 def table_of(reached: Sequence[Outcome]) -> tuple[list[str], list[TableRow]]:
     """Return columns and rows: percentages with their 95% interval over seeds, minutes of training, peak memory.
 
-    The memory is a GPU's, or that of the whole process.
+    The first column has the contenders, and as its name that it is a closed set, where it is one. The memory is that
+    of a GPU, or of the whole process.
     """
     names = _metrics(reached)
-    columns = ["", *names, "seeds", "rate", "items", "minutes", "memory"]
+    tested = _tested_on([run for outcome in reached for run in outcome.runs[:1]])
+    columns = [tested if "closed" in tested else "", *names, "seeds", "rate", "items", "minutes", "memory"]
     best = winner(reached)
     rows = []
     for outcome in reached:
@@ -159,7 +161,7 @@ def write_page(reached: Sequence[Outcome], path: Path) -> list[str]:
     rates = " The learning rate of each is the best, on validation classes, of those that were tried."
     data = ComparisonData(
         title=path.absolute().parent.name,
-        note="In percent, on test classes never seen in training: mean and 95% interval over the seeds. Within a "
+        note=f"In percent, on {_tested_on(list(first.values()))}: mean and 95% interval over the seeds. Within a "
         "comparison, all that a contender's name does not say is the same for each: network, data and their order, and "
         "the budget, in items seen or in minutes." + (rates if searched else ""),
         columns=columns,
@@ -171,6 +173,11 @@ def write_page(reached: Sequence[Outcome], path: Path) -> list[str]:
     )
     render("comparison.html", path, data=data, charts=_charts([outcome for outcome in reached if outcome.results]))
     return [shown(unanswered)] if unanswered else []
+
+
+def _tested_on(runs: Sequence[RunFolder]) -> str:
+    """Say in words what runs were tested on."""
+    return " and ".join(sorted({run.read_config().tested_on for run in runs})) or "test items"
 
 
 def _common(runs: Sequence[RunFolder]) -> str:

@@ -118,7 +118,8 @@ def _evaluate_classes(
                 metrics, spread = _searched(embeddings, test, depths), {}
             plain = scales == ONE_SCALE and embedder.whitening is None
             conditions = () if plain else how_embedded(embedder, scales)
-            return Evaluation(items.counted, metrics, spread, notes, conditions)
+            closed = f", {config.tested_on}" if config.closed_set and data is None else ""
+            return Evaluation(items.counted + closed, metrics, spread, notes, conditions)
 
         return processes.from_first(measured)
 
