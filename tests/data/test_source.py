@@ -1,8 +1,6 @@
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 import pytest
 from PIL import Image
@@ -10,8 +8,7 @@ from pyarrow import parquet
 
 from recallk import InputError
 from recallk.data.item import Record
-from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own, read_to_embed
-from tests.data.limits import seconds
+from recallk.data.source import read_benchmark, read_own, read_to_embed
 from tests.data.miniatures import make
 
 
@@ -90,35 +87,6 @@ def test_bad_sources_get_one_line(tmp_path: Path, make: Callable[[Path], Path], 
         read_own(str(make(tmp_path)))
 
 
-def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
-    save(tmp_path / "good.jpg")
-    (tmp_path / "bad.jpg").write_text("x")
-    check_files([tmp_path / "good.jpg"])
-    with pytest.raises(InputError, match=r"bad\.jpg"):
-        check_files([tmp_path / "good.jpg", tmp_path / "bad.jpg"])
-
-
-def test_each_file_of_a_table_is_looked_for_and_those_of_a_folder_have_been(tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.jpg" for number in range(10)]
-    for file in files:
-        save(file)
-    files[3].unlink()
-    opened = np.random.default_rng(0).choice(10, 2, replace=False)
-    assert 3 not in opened
-    with pytest.raises(InputError, match=r"3\.jpg: no such image"):
-        check_files(files, 2)
-    assert check_files(files, 2, looked_for=True) == 2
-    assert not are_looked_for("photos.CSV")
-    assert not are_looked_for("photos.parquet")
-    assert are_looked_for("photos")
-
-
-def test_a_pipe_among_the_images_of_a_table_is_found_before_any_work(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with seconds(10), pytest.raises(InputError, match=r"pipe\.jpg: a pipe or a device"):
-        check_files([tmp_path / "pipe.jpg"])
-
-
 def test_a_folder_without_classes_is_embedded_without_labels(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/2.jpg"):
         save(tmp_path / name)
@@ -144,4 +112,7 @@ def test_a_benchmark_is_embedded_each_image_once(tmp_path: Path, name: str) -> N
     assert {record.split for record in records if record.file not in trained} == tested
     assert {record.split for record in records if record.file in trained} <= {"train"}
     told = [note.message for note in notes]
-    assert ("gallery and query become test, in which all search each other" in told) == (name == "inshop")
+    assert not any("become test" in message for message in told) or name == "vehicleid"
+    roles = {record.role for record in records if record.file not in trained}
+    assert roles == ({"query", "gallery"} if name == "inshop" else {None})
+    assert {record.role for record in records if record.file in trained} <= {None}

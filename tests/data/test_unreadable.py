@@ -116,13 +116,13 @@ def test_what_could_not_be_read_for_the_moment_is_not_left_out(photos: Path, mon
             raise InputError(f"{path}: needs more memory than there is")
         return read_image(path)
 
-    monkeypatch.setattr(f"{unreadable.__module__}.read_image", short_of_memory)
+    monkeypatch.setattr("recallk.data.images.read_image", short_of_memory)
     assert first not in unreadable([str(file) for file in sorted(photos.rglob("*.png"))], 0.1, lambda *_: None)
     assert tried.exists()
 
 
 def test_a_process_that_dies_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{unreadable.__module__}.read_image", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("recallk.data.images.read_image", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     with seconds(20), pytest.raises(InputError, match=r"^a process that opens images ended; .*--on-bad-image stop"):
         unreadable([str(file) for file in photos.rglob("*.png")], 0.1, lambda *_: None)
 
@@ -202,11 +202,11 @@ def test_its_processes_end_with_the_one_that_began_them(photos: Path, tmp_path: 
     program = f"""
 import os, time
 from pathlib import Path
-from recallk.data import unreadable as module
+from recallk.data import images, unreadable as module
 def waiting(path):
     Path({str(tmp_path)!r}, f"at-work-{{os.getpid()}}").touch()
     time.sleep(60)
-module.read_image = waiting
+images.read_image = waiting
 module.unreadable({[str(photos / "noise01" / "0.png"), str(photos / "noise01" / "1.png")]!r}, 1, print)
 """
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -238,7 +238,7 @@ def left_out_by_two(files: list[str], unread: str) -> dict[str, str]:
         return read_image(path)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("recallk.data.unreadable.read_image", for_the_moment)
+        patched.setattr("recallk.data.images.read_image", for_the_moment)
         return unreadable(files, 0.06, lambda *_: None)
 
 

@@ -54,7 +54,7 @@ def _write(path: str) -> int:
 CASES: dict[str, Callable[[Place], object]] = {
     "right": lambda place: None,
     "hangs": lambda place: time.sleep(60),
-    "grows": lambda place: [b"x" * 50_000_000 for _ in range(12)],
+    "grows": lambda place: [b"x" * 50_000_000 for _ in range(30)],
     "dies": lambda place: os._exit(3),
     "raises": lambda place: _raise(KeyError("x")),
     "panics": lambda place: _raise(BaseException("x")),

@@ -25,7 +25,7 @@ def test_one_process_runs_all_cases_that_leave_it_well(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_broken_rule_is_seen(tmp_path: Path) -> None:
-    found = list(Runner("misbehaving", tmp_path, seconds=2, megabytes=400).run(range(len(CASES))))
+    found = list(Runner("misbehaving", tmp_path, seconds=2, megabytes=1400).run(range(len(CASES))))
     assert [verdict.number for verdict in found] == list(range(len(CASES)))
     assert {name for name, verdict in zip(CASES, found, strict=True) if verdict.kind != "fault"} == GOOD
     detail = {name: verdict.detail for name, verdict in zip(CASES, found, strict=True)}

@@ -19,6 +19,7 @@ from recallk.runs.folder import RunFolder
 from recallk.training.plan import prepare
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
+from tests.cli.test_cli import recallk as command
 from tests.rows import kind_of, losses_of
 from tests.training.test_trainer import SMALL, save_patterns
 
@@ -161,3 +162,13 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch, "compile", lambda *_, **__: refuse)
     with pytest.raises(InputError, match=r"compile: this network cannot be compiled here \(.*no such operator.*leave"):
         compiled(torch.relu, torch.device("cpu"))(torch.ones(1))
+
+
+@has_compiler
+def test_a_dry_run_waits_for_no_compiler(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--compile"]
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    assert command("train", "--data", pictures, *words, "--run", tmp_path / "run", "--dry-run") == 0
+    assert "a step: " in capsys.readouterr().out
+    assert not torch._dynamo.utils.counters["frames"]

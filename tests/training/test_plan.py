@@ -70,10 +70,12 @@ def test_with_few_classes_the_last_epoch_is_kept(pictures: Path) -> None:
 def test_of_many_images_a_sample_is_opened_but_all_must_be_there(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from recallk.data import source
+    from recallk.data import dataset, opening
 
     assert plan_of(pictures).data.opened == 27 * 4 + 3
-    monkeypatch.setattr(source.check_files, "__defaults__", (10,))
+    for name in ("SAMPLE", "_BLOCK"):
+        monkeypatch.setattr(opening, name, 10)
+    monkeypatch.setattr(dataset, "MINUTE", 0)
     assert plan_of(pictures).data.opened == 10
     rows = [f"{path},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows, f"{tmp_path}/gone.png,00"]))

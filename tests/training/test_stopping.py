@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,14 @@ def test_readers_go_on_when_all_processes_are_told(
     """As SLURM and torchrun do, which send it to each process: the step at work needs its chunks."""
 
     def tell_all() -> None:
-        pids = [str(child.pid) for child in active_children() if child.daemon]
+        pids = [str(child.pid) for child in readers()]
         assert len(pids) >= 2
         subprocess.run(["/bin/kill", "-TERM", *pids, str(os.getpid())], check=True)
 
+    def readers() -> list[BaseProcess]:
+        return [child for child in active_children() if child.daemon and child not in others]
+
+    others = active_children()  # that earlier tests have left
     trained = begun(pictures, folder := RunFolder(tmp_path / "run"), workers=2)
     with monkeypatch.context() as patched:
         at(patched, Trainer, "_step", 2, tell_all)
@@ -128,7 +133,7 @@ def test_readers_go_on_when_all_processes_are_told(
     assert steps_in(folder, trained) >= 1
     gc.collect()  # the error's traceback, which holds the stream
     until = time.monotonic() + 30
-    while [child for child in active_children() if child.daemon]:
+    while readers():
         assert time.monotonic() < until, "readers are left over"
         time.sleep(0.1)
     resumed(folder, workers=0)

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +83,8 @@ def _resume(run: Path, changes: dict[str, Any]) -> None:
 
 
 def _dry_run(config: Any, run: Path) -> None:
+    import torch
+
     from recallk.cli import terminal
     from recallk.training.train import trainer_for
 
@@ -90,8 +92,10 @@ def _dry_run(config: Any, run: Path) -> None:
         reading.advance(*_READING)
         trainer = trainer_for(config, run, reading.advance)
         trainer.choose_chunk_size()
-    terminal.show_plan(trainer)
-    terminal.show_memory(trainer)
+    # what a step needs is that of the network as it is: a dry run waits for no compiler
+    with torch.compiler.set_stance("force_eager") if getattr(config, "compile", False) else nullcontext():
+        terminal.show_plan(trainer)
+        terminal.show_memory(trainer)
 
 
 def _finish(training: "Training", run: Path, resumed: bool) -> None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recallk.core.cores import available_cores
-from recallk.core.errors import InputError
 from recallk.core.progress import Advance
 from recallk.data.benchmarks.benchmark import Count
 from recallk.data.findings import Finding, Findings
-from recallk.data.images import check_image
+from recallk.data.images import fault_of
 from recallk.data.item import Drawing, File
 
 SAMPLE = 1_000
@@ -121,8 +120,4 @@ def open_sample(
 def _what_is_wrong(file: File | Drawing | None) -> str | None:
     if file is None or (isinstance(file, Path) and not file.exists()):
         return None  # that one is missing was told where it is listed
-    try:
-        check_image(file)
-    except InputError as error:
-        return str(error).removeprefix(f"{file}: ")
-    return None
+    return fault_of(file)

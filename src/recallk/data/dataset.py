@@ -17,6 +17,7 @@ from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
 from recallk.data.item import Files, Record
+from recallk.data.opening import MINUTE, check_files
 from recallk.data.records import (
     VALIDATION,
     LabelledItems,
@@ -31,7 +32,7 @@ from recallk.data.records import (
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
-from recallk.data.source import are_looked_for, check_files, read_benchmark, read_own
+from recallk.data.source import are_looked_for, read_benchmark, read_own
 from recallk.data.split import FoundRecords, Split, find_records, root_of, split_of
 from recallk.data.unreadable import first_of, unreadable
 
@@ -109,7 +110,9 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     sides = [side for side in (aside.train, aside.validation, test.labelled) if side is not None]
     files = Files([name for side in sides for name in files_of(side.records).names])
     all_opened = recorded is None and settings.on_bad_image == "skip"
-    opened = len(files) if all_opened else check_files(files, looked_for=are_looked_for(settings.data))
+    seconds = MINUTE if settings.dataset == "own" and recorded is None else 0
+    known = are_looked_for(settings.data)
+    opened = len(files) if all_opened else check_files(files, looked_for=known, seconds=seconds, advance=advance)
     return Dataset(
         aside.train,
         aside.validation,

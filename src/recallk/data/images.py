@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from recallk.core.errors import InputError
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.drawing import drawn
 from recallk.data.formats import open_file, open_image
@@ -72,3 +73,17 @@ def check_image(source: File | Drawing) -> None:
                 file.seek(max(0, size - _TRAILER_SPAN))
                 if trailer not in file.read():
                     raise OSError("the end is missing")
+
+
+def fault_of(source: File | Drawing, *, decoded: bool = False) -> str | None:
+    """Return why a file cannot be an image, or a drawing not be drawn, as `check_image` says; None where it can.
+
+    Where it is to be `decoded`, as `read_image` says, too.
+    """
+    try:
+        check_image(source)
+        if decoded:
+            read_image(source)
+    except InputError as error:
+        return str(error).removeprefix(f"{source}: ")
+    return None

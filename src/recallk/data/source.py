@@ -2,36 +2,29 @@
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recallk.core.cores import available_cores
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.data import columns, table
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings, Kind
 from recallk.data.folder import find_images, folder, gallery
-from recallk.data.formats import require_image
 from recallk.data.glyphs import glyphs
-from recallk.data.images import check_image
 from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
-from recallk.data.item import File, Files, Item, Record, Role, file_of
+from recallk.data.item import Item, Record, Role
 from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
 from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
 from recallk.data.vector_files import read_vectors
-from recallk.data.vectors import VectorRows
 
 _DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
 """Data that needs no files, by name."""
-SAMPLE = 2_000
-"""Image files that are opened before a training starts: more would keep a person waiting."""
 _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 """What is wrong with images, and not with the lists that name them."""
 
@@ -181,24 +174,3 @@ def _raise_first(findings: Findings, name: str, root: str | None, but: Collectio
 def are_looked_for(data: str) -> bool:
     """Whether reading the data has looked for each file, as in a folder and in a benchmark; a table only names them."""
     return user_path(data).suffix.lower() not in columns.SUFFIXES
-
-
-def check_files(items: Iterable[Item], sample: int = SAMPLE, *, looked_for: bool = False) -> int:
-    """Open the files among the items, before any work is done; return how many: all, or a random sample.
-
-    Raises InputError for the first that is missing, truncated or no image; among those not opened, missing ones are
-    found too, unless they have been `looked_for`.
-    """
-    if isinstance(items, VectorRows):
-        return 0
-    files: Sequence[File]
-    files = items if isinstance(items, Files) else [file for item in items if (file := file_of(item)) is not None]
-    if not looked_for:
-        for named in files.names if isinstance(files, Files) else files:
-            require_image(named)
-    if len(files) > sample:
-        files = [files[i] for i in np.random.default_rng(0).choice(len(files), sample, replace=False).tolist()]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(check_image, files, chunksize=64):
-            pass
-    return len(files)

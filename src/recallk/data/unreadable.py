@@ -13,7 +13,7 @@ from recallk.core.errors import InputError
 from recallk.core.parent import end_with_parent
 from recallk.core.progress import Advance
 from recallk.core.text import shown
-from recallk.data.images import check_image, read_image
+from recallk.data.images import fault_of
 
 NAMED = 3
 """Files that an error names."""
@@ -70,10 +70,4 @@ def _begin() -> None:
 
 
 def _why_not(file: str) -> str | None:
-    path = Path(file)
-    try:
-        check_image(path)
-        read_image(path)
-    except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
-    return None
+    return fault_of(Path(file), decoded=True)

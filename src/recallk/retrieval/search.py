@@ -19,7 +19,8 @@ from recallk.core.group import joined
 from recallk.core.progress import Advance, counting, silent
 from recallk.data.findings import Finding
 from recallk.data.kind import kind_of
-from recallk.data.source import check_files, read_gallery
+from recallk.data.opening import check_files
+from recallk.data.source import read_gallery
 from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
 from recallk.models.made_by import notes_of_others

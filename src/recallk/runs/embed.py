@@ -16,8 +16,9 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.findings import Finding
 from recallk.data.kind import ItemKind, kind_of
+from recallk.data.opening import check_files
 from recallk.data.records import labelled
-from recallk.data.source import are_looked_for, check_files, read_to_embed
+from recallk.data.source import are_looked_for, read_to_embed
 from recallk.data.split import root_of
 from recallk.data.vector_writer import Dtype, VectorWriter, columns_of, require_writable
 from recallk.models import saved

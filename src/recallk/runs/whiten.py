@@ -19,8 +19,9 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.findings import Finding
 from recallk.data.item import Item
+from recallk.data.opening import check_files
 from recallk.data.records import labelled
-from recallk.data.source import check_files, read_items, read_to_fit
+from recallk.data.source import read_items, read_to_fit
 from recallk.models import saved
 from recallk.models.files import WHITENING
 from recallk.models.scales import ONE_SCALE, checked_scales

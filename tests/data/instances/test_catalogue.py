@@ -14,7 +14,8 @@ from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS, instance_bench
 from recallk.data.instances.check import check_instances
 from recallk.data.instances.instance import InstanceBenchmark, InstanceSet, Relevant
 from recallk.data.instances.paths import Paths
-from recallk.data.source import check_files, read_instances
+from recallk.data.opening import check_files
+from recallk.data.source import read_instances
 from tests.cli.test_cli import recallk
 from tests.data.instance_miniatures import VARIANTS, make_instances
 
