@@ -90,6 +90,13 @@ COVERED: dict[tuple[str, str], str] = {
     ("search", "--k"): "tests/cli/test_command_options.py::test_as_many_results_as_asked_for",
     ("search", "--picture"): "tests/cli/test_cli.py::test_search_leaves_the_query_out",
     ("data check", "--data"): "tests/data/benchmarks/test_check.py::test_check_shows_counts_problems_and_a_verdict",
+    (
+        "data check",
+        "--csv",
+    ): "tests/data/test_own_check.py::test_the_command_tells_it_and_ends_by_whether_files_are_broken",
+    ("data check", "--image-size"): (
+        "tests/data/test_own_check.py::test_the_command_tells_it_and_ends_by_whether_files_are_broken"
+    ),
     ("data check", "--all"): "tests/cli/test_command_options.py::test_all_images_are_opened_when_told_to",
 }
 

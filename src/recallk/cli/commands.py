@@ -64,7 +64,7 @@ COMMANDS = {
         "search.search",
         "Find what is most like the queries, in a folder of images or a file of vectors; print it, and draw images.",
     ),
-    "data": Line("data.app", "The benchmarks of the field: what they are, and whether yours is whole."),
+    "data": Line("data.app", "The benchmarks of the field, and checks of data: a benchmark's, or your own."),
 }
 _TRUTH_VALUES = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
 

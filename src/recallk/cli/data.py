@@ -1,4 +1,4 @@
-"""`recallk data`: the benchmarks of the field, and whether one on disk is whole."""
+"""`recallk data`: the benchmarks of the field, whether one on disk is whole, and what is to know of own data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +9,12 @@ from rich.table import Column, Table
 from recallk.cli.console import console, progress, say
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.text import shown
 
 FINDINGS_SHOWN = 5
-app = typer.Typer(help="The benchmarks of the field: what they are, and whether yours is whole.", no_args_is_help=True)
+app = typer.Typer(
+    help="The benchmarks of the field, and checks of data: a benchmark's, or your own.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -36,20 +39,86 @@ def list_data() -> None:
 
 @app.command("check")
 def check_data(
-    name: Annotated[str, typer.Argument(help="a benchmark's name, as in `recallk data list`")],
-    data: Annotated[Path, typer.Option(help="the folder that its archive unpacks to, or the one above")],
-    every: Annotated[bool, typer.Option("--all", help="open every image, not a sample of 1,000")] = False,
+    name: Annotated[str, typer.Argument(help="a benchmark's name, as in `recallk data list`; or a path of own data")],
+    data: Annotated[
+        Path | None, typer.Option(help="of a benchmark, the folder that its archive unpacks to, or the one above")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="open every image of a benchmark, not a sample of 1,000")
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="of own images: those with a shorter side are counted [default: 224]")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="of own data: a file for all that was found")] = None,
 ) -> None:
-    """Check a benchmark on disk: what is missing or broken, counts beside the published ones, licences if several."""
+    """Check data before training.
+
+    Of a benchmark: what is missing or broken, counts beside the published ones, licences if several. Of own data: how
+    large splits and classes are, which files are broken, the same or look the same, and which images are small.
+    """
+    from recallk.data.benchmarks.catalogue import BENCHMARKS
+    from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
+
+    names = [*BENCHMARKS, *INSTANCE_BENCHMARKS]
+    if name in names:
+        if image_size is not None or csv is not None:
+            raise InputError(f"--image-size and --csv are for own data, and {name} is a benchmark: leave them out")
+        if data is None:
+            raise InputError(f"{name} is read from the disk: say where with --data")
+        _check_benchmark(name, user_path(data), every)
+    elif data is not None or every:
+        raise InputError(f"no data set {name!r}: one of {', '.join(names)}; own data have neither --data nor --all")
+    else:
+        _check_own(name, 224 if image_size is None else image_size, csv)
+
+
+def _check_own(data: str, image_size: int, csv: Path | None) -> None:
+    from recallk.core.extras import require
+    from recallk.data.own_check import check_own, write_remarks
+
+    require("train", "recallk data check")
+    with progress("opening images", note="reading the data") as moves:
+        found = check_own(data, image_size, lambda what, done, of: moves(done, of, what))
+    table = Table("", *(Column(name, justify="right") for name in ("items", "classes", "items a class", "of one item")))
+    for side in found.sides:
+        fewest, median, most = side.sizes
+        figures = (
+            f"{side.items:,}",
+            f"{side.classes:,}",
+            f"{fewest:,} to {most:,}, median {median:,}",
+            f"{side.alone:,}",
+        )
+        table.add_row(side.name, *figures)
+    console.print(table)
+    for note in found.notes:
+        say(f"note: {note}")
+    for kind, count in found.counts.items():
+        say(f"{kind}: {count:,}", "bold")
+        for remark in [remark for remark in found.remarks if remark.kind == kind][:FINDINGS_SHOWN]:
+            other = f" = {remark.other}" if remark.other else ""
+            say(f"  {shown(remark.file)}{shown(other)}: {remark.message}")
+        if count > FINDINGS_SHOWN:
+            console.print(f"  and {count - FINDINGS_SHOWN:,} more" + ("" if csv else " (--csv FILE lists all)"))
+    if csv is not None:
+        write_remarks(found, user_path(csv))
+    broken = found.counts["broken image"]
+    ends = "training does not start until they are mended, or left out with --on-bad-image skip"
+    verdict = f"all {found.files:,} images opened" if found.files else "no files to open"
+    if broken:
+        verdict = f"{broken:,} of {found.files:,} images are broken: {ends}"
+    say(f"{shown(data)}: {verdict}")
+    if broken:
+        raise typer.Exit(2)
+
+
+def _check_benchmark(name: str, root: Path, every: bool) -> None:
     from recallk.data.benchmarks.catalogue import BENCHMARKS
     from recallk.data.benchmarks.check import check
     from recallk.data.check import SAMPLE
     from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
     from recallk.data.instances.check import check_instances
 
-    if name not in (names := [*BENCHMARKS, *INSTANCE_BENCHMARKS]):
-        raise InputError(f"no data set {name!r}: one of {', '.join(names)}")
-    root, sample = user_path(data), None if every else SAMPLE
+    sample = None if every else SAMPLE
     with progress("opening images", note="reading the lists") as moves:
 
         def advance(_: str, done: int, of: int) -> None:

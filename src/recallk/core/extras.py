@@ -20,6 +20,7 @@ _TRAIN = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "faiss": "faiss-cpu",
+    "imagehash": "imagehash",
     "matplotlib": "matplotlib",
     "fontTools": "fonttools",
 }
