@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk import InputError
+from recallk.data.records import files_of
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.views import train_view
 from recallk.runs import recipes
@@ -135,6 +136,31 @@ def test_classes_in_folders(mini: Miniature, **changes: Any) -> set[str]:
     for number, folder in enumerate(sorted(mini.data("noise", 8).iterdir()) if not root.exists() else []):
         shutil.copytree(folder, root / ("test" if number in (1, 3) else "train") / folder.name)
     return test_classes(mini, data=str(root), **changes)
+
+
+def table_of_noise(mini: Miniature) -> str:
+    """Return a table beside the pictures, whose column label is their folder, and class another."""
+    data = mini.data("noise", 4)
+    rows = [
+        f"{file.relative_to(data.parent)},{file.parent.name},x{file.parent.name[-1]}" for file in data.rglob("*.png")
+    ]
+    (data.parent / "noise.csv").write_text("\n".join(["path,label,class", *sorted(rows)]))
+    return str(data.parent / "noise.csv")
+
+
+def classes_of_a_table(mini: Miniature, **changes: Any) -> set[str]:
+    return train_classes(mini, data=table_of_noise(mini), **changes)
+
+
+def images_of_a_table(mini: Miniature, **changes: Any) -> set[str]:
+    """Return in which folder the pictures of a table are found, there or where its paths are said to start."""
+    table, root = table_of_noise(mini), changes.pop("root")
+    folder = mini.data("noise", 4).parent
+    if not (folder / "elsewhere").exists():
+        shutil.copytree(mini.data("noise", 4), folder / "elsewhere" / mini.data("noise", 4).name)
+    place = None if root is None else str(folder / root)
+    names = files_of(mini.plan(data=table, root=place, **changes).data.train.records).names
+    return {"elsewhere" if "elsewhere" in name else "noise" for name in names}
 
 
 def classes_on_both_sides(mini: Miniature, **changes: Any) -> set[str] | str:
@@ -450,6 +476,18 @@ EFFECT: dict[str, Effect] = {
     ),
     "limit_classes": Effect((None, 4), classes, lambda a, b: bool(min(a) > 4 and b == (4, 4))),
     "test_fraction": Effect((0.25, 0.75), classes, lambda a, b: bool(a[0] > a[1] and b[0] < b[1])),
+    "columns": Effect(
+        ("label=class", "label=label"),
+        classes_of_a_table,
+        lambda a, b: bool(a == {"x0", "x1", "x2", "x3"} and b == {"noise00", "noise01", "noise02", "noise03"}),
+        {"test_fraction": 0, "select": "last"},
+    ),
+    "root": Effect(
+        (None, "elsewhere"),
+        images_of_a_table,
+        lambda a, b: bool(a == {"noise"} and b == {"elsewhere"}),
+        {"test_fraction": 0, "select": "last"},
+    ),
     "closed_set": Effect(
         (False, True),
         classes_on_both_sides,

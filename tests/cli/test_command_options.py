@@ -97,6 +97,10 @@ COVERED: dict[tuple[str, str], str] = {
     ("data check", "--image-size"): (
         "tests/data/test_own_check.py::test_the_command_tells_it_and_ends_by_whether_files_are_broken"
     ),
+    ("embed", "--columns"): "tests/data/test_layout.py::test_a_run_is_measured_reported_whitened_embedded_and_searched",
+    ("embed", "--root"): "tests/data/test_layout.py::test_a_run_is_measured_reported_whitened_embedded_and_searched",
+    ("data check", "--columns"): "tests/data/test_layout.py::test_a_table_is_checked",
+    ("data check", "--root"): "tests/data/test_layout.py::test_a_table_is_checked",
     ("data check", "--all"): "tests/cli/test_command_options.py::test_all_images_are_opened_when_told_to",
 }
 

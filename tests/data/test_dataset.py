@@ -226,7 +226,7 @@ def test_a_table_and_another_place(tmp_path: Path) -> None:
 
 def test_pixels_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [Record(np.full((8, 8), 9 * n + c, np.uint8), str(c)) for c in range(8) for n in range(4)]
-    monkeypatch.setattr(dataset, "read_own", lambda data, items: (drawn, []))
+    monkeypatch.setattr(dataset, "read_own", lambda data, items, layout: (drawn, []))
     first, again = read_twice(settings("glyphs"), tmp_path)
     assert all(labels == dict.fromkeys(labels, 4) for labels in first.split.splits.values())
     assert [r.label for r in again.train.records] == [r.label for r in first.train.records]
@@ -334,6 +334,8 @@ def test_settings_that_read_alike() -> None:
     changes += [
         {"split": "classes"},
         {"closed_set": True},
+        {"columns": "label=class"},
+        {"root": "elsewhere"},
         {"split_seed": 1},
         {"test_fraction": 0.3},
         {"select": "last"},

@@ -155,7 +155,10 @@ def test_data_without_files_are_counted(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["nowhere"], "nowhere: no such folder"),
         (["cub"], "cub is read from the disk: say where with --data"),
-        (["cub", "--data", ".", "--csv", "x.csv"], "--image-size and --csv are for own data, and cub is a benchmark"),
+        (
+            ["cub", "--data", ".", "--csv", "x.csv"],
+            "--columns and --root are for own data, and cub is a benchmark",
+        ),
         (["photos", "--data", "."], "no data set 'photos': one of cub, "),
         (["photos", "--all"], "own data have neither --data nor --all"),
     ],

@@ -140,7 +140,7 @@ def test_nothing_that_counts_is_left_to_a_default(name: str) -> None:
     # the machine's, and those of own data and of a validation split
     assert set(ImageTrainConfig.model_fields) - SPELLED_OUT == {
         *("recipe", "data", "limit_classes", "split", "closed_set", "test_fraction", "split_seed"),
-        *("validation_fraction",),
+        *("columns", "root", "validation_fraction"),
         *("host_memory_gb", "workers", "logger", "accelerator", "devices", "nodes", "checkpoint_minutes"),
         *("compile", "channels_last", "on_non_finite", "activation_memory_gb"),
         *("items", "on_bad_image", "max_bad_images", "measure_before", "measure_after"),

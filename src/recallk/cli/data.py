@@ -50,6 +50,8 @@ def check_data(
         int | None, typer.Option(min=1, help="of own images: those with a shorter side are counted [default: 224]")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="of own data: a file for all that was found")] = None,
+    columns: Annotated[str | None, typer.Option(help="of an own table, as for `recallk train`")] = None,
+    root: Annotated[Path | None, typer.Option(help="of an own table, as for `recallk train`")] = None,
 ) -> None:
     """Check data before training.
 
@@ -61,24 +63,30 @@ def check_data(
 
     names = [*BENCHMARKS, *INSTANCE_BENCHMARKS]
     if name in names:
-        if image_size is not None or csv is not None:
-            raise InputError(f"--image-size and --csv are for own data, and {name} is a benchmark: leave them out")
+        if any(option is not None for option in (image_size, csv, columns, root)):
+            told = "--image-size, --csv, --columns and --root are for own data"
+            raise InputError(f"{told}, and {name} is a benchmark: leave them out")
         if data is None:
             raise InputError(f"{name} is read from the disk: say where with --data")
         _check_benchmark(name, user_path(data), every)
     elif data is not None or every:
         raise InputError(f"no data set {name!r}: one of {', '.join(names)}; own data have neither --data nor --all")
     else:
-        _check_own(name, 224 if image_size is None else image_size, csv)
+        _check_own(name, 224 if image_size is None else image_size, csv, columns, root)
 
 
-def _check_own(data: str, image_size: int, csv: Path | None) -> None:
+def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None, root: Path | None) -> None:
     from recallk.core.extras import require
+    from recallk.data.layout import Layout, parse_columns
     from recallk.data.own_check import check_own, write_remarks
 
     require("train", "recallk data check")
+    try:
+        layout = Layout(parse_columns(columns) if columns else {}, user_path(root) if root else None)
+    except ValueError as error:
+        raise InputError(f"--columns: {error}") from None
     with progress("opening images", note="reading the data") as moves:
-        found = check_own(data, image_size, lambda what, done, of: moves(done, of, what))
+        found = check_own(data, image_size, layout, lambda what, done, of: moves(done, of, what))
     table = Table("", *(Column(name, justify="right") for name in ("items", "classes", "items a class", "of one item")))
     for side in found.sides:
         fewest, median, most = side.sizes

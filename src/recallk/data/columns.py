@@ -14,6 +14,7 @@ from pyarrow import parquet, types
 from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.text import shown
+from recallk.data.layout import USUAL, Layout
 
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 _SHOWN = 60  # characters of a cell
@@ -22,8 +23,10 @@ Columns = Mapping[str, Sequence[str | None]]
 """By the name of a column, a cell for each row."""
 
 
-def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Columns:
+def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str], layout: Layout = USUAL) -> Columns:
     """Return the columns that are needed, and those of the optional ones that are there; other columns are passed over.
+
+    By our names, whatever the `layout` says that the table calls them: one that it names must be there.
 
     A name may be in another letter case in the table. The columns of text stand between commas, semicolons or tabs,
     whichever gives those that are needed. Cells are taken as they are written ("007" is not "7"); None is a cell
@@ -32,7 +35,17 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str]) -> 
 
     What PyArrow raises becomes one line; a file made to crash it (it is written in C++) ends the process.
     """
+    taken = {own.casefold() for own in layout.columns.values()}
+    named = list(dict.fromkeys([*needed, *(name for name in optional if name in layout.columns)]))
+    others = [name for name in optional if name not in named and name not in taken]
+    own = [layout.columns.get(name, name).casefold() for name in named]
+    if twice := next((name for number, name in enumerate(own) if name in own[:number]), None):
+        raise InputError(f"{path}: column {cell(twice)} would be two; say of both what they are called (--columns)")
+    ours = dict(zip([*own, *others], [*named, *others], strict=True))
+    return {ours[name]: cells for name, cells in _read(path, own, others).items()}
 
+
+def _read(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Columns:
     def of_parquet(path: Path) -> dict[str, list[str | None]]:
         return _parquet(path, needed, optional)
 

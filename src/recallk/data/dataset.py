@@ -17,6 +17,7 @@ from recallk.data.benchmarks.catalogue import BENCHMARKS
 from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
 from recallk.data.item import Files, Record
+from recallk.data.layout import USUAL, Layout
 from recallk.data.opening import MINUTE, check_files
 from recallk.data.records import (
     VALIDATION,
@@ -32,8 +33,8 @@ from recallk.data.records import (
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
 from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
-from recallk.data.source import are_looked_for, read_benchmark, read_own
-from recallk.data.split import FoundRecords, Split, find_records, root_of, split_of
+from recallk.data.source import are_looked_for, read_benchmark, read_own, root_of
+from recallk.data.split import FoundRecords, Split, find_records, split_of
 from recallk.data.unreadable import first_of, unreadable
 
 log = logging.getLogger("recallk")
@@ -105,7 +106,7 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     if recorded is None and settings.on_bad_image == "skip":
         read, skipped = _readable(settings, read, advance)
     aside, test = _aside(settings, read, recorded), _test_items(read.records, read.tests)
-    root = root_of(settings.data)
+    root = root_of(settings.data, settings.layout)
     split = recorded if recorded is not None else _split(settings, read.records, aside, root, skipped)
     sides = [side for side in (aside.train, aside.validation, test.labelled) if side is not None]
     files = Files([name for side in sides for name in files_of(side.records).names])
@@ -162,12 +163,12 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     return test, read.notes
 
 
-def read_all(data: str) -> tuple[TestItems, Sequence[Finding]]:
+def read_all(data: str, layout: Layout = USUAL) -> tuple[TestItems, Sequence[Finding]]:
     """Return own items that search each other, or the queries the gallery, and what is worth knowing of them.
 
     Raises as `read_for_test`.
     """
-    records, notes = read_own(data)
+    records, notes = read_own(data, layout=layout)
     searching = with_roles(records)
     if left_out := len(records) - len(searching):
         told = f"{left_out:,} items that are neither query nor gallery are left out"
@@ -183,7 +184,7 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
     tests: Sequence[TestSet]
     own, validation_given = settings.dataset == "own", False
     if own:
-        (records, notes), tests = read_own(settings.data, settings.items), ALL_AGAINST_ALL
+        (records, notes), tests = read_own(settings.data, settings.items, settings.layout), ALL_AGAINST_ALL
         if settings.split == "classes":
             records = without_splits(records)
         there = splits_of(records)
@@ -205,8 +206,8 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
         if settings.limit_classes is not None:
             records = limit_classes(records, settings.limit_classes)
         return _Read(records, tests, split_by_us, validation_given, list(notes), None)
-    all_classes = settings.limit_classes is None
-    found = find_records(recorded, records, root_of(settings.data), by_split=given, of_all=all_classes)
+    all_classes, root = settings.limit_classes is None, root_of(settings.data, settings.layout)
+    found = find_records(recorded, records, root, by_split=given, of_all=all_classes)
     changed = [Finding("other counts", settings.data, told) for told in found.told]
     return _Read(found.records, tests, split_by_us, validation_given, [*notes, *changed], found)
 

@@ -211,10 +211,10 @@ def _not_taken(root: Path, labels: Collection[str]) -> list[Finding]:
     roles = {given.role for given in named if given is not None} >= {"query", "gallery"}
     if not roles and (len(named) < 2 or Given("train") not in named):
         return []
-    names = "roles (query, gallery)" if roles else "a split (train, test)"
+    what, names = ("roles", "query, gallery") if roles else ("a split", "train, test")
     told = (
-        f"folders have the names of {names}, and are taken as classes: for that, let there be no other folders beside "
-        "them, and in each a folder for each class"
+        f"folders have the names of {what} ({names}), and are taken as classes: for {what}, let there be no other "
+        "folders beside them, and in each a folder for each class"
     )
     return [Finding("other counts", shown(root), told)]
 

@@ -24,6 +24,7 @@ from recallk.core.text import shown
 from recallk.data.findings import Finding
 from recallk.data.images import check_image, read_image
 from recallk.data.item import Record
+from recallk.data.layout import USUAL, Layout
 from recallk.data.records import labelled
 from recallk.data.source import read_own
 
@@ -70,14 +71,14 @@ class OwnCheck:
         return Counter(remark.kind for remark in self.remarks)
 
 
-def check_own(data: str, image_size: int = 224, advance: Advance = silent) -> OwnCheck:
+def check_own(data: str, image_size: int = 224, layout: Layout = USUAL, advance: Advance = silent) -> OwnCheck:
     """Read own data as a training does, and decode every image file.
 
     Duplicates are files of the same bytes, and images whose perceptual hashes (pHash, 64 bits) differ in at most
     `ALIKE`, in two classes or two splits: then a class leaks into another, or the test into the training. Small images
     have a shorter side than `image_size`. Raises InputError for whatever cannot be read as `source.read_own` says.
     """
-    records, notes = read_own(data)
+    records, notes = read_own(data, layout=layout)
     files = [record for record in records if record.file is not None]
     looks = list(_looks([str(record.file) for record in files], advance))
     remarks = [

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recallk.core.bounds import Seed, Share
-from recallk.data.kind import ItemKind, kind_of
+from recallk.core.files import user_path
+from recallk.data.columns import SUFFIXES
+from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
+from recallk.data.layout import USUAL, Layout, parse_columns
 
 ABOUT_ITEMS = "images or vectors; by default vectors where --data is a file of them"
 
@@ -33,6 +36,13 @@ class DataSettings(BaseModel):
         ),
         description=ABOUT_ITEMS,
     )
+    columns: Annotated[
+        str | None,
+        Field(min_length=1, description="what a table calls its columns, where not as here: path=image,label=class"),
+    ] = None
+    root: Annotated[
+        str | None, Field(min_length=1, description="folder that the paths in a table start from; by default its own")
+    ] = None
     limit_classes: Annotated[
         int | None, Field(ge=2, le=10**9, description="only so many classes of each split, for a quick look")
     ] = None
@@ -80,6 +90,19 @@ class DataSettings(BaseModel):
         Field(ge=0, le=1, allow_inf_nan=False, description="share of all files that on_bad_image=skip leaves out"),
     ] = 0.01
 
+    @field_validator("columns")
+    @classmethod
+    def _columns_are_named(cls, columns: str | None) -> str | None:
+        if columns is not None:
+            parse_columns(columns)
+        return columns
+
+    @model_validator(mode="after")
+    def _own_tables_alone_have_a_layout(self) -> "DataSettings":
+        if self.dataset != "own" and not self.layout.usual:
+            raise ValueError(f"columns and root are for own tables, and these are {self.dataset}: leave them out")
+        return self
+
     @model_validator(mode="after")
     def _own_data_alone_may_be_split_otherwise(self) -> "DataSettings":
         if self.dataset != "own" and self.split != "given":
@@ -108,6 +131,18 @@ class DataSettings(BaseModel):
         if self.on_bad_image == "stop" and self.max_bad_images != 0.01:
             raise ValueError("max_bad_images is for on_bad_image=skip, and on_bad_image=stop: choose one")
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """How a table is laid out."""
+        return Layout(parse_columns(self.columns) if self.columns else {}, user_path(self.root) if self.root else None)
+
+    def layout_of(self, data: str | None) -> Layout:
+        """Return how a table is laid out: the run's own, or another, whose columns are called as in the run's."""
+        if data is None or data == self.data:
+            return self.layout
+        is_table = user_path(data).suffix.lower() in SUFFIXES | VECTOR_FILES
+        return Layout(self.layout.columns) if is_table else USUAL
 
     @property
     def tested_on(self) -> str:

@@ -18,7 +18,8 @@ from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
 from recallk.data.item import Item, Record, Role
-from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
+from recallk.data.kind import ARRAYS, VECTOR_FILES, ItemKind, kind_of
+from recallk.data.layout import USUAL, Layout
 from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
 from recallk.data.vector_files import read_vectors
@@ -29,23 +30,28 @@ _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 """What is wrong with images, and not with the lists that name them."""
 
 
-def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record], list[Finding]]:
+def read_own(
+    data: str, items: ItemKind | None = None, layout: Layout = USUAL
+) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of "glyphs" or "places", of a folder with a folder per class, of a table, or of vectors.
 
-    `items` says what to take of a table that holds images and vectors.
+    `items` says what to take of a table that holds images and vectors, `layout` what its columns are called and where
+    its paths start.
 
     And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
     whatever cannot be read, and for a file that is there twice.
     """
+    if not layout.usual and user_path(data).suffix.lower() not in columns.SUFFIXES | VECTOR_FILES:
+        raise InputError(f"{data}: no table, which columns and root are for: leave them out")
     if data in _DRAWN:
         return _DRAWN[data](), []
     path, suffix = user_path(data), user_path(data).suffix.lower()
     if (items or kind_of(data)) == "vectors":
         if suffix not in VECTOR_FILES:
             raise InputError(f"{path}: no file of vectors; give a .parquet, .npy or .safetensors file")
-        return read_vectors(path)
+        return read_vectors(path, layout)
     if suffix in columns.SUFFIXES:
-        return table.table(path), []
+        return table.table(path, layout), []
     try:
         other = not stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
@@ -57,12 +63,20 @@ def read_own(data: str, items: ItemKind | None = None) -> tuple[Sequence[Record]
     return folder(path)
 
 
+def root_of(data: str, layout: Layout = USUAL) -> Path:
+    """Return the folder that names in a split start from: the data's own, a table's, or where its paths start."""
+    path = user_path(data)
+    if layout.root is not None:
+        return layout.root
+    return path.parent if path.suffix.lower() in columns.SUFFIXES | ARRAYS else path
+
+
 def read_gallery(root: str | os.PathLike[str]) -> tuple[list[Path], list[Finding]]:
     """Return the files of a folder and its subfolders that are searched, whatever their classes: `folder.gallery`."""
     return gallery(user_path(root))
 
 
-def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
+def read_items(data: str, layout: Layout = USUAL) -> tuple[Sequence[Item], list[Finding]]:
     """Return the items of data whose classes do not matter: as `read_to_fit` takes it, or a folder without any.
 
     And what is worth knowing about them. Raises as the two.
@@ -70,11 +84,13 @@ def read_items(data: str) -> tuple[Sequence[Item], list[Finding]]:
     if data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
         found = find_images(user_path(data))
         return found.images, found.notes
-    records, notes = read_to_fit(data)
+    records, notes = read_to_fit(data, layout)
     return labelled(records).items, notes
 
 
-def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Sequence[Record], list[Finding]]:
+def read_to_embed(
+    data: str, items: ItemKind, dataset: str = "own", layout: Layout = USUAL
+) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of all of `read_own`, or of a benchmark, each item once, and what is worth knowing.
 
     Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`, with
@@ -83,7 +99,7 @@ def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Seq
     if dataset == "own":
         if items == "images" and data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
             return folder(user_path(data), classes_needed=False)
-        return read_own(data, items)
+        return read_own(data, items, layout)
     records, notes = read_benchmark(dataset, data)
     tested = sorted({record.split for record in records if record.split not in (None, "train", "test")})
     roles: Mapping[str | None, Role] = {"query": "query", "gallery": "gallery"}
@@ -98,9 +114,9 @@ def read_to_embed(data: str, items: ItemKind, dataset: str = "own") -> tuple[Seq
     return list(once.values()), notes
 
 
-def read_to_fit(data: str) -> tuple[Sequence[Record], list[Finding]]:
+def read_to_fit(data: str, layout: Layout = USUAL) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of `read_own` to fit something to: of data that is split, those to train on alone."""
-    records, notes = read_own(data)
+    records, notes = read_own(data, layout=layout)
     return _on_side(records, "train", data, notes)
 
 

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from recallk.core.errors import InputError
-from recallk.core.files import read_file, user_path, write_text
-from recallk.data.columns import SUFFIXES
+from recallk.core.files import read_file, write_text
 from recallk.data.item import Drawing, Record
-from recallk.data.kind import ARRAYS
 from recallk.data.records import SPLITS, VALIDATION, VectorRecords
 from recallk.data.vectors import Vector
 
@@ -73,12 +71,6 @@ class FoundRecords:
             first = f" ({self.first_gone}{', ...' if self.gone.total() > 1 else ''})" if self.first_gone else ""
             told.append(f"gone since the run: {_counted(self.gone)}{first}; measured on what is left")
         return told
-
-
-def root_of(data: str) -> Path:
-    """Return the folder that names in a split start from: the data's own, or a table's."""
-    path = user_path(data)
-    return path.parent if path.suffix.lower() in SUFFIXES | ARRAYS else path
 
 
 def split_of(

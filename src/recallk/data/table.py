@@ -11,24 +11,25 @@ from recallk.data.columns import cell, read_columns
 from recallk.data.given_split import COLUMNS, given_by_columns
 from recallk.data.identity import Identities
 from recallk.data.item import Record
+from recallk.data.layout import USUAL, Layout
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def table(path: Path) -> list[Record]:
-    """Return a record for every row; relative paths start at the table's folder.
+def table(path: Path, layout: Layout = USUAL) -> list[Record]:
+    """Return a record for every row; relative paths start at the table's folder, or where the `layout` says.
 
     Raises InputError, with the row where there is one, as `read_columns`, and for an empty cell, a file twice (in
     whatever spelling), a path of a folder, a pipe or an address, and as `given_by_columns`.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such table")
-    columns = read_columns(path, ("path", "label"), COLUMNS)
+    columns = read_columns(path, ("path", "label"), COLUMNS, layout)
     try:
         found, numbers = given_by_columns(columns, len(columns["path"]))
     except InputError as error:
         raise InputError(f"{path}, {error}") from None
-    folder, records, rows, identities = path.parent, list[Record](), dict[str, int](), Identities()
+    folder, records, rows, identities = layout.root_of(path), list[Record](), dict[str, int](), Identities()
     # a person counts rows from 1, after the header
     for row, (image, label, number) in enumerate(zip(columns["path"], columns["label"], numbers, strict=True), 1):
         if not image or label in (None, ""):

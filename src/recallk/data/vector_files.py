@@ -17,6 +17,7 @@ from recallk.data.columns import SUFFIXES, Columns, cell, read_columns
 from recallk.data.findings import Finding
 from recallk.data.given_split import COLUMNS, gallery_rows, given_by_columns
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY
+from recallk.data.layout import USUAL, Layout
 from recallk.data.records import ROLES, SPLITS, VectorRecords
 from recallk.data.vectors import VectorRows, VectorTable
 
@@ -29,7 +30,7 @@ _FURTHER = ("label", *COLUMNS, "id", "image", "text")
 _AGAIN = "write it again"
 
 
-def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
+def read_vectors(path: Path, layout: Layout = USUAL) -> tuple[VectorRecords, list[Finding]]:
     """Return a record for every row of a file of vectors, and what is worth knowing of them.
 
     A `.parquet` table has the columns `embedding` (lists of float16, float32 or float64, all of one length) and
@@ -38,11 +39,13 @@ def read_vectors(path: Path) -> tuple[VectorRecords, list[Finding]]:
     into memory; the other columns are in a table beside it, of the same name with `.csv`, `.tsv`, `.jsonl` or
     `.parquet`, row by row.
 
+    A `layout` says what else the columns are called (but for `embedding`), and where paths start.
+
     Raises InputError, one line, with the row where there is one, for a file that cannot be read, numbers of another
     type, rows of different lengths, NaN or infinity, a vector of zeros, an empty label, an id twice, and as
     `given_by_columns`.
     """
-    vectors, columns, notes = _checked(path, ("label",))
+    vectors, columns, notes = _checked(path, ("label",), layout)
     labels = columns["label"]
     try:
         given, numbers = given_by_columns(columns, len(labels))
@@ -66,9 +69,9 @@ def read_any_vectors(path: Path) -> tuple[VectorTable, list[Finding]]:
     return vectors, notes
 
 
-def _checked(path: Path, needed: Sequence[str]) -> tuple[VectorTable, Columns, list[Finding]]:
+def _checked(path: Path, needed: Sequence[str], layout: Layout = USUAL) -> tuple[VectorTable, Columns, list[Finding]]:
     """Return the vectors of a file, the columns that are needed and those that are there, and what is worth knowing."""
-    array, columns = _read(path, needed)
+    array, columns = _read(path, needed, layout)
     if not len(array):
         raise InputError(f"{path}: no vectors in it")
     rows = {len(cells) for cells in columns.values()} or {len(array)}
@@ -81,7 +84,7 @@ def _checked(path: Path, needed: Sequence[str]) -> tuple[VectorTable, Columns, l
         array,
         None if ids is None else _unique(path, ids),
         columns.get("label"),
-        None if images is None else [str(path.parent / image) if image else None for image in images],
+        None if images is None else [str(layout.root_of(path) / image) if image else None for image in images],
         columns.get("text"),
         gallery_rows(columns, len(array)),
         _made_by(path),
@@ -107,12 +110,12 @@ def width(path: Path) -> int:
     return read_file(path, _parquet_width, "a readable PARQUET table", _AGAIN)
 
 
-def _read(path: Path, needed: Sequence[str]) -> tuple[NDArray[Any], Columns]:
+def _read(path: Path, needed: Sequence[str], layout: Layout) -> tuple[NDArray[Any], Columns]:
     if path.suffix.lower() in ARRAYS:
         array = _array(path)
         alone = not needed and not _tables_beside(path)
-        return array, {} if alone else read_columns(_beside(path), needed, _FURTHER)
-    columns = read_columns(path, needed, _FURTHER)
+        return array, {} if alone else read_columns(_beside(path), needed, _FURTHER, layout)
+    columns = read_columns(path, needed, _FURTHER, layout)
     return read_file(path, _parquet, "a readable PARQUET table", _AGAIN), columns
 
 

@@ -18,8 +18,7 @@ from recallk.data.findings import Finding
 from recallk.data.kind import ItemKind, kind_of
 from recallk.data.opening import check_files
 from recallk.data.records import labelled
-from recallk.data.source import are_looked_for, read_to_embed
-from recallk.data.split import root_of
+from recallk.data.source import are_looked_for, read_to_embed, root_of
 from recallk.data.vector_writer import Dtype, VectorWriter, columns_of, require_writable
 from recallk.models import saved
 from recallk.models.embedder import Embedder
@@ -34,6 +33,8 @@ from recallk.runs.train_config import TrainConfig
 
 BLOCK = 4_096
 """Items of each process between two writes: their embeddings are held at a time. Readers are started for each block."""
+
+_OF_TABLE = frozenset({"columns", "root"})
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,12 @@ def embed(
             advance("loading the network", 0, 0)
             embedder, made_by = _embedder(config, run)
             advance("reading the data", 0, 0)
-            records, notes = read_to_embed(source, _kind(embedder, source, run, keys), keys.get("dataset", "own"))
+            kind, dataset = _kind(embedder, source, run, keys), keys.get("dataset", "own")
+            layout = config.layout if _OF_TABLE & keys.keys() else config.layout_of(source)
+            records, notes = read_to_embed(source, kind, dataset, layout)
             items = labelled(records).items
             check_files(items, looked_for=are_looked_for(source))
-            columns = columns_of(records, root_of(source), place) if processes.is_first() else {}
+            columns = columns_of(records, root_of(source, layout), place) if processes.is_first() else {}
             about = made_by.model_dump()
             writer = VectorWriter(place, columns, len(items), embedder.embedding_size, dtype, about)
         told, block = counting(advance, "embedding", len(items)), BLOCK * processes.count()
@@ -124,7 +127,9 @@ def _configured(
         if _kind_of(source, keys) == "vectors":  # else the backbone is refused as a key of images
             raise InputError(f"{shown(source)}: vectors, and a backbone embeds images; give --run, a run on vectors")
         return make_config({"data": source, "backbone": backbone}, keys)
-    given = {key: value for key, value in keys.items() if key in OF_READING}
+    given = {key: value for key, value in keys.items() if key in OF_READING or key in _OF_TABLE}
+    if _OF_TABLE & keys.keys():
+        given["dataset"] = keys.get("dataset", "own")  # of the source, whatever the run was on
     return make_config(RunFolder(user_path(run)).config_for(source).model_dump(), given)
 
 

@@ -7,6 +7,6 @@ OF_NETWORK = (
     *(key for key in ImageSettings.model_fields if key not in ("backbone", "head", "embedding_size")),
 )
 """What a backbone is, and what it sees."""
-OF_SOURCE = ("dataset", "items")
+OF_SOURCE = ("dataset", "items", "columns", "root")
 OF_READING = ("chunk_size", "workers", "accelerator")
 EMBED_KEYS = (*OF_NETWORK, *OF_SOURCE, *OF_READING)

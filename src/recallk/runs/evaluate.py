@@ -15,12 +15,14 @@ from recallk.core.group import joined
 from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief
 from recallk.data.dataset import TestItems, read_all, read_for_test
+from recallk.data.findings import Finding
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
+from recallk.runs.train_config import TrainConfig
 
 Protocol = Literal["benchmark", "re-identification"]
 
@@ -102,7 +104,7 @@ def _evaluate_classes(
     with joined(available_device(config.accelerator).type):
         with processes.failing_together():
             advance("reading the data", 0, 0)
-            test, notes = read_for_test(config, folder.read_split()) if data is None else read_all(data)
+            test, notes = _read(config, folder, data)
             if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
                 raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
             notes = [*notes, *notes_of_others(embedder, test.labelled.items)]
@@ -122,6 +124,12 @@ def _evaluate_classes(
             return Evaluation(items.counted + closed, metrics, spread, notes, conditions)
 
         return processes.from_first(measured)
+
+
+def _read(config: TrainConfig, folder: RunFolder, data: str | None) -> tuple[TestItems, Sequence[Finding]]:
+    if data is None:
+        return read_for_test(config, folder.read_split())
+    return read_all(data, config.layout_of(data))
 
 
 def _searched(embeddings: Tensor, test: TestItems, depths: Sequence[int]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.findings import Finding
 from recallk.data.item import Item
+from recallk.data.layout import Layout
 from recallk.data.opening import check_files
 from recallk.data.records import labelled
 from recallk.data.source import read_items, read_to_fit
@@ -91,7 +92,7 @@ def whiten(
             if method == "learned" and power != POWER:
                 raise InputError(f"power={brief(power)} is for the method pca; the learned whitening has none")
             advance("reading the data", 0, 0)
-            items, labels, notes = _read(data, method)
+            items, labels, notes = _read(data, method, config.layout_of(data))
         told = counting(advance, "embedding", len(items))
         embeddings = embed_as_configured(embedder, config, items, told, scales=at_scales)
 
@@ -129,13 +130,13 @@ def _model_in(folder: RunFolder) -> Path:
     return folder.path if folder.is_model_alone else folder.model
 
 
-def _read(data: str, method: Method) -> tuple[Sequence[Item], NDArray[np.int64], Sequence[Finding]]:
+def _read(data: str, method: Method, layout: Layout) -> tuple[Sequence[Item], NDArray[np.int64], Sequence[Finding]]:
     """Return all items, and their classes where they are needed, else one for all."""
     if method == "pca":
-        items, notes = read_items(data)
+        items, notes = read_items(data, layout)
         labels = np.zeros(len(items), dtype=np.int64)
     else:
-        records, notes = read_to_fit(data)
+        records, notes = read_to_fit(data, layout)
         with_classes = labelled(records)
         items, labels = with_classes.items, with_classes.labels
     check_files(items)
