@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.fuzz.case import Case, Place, Refusal, Rng, pick
 from tests.fuzz.miniature import save_images
-from tests.fuzz.table_files import HOSTILE, LABELS, as_csv, as_parquet, check_records, check_sound, plan, rows, twice
+from tests.fuzz.table_files import HOSTILE, LABELS, as_file, check_records, check_sound, plan, rows, twice
 from tests.fuzz.tables_seen import FIRST
 
 
@@ -23,14 +23,14 @@ def prepare(shared: Path) -> None:
 def good(rng: Rng) -> Case:
     """Return a table with nothing wrong in it: its records are its rows."""
     names = tuple(dict.fromkeys(rng.choice(LABELS, 6).tolist()))
-    split, suffix = bool(rng.random() < 0.5), pick(rng, (".csv", ".parquet", ".CSV", ".Parquet"))
+    split, suffix = bool(rng.random() < 0.5), pick(rng, (".csv", ".parquet", ".CSV", ".Parquet", ".tsv", ".jsonl"))
     encoding, line = pick(rng, ("utf-8", "utf-8-sig")), pick(rng, ("\n", "\r\n"))
     compression = pick(rng, ("snappy", "gzip", "none", "zstd"))
     extra, order, relative = bool(rng.random() < 0.3), rng.permutation(3).tolist(), rng.random() < 0.3
-    with_plan = rng.random() < 0.2 and len(names) > 3
+    with_plan, roles = rng.random() < 0.2 and len(names) > 3, bool(rng.random() < 0.3)
 
     def act(place: Place) -> None:
-        columns = rows(place, split and len(names) > 1, names)
+        columns = rows(place, split and len(names) > 1, names, roles)
         if relative:
             columns["path"] = [os.path.relpath(path, place.work) for path in columns["path"]]
         if extra:
@@ -38,10 +38,9 @@ def good(rng: Rng) -> Case:
         keys = list(columns)
         columns = {keys[n]: columns[keys[n]] for n in order if n < len(keys)} | columns
         path = place.work / f"table{suffix}"
-        csv = suffix.lower() == ".csv"
-        if csv:
+        if suffix.lower() != ".parquet":
             columns = {k: [str(v).replace("\n", " ") for v in values] for k, values in columns.items()}
-        path.write_bytes(as_csv(columns, encoding, line) if csv else as_parquet(columns, compression=compression))
+        path.write_bytes(as_file(columns, suffix, encoding=encoding, line=line, compression=compression))
         check_records(path, columns)
         if with_plan:
             plan(place, path)
@@ -80,12 +79,12 @@ BYTES: tuple[Callable[[Rng, bytes], bytes], ...] = (cut, flipped, flipped, foote
 
 def damaged(rng: Rng) -> Case:
     """Return a table whose bytes are changed."""
-    suffix, change = pick(rng, (".csv", ".parquet", ".parquet")), pick(rng, BYTES)
-    split, with_plan = bool(rng.random() < 0.5), rng.random() < 0.15
+    suffix, change = pick(rng, (".csv", ".parquet", ".parquet", ".tsv", ".jsonl")), pick(rng, BYTES)
+    split, with_plan, roles = bool(rng.random() < 0.5), rng.random() < 0.15, bool(rng.random() < 0.5)
 
     def act(place: Place) -> None:
-        path, columns = place.work / f"table{suffix}", rows(place, split)
-        path.write_bytes(change(rng, as_csv(columns) if suffix == ".csv" else as_parquet(columns)))
+        path, columns = place.work / f"table{suffix}", rows(place, split, roles=roles)
+        path.write_bytes(change(rng, as_file(columns, suffix)))
         plan(place, path) if with_plan else check_sound(path)
 
     return Case(f"table{suffix}, {change.__name__}", act)
@@ -121,16 +120,16 @@ TYPES: dict[str, Callable[[int], Any]] = {
 
 def changed(rng: Rng) -> Case:
     """Return a table whose cells or columns are changed: dropped, doubled, renamed, of other types or encodings."""
-    suffix = pick(rng, (".csv", ".parquet"))
+    suffix = pick(rng, (".csv", ".parquet", ".jsonl"))
     what = pick(rng, ("cell", "cell", "type", "drop", "double", "rename", "encoding", "separator", "hostile", "swap"))
-    column, row = pick(rng, ("path", "label", "split")), int(rng.integers(0, 18))
+    column, row = pick(rng, ("path", "label", "split", "role")), int(rng.integers(0, 18))
     value, kind = pick(rng, CELLS), pick(rng, list(TYPES))
     name = pick(rng, ("Path", " path", "", "label ", "\x1b", "labels", "path\n"))
     encoding = pick(rng, ("latin-1", "utf-16", "utf-32", "cp1252", "utf-7"))
     separator = pick(rng, (";", "\t", "|", " "))
 
     def act(place: Place) -> None:
-        columns = rows(place, True, HOSTILE if what == "hostile" else LABELS[:6])
+        columns = rows(place, True, HOSTILE if what == "hostile" else LABELS[:6], column == "role")
         options: dict[str, str] = {}
         if what == "cell":
             columns[column][row] = value
@@ -146,8 +145,8 @@ def changed(rng: Rng) -> Case:
             options = {"separator": separator}
         elif what == "swap":
             columns["path"], columns[column] = columns[column], columns["path"]
-        content = as_csv(columns, **options) if suffix == ".csv" else as_parquet(columns)
-        if what == "double":
+        content = as_file(columns, suffix, **options)
+        if what == "double" and suffix != ".jsonl":
             content = twice(columns, column, suffix)
         path = place.work / f"table{suffix}"
         path.write_bytes(content)
@@ -155,7 +154,7 @@ def changed(rng: Rng) -> Case:
         plan(place, path)
 
     about = {"cell": f"{column} {value!r:.20}", "type": f"{column} as {kind}", "rename": f"{column} to {name!r}"}
-    refusal: Refusal = "must" if what == "drop" and column != "split" else "may"
+    refusal: Refusal = "must" if what == "drop" and column in ("path", "label") else "may"
     return Case(f"table{suffix}, {what} {about.get(what, column)}", act, refusal)
 
 
