@@ -193,16 +193,16 @@ def _alike(whole: Sequence[tuple[Record, _Look]], advance: Advance) -> Iterator[
     hashes: NDArray[np.uint8] = np.frombuffer(b"".join(look.hash for _, look in whole), np.uint8).reshape(-1, 8)
     index = faiss.IndexBinaryFlat(64)
     index.add(hashes)
+    number: dict[tuple[str, str | None], int] = {}  # of a class in a split
+    group = np.array([number.setdefault((record.label, record.split), len(number)) for record, _ in whole])
     for start in range(0, len(whole), _QUERIES):
         ends, distances, found = index.range_search(hashes[start : start + _QUERIES], ALIKE + 1)
         for place, (begin, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True), start):
-            record = whole[place][0]
-            near = sorted(zip(distances[begin:end].tolist(), found[begin:end].tolist(), strict=True))
-            others = (whole[other][0] for _, other in near if other < place)
-            if (like := next((other for other in others if _apart(record, other)), None)) is not None:
-                yield Remark("looks the same", str(record.file), str(like.file), f"{_place(record)}; {_place(like)}")
+            others = found[begin:end]
+            earlier = (others < place) & (group[others] != group[place])
+            if not earlier.any():
+                continue
+            nearest = np.lexsort((others[earlier], distances[begin:end][earlier]))[0]
+            record, like = whole[place][0], whole[int(others[earlier][nearest])][0]
+            yield Remark("looks the same", str(record.file), str(like.file), f"{_place(record)}; {_place(like)}")
         advance("comparing images", min(start + _QUERIES, len(whole)), len(whole))
-
-
-def _apart(one: Record, other: Record) -> bool:
-    return (one.label, one.split) != (other.label, other.split)
