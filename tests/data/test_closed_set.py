@@ -61,7 +61,8 @@ def test_classes_may_be_on_several_sides_and_are_again_when_it_goes_on(data: Pat
         assert read.validation.classes == [*"ab"]
         assert read.test.labelled.classes == [*"bcd"]
         assert (len(read.train), len(read.validation), len(read.test.labelled)) == (12, 8, 12)
-        assert not read.notes
+    assert [note.message for note in first.notes] == ["1 of 3 test classes are not trained on, in a closed set"]
+    assert not again.notes
     for one, other in (
         (first.train, again.train),
         (first.validation, again.validation),
@@ -136,6 +137,20 @@ def test_where_it_makes_no_sense_it_is_refused(changes: dict[str, Any], told: st
     given: dict[str, Any] = {"data": "x", "closed_set": True} | changes
     with pytest.raises(ValueError, match=re.escape(told)):
         DataSettings(**given)
+
+
+def test_what_has_no_class_in_common_is_no_closed_set(tmp_path: Path) -> None:
+    save_classes(tmp_path / "train", ["a", "b"])
+    save_classes(tmp_path / "test", ["c", "d"])
+    with pytest.raises(InputError, match="no class is trained and tested on: it is no closed set, leave closed_set"):
+        read_for_training(settings(tmp_path, closed_set=True))
+
+
+def test_a_few_classes_are_of_those_that_are_on_both_sides(tmp_path: Path) -> None:
+    save_classes(tmp_path / "train", ["a", "b", "c", "d"])
+    save_classes(tmp_path / "test", ["c", "d", "e", "f"])
+    read = read_for_training(settings(tmp_path, closed_set=True, limit_classes=2))
+    assert read.train.classes == read.test.labelled.classes == ["c", "d"]
 
 
 def test_data_without_a_split_are_no_closed_set(tmp_path: Path) -> None:

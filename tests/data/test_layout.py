@@ -129,6 +129,27 @@ def test_mistakes_in_what_is_typed_are_one_line(typed: str, told: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_paths_are_found_from_wherever_the_run_is_looked_at(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = str(table.relative_to(tmp_path))
+    values = SMALL | {"data": own, "columns": NAMES, "root": "photos", "select": "last", "batch_size": 4}
+    recallk.train(values, "run")
+    assert recallk.evaluate("run", data=own).items == "16 images of 4 classes"
+    comparison = recallk.compare({**values, "epochs": 1}, "compared", losses=["recall@k"], rates=(1,), seeds=1)
+    assert len(comparison[0].results) == 1
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert recallk.evaluate("../run").items == "8 images of 2 classes"
+    assert recallk.report("../compared/recall@k/seed-1") == []
+
+
+def test_a_column_that_is_not_read_is_told(table: Path) -> None:
+    with pytest.raises(InputError, match="columns says what id is called, which is not read here: path, label, split"):
+        read_own(str(table), layout=Layout({"id": "nope"}))
+
+
 def test_a_column_is_not_two(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", ("label", "image", "split"), [("a", "b", "train")])
     with pytest.raises(InputError, match=r"column label would be two; say of both what they are called"):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from recallk import InputError
 from recallk.data import opening
-from recallk.data.opening import check_files
+from recallk.data.opening import check_files, opened_before
 from recallk.data.source import are_looked_for
 from tests.data.limits import seconds
 
@@ -38,15 +38,39 @@ def test_a_broken_image_is_found_before_any_work(tmp_path: Path) -> None:
 
 def test_all_that_are_wrong_are_told_at_once(tmp_path: Path) -> None:
     files = saved(tmp_path, 9)
-    for number in (1, 3, 5):
+    for number in (1, 3, 5, 6):
         files[number].write_bytes(files[number].read_bytes()[:100])
-    files[7].unlink()
     with pytest.raises(InputError) as told:
         check_files(files)
     message = str(told.value)
-    assert message.startswith(f"4 images cannot be read: {files[7]}: no such image; {files[1]}: ")
-    assert message.endswith("; ...; recallk data check lists all")
+    assert message.startswith(f"4 images cannot be read: {files[1]}: ")
+    assert message.endswith("; ...; recallk data check PATH --csv FILE lists all")
     assert "\n" not in message
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_what_is_missing_is_told_of_all_and_before_any_is_opened(tmp_path: Path) -> None:
+    files = saved(tmp_path, 9)
+    for number in (0, 4, 8):
+        files[number].unlink()
+    files[1].write_text("x")
+    with pytest.raises(InputError) as told:
+        check_files(files, seconds=100)
+    assert str(told.value).startswith(f"3 images cannot be read: {files[0]}: no such image; {files[4]}: no such image")
+
+
+def test_a_name_is_told_once_whatever_it_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as told:
+        check_files([tmp_path / "a\nb.png"])
+    assert str(told.value).count("b.png") == 1
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_what_has_been_opened_before_is_not_opened_again(tmp_path: Path) -> None:
+    files = saved(tmp_path, 9)
+    with opened_before():
+        assert check_files(files, looked_for=True, seconds=100) == 2
+    assert check_files(files, looked_for=True, seconds=100) == 9
 
 
 @pytest.mark.usefixtures("small_sample")

@@ -90,7 +90,7 @@ def test_what_looks_the_same_is_found_as_a_loop_over_all_pairs_finds_it(
     monkeypatch.setattr(own_check, "_QUERIES", 3)
     random = np.random.default_rng(0)
     centres = random.integers(0, 2, (5, 64))
-    hashes = [centres[n % 5] ^ (random.random(64) < 0.04) for n in range(60)]
+    hashes = [centres[n % 5] ^ (random.random(64) < 0.04 * (n % 3)) for n in range(60)]  # a third are equal
     records = [Record(Path(f"{n}.png"), str(random.integers(3)), "train") for n in range(60)]
     looks = [own_check._Look(b"", np.packbits(bits.astype(bool)).tobytes(), 9, 9) for bits in hashes]
     found = {r.file: r.other for r in own_check._alike(list(zip(records, looks, strict=True)), lambda *_: None)}
@@ -143,6 +143,16 @@ def test_the_command_tells_it_and_ends_by_whether_files_are_broken(
     assert "1 of 9 images are broken: training does not start until they are mended" in said
 
 
+def test_nothing_is_written_over(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\ndata/a/0.png,a\n")
+    assert command("data", "check", table, "--csv", table) == 2
+    assert "t.csv: exists already; choose another name" in capsys.readouterr().err
+    assert table.read_text().startswith("path,label")
+    assert command("data", "check", data, "--csv", tmp_path / "nowhere" / "x.csv") == 2
+    assert "no folder" in capsys.readouterr().err
+
+
 def test_data_without_files_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("data", "check", "glyphs") == 0
     said = capsys.readouterr().out
@@ -153,7 +163,7 @@ def test_data_without_files_are_counted(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere"], "nowhere: no such folder"),
+        (["nowhere"], "nowhere: no such path, and no benchmark: these are cub, "),
         (["cub"], "cub is read from the disk: say where with --data"),
         (
             ["cub", "--data", ".", "--csv", "x.csv"],

@@ -251,6 +251,39 @@ def test_where_all_are_queries_and_gallery_all_search_each_other(tmp_path: Path)
     assert read_for_training(settings(data)).test.searches[0].gallery is None
 
 
+@pytest.mark.parametrize("roles", [["query", ""], ["query", "query"], ["query", "gallery"]])
+def test_roles_of_what_is_trained_on_count_where_all_have_one(tmp_path: Path, roles: list[str]) -> None:
+    names = [f"c{number:02}" for number in range(60)]
+    save_classes(tmp_path, [*names, "t"], images=4)
+    rows = [(f"{name}/{n}.png", name, "train", roles[n % 2]) for name in names for n in range(4)]
+    rows += [(f"t/{n}.png", "t", "test", "query" if n else "gallery") for n in range(4)]
+    columns = dict(zip(("path", "label", "split", "role"), map(list, zip(*rows, strict=True)), strict=True))
+    read = read_for_training(settings(written(tmp_path / "t.csv", columns), validation_fraction=0.9))
+    assert read.validation is not None
+    assert (read.validation.search.gallery is not None) == (roles == ["query", "gallery"])
+
+
+def test_a_split_by_classes_needs_a_role_of_all_or_none(folders: Path) -> None:
+    with pytest.raises(InputError, match="with split=classes any class may be tested on, and 12 items are neither"):
+        read_for_training(settings(folders, split="classes"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ["train/a", "test/query/a", "test/gallery/a", "test/extra/a"],
+        ["train/a", "test/query", "test/gallery"],
+        ["test/query/a", "test/gallery/a"],
+    ],
+)
+def test_roles_within_a_side_that_are_taken_as_classes_are_told(tmp_path: Path, made: list[str]) -> None:
+    for folder in made:
+        path = tmp_path / folder
+        save_classes(path.parent, [path.name])
+    _, notes = read_own(str(tmp_path))
+    assert ["roles (query, gallery), and are taken as classes" in note.message for note in notes] == [True]
+
+
 @pytest.mark.parametrize(
     "folders",
     [

@@ -132,7 +132,7 @@ def test_a_folder_without_classes_has_no_labels(pictures: Path, tmp_path: Path) 
 def test_items_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     drawn = [Record(random.integers(0, 255, (9, 9)).astype(np.uint8), f"c{n // 5}", "train") for n in range(50)]
-    monkeypatch.setattr("recallk.data.source._DRAWN", {"glyphs": lambda: drawn})
+    monkeypatch.setattr("recallk.data.source.DRAWN", {"glyphs": lambda: drawn})
     assert embed("glyphs", tmp_path / "v.parquet", **SMALL, dtype="float16").items == "50 images"
     rows = shown(tmp_path / "v.parquet")
     assert [row[1:] for row in rows] == [(record.label, record.split, None) for record in drawn]

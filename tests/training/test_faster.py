@@ -166,7 +166,17 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
 @has_compiler
 def test_a_dry_run_waits_for_no_compiler(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--compile"]
+    words = [
+        "--backbone",
+        "test_resnet",
+        "--weights",
+        "none",
+        "--image-size",
+        "32",
+        "--compile",
+        "--chunk-size",
+        "auto",
+    ]
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     assert command("train", "--data", pictures, *words, "--run", tmp_path / "run", "--dry-run") == 0

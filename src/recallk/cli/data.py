@@ -1,5 +1,6 @@
 """`recallk data`: the benchmarks of the field, whether one on disk is whole, and what is to know of own data."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def check_data(
     """
     from recallk.data.benchmarks.catalogue import BENCHMARKS
     from recallk.data.instances.catalogue import INSTANCE_BENCHMARKS
+    from recallk.data.source import DRAWN
 
     names = [*BENCHMARKS, *INSTANCE_BENCHMARKS]
     if name in names:
@@ -71,6 +73,8 @@ def check_data(
         _check_benchmark(name, user_path(data), every)
     elif data is not None or every:
         raise InputError(f"no data set {name!r}: one of {', '.join(names)}; own data have neither --data nor --all")
+    elif name not in DRAWN and not os.path.lexists(user_path(name)):
+        raise InputError(f"{name}: no such path, and no benchmark: these are {', '.join(names)}")
     else:
         _check_own(name, 224 if image_size is None else image_size, csv, columns, root)
 
@@ -78,13 +82,15 @@ def check_data(
 def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None, root: Path | None) -> None:
     from recallk.core.extras import require
     from recallk.data.layout import Layout, parse_columns
-    from recallk.data.own_check import check_own, write_remarks
+    from recallk.data.own_check import check_own, require_new, write_remarks
 
     require("train", "recallk data check")
     try:
         layout = Layout(parse_columns(columns) if columns else {}, user_path(root) if root else None)
     except ValueError as error:
         raise InputError(f"--columns: {error}") from None
+    if csv is not None:
+        require_new(user_path(csv))
     with progress("opening images", note="reading the data") as moves:
         found = check_own(data, image_size, layout, lambda what, done, of: moves(done, of, what))
     table = Table("", *(Column(name, justify="right") for name in ("items", "classes", "items a class", "of one item")))

@@ -91,9 +91,9 @@ def _dry_run(config: Any, run: Path) -> None:
     with ProgressShown() as reading:
         reading.advance(*_READING)
         trainer = trainer_for(config, run, reading.advance)
-        trainer.choose_chunk_size()
     # what a step needs is that of the network as it is: a dry run waits for no compiler
     with torch.compiler.set_stance("force_eager") if getattr(config, "compile", False) else nullcontext():
+        trainer.choose_chunk_size()
         terminal.show_plan(trainer)
         terminal.show_memory(trainer)
 

@@ -94,7 +94,8 @@ def compare(
     _require_list("rates", rates, "(0.3, 1, 3)")
     chosen = _contenders(losses, sweep, ablation, contenders)
     given = given_keys(config)
-    common = given | {"data": with_whole_path(make_config(given)).data}
+    whole = with_whole_path(make_config(given))
+    common = given | {"data": whole.data} | ({} if whole.root is None else {"root": whole.root})
     folder = default_folder(make_config(given), losses, sweep, ablation) if folder is None else user_path(folder)
     comparison = Comparison(
         folder, common, chosen, rates, seeds, searches=searches, minutes=minutes_of(budget), at_once=at_once

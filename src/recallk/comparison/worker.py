@@ -15,6 +15,7 @@ from recallk.core.devices import available_device
 from recallk.core.errors import InputError, RecallkError
 from recallk.core.parent import end_with_parent
 from recallk.core.text import one_line
+from recallk.data.opening import opened_before
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.image_config import ImageTrainConfig
@@ -48,7 +49,8 @@ def _train(values: dict[str, Any], folder: RunFolder, at_once: int) -> None:
     if folder.config.is_file():
         resume(path, {key: getattr(config, key) for key in WHEN_RESUMED & type(config).model_fields.keys()})
     else:
-        train(config, path)
+        with opened_before():  # by the comparison's plan
+            train(config, path)
     write_cost(folder, _peak_bytes(available_device(config.accelerator)))
 
 

@@ -35,6 +35,9 @@ def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str], lay
 
     What PyArrow raises becomes one line; a file made to crash it (it is written in C++) ends the process.
     """
+    if unread := [name for name in layout.columns if name not in (*needed, *optional)]:
+        read = ", ".join(dict.fromkeys((*needed, *optional)))
+        raise InputError(f"{path}: columns says what {unread[0]} is called, which is not read here: {read} are")
     taken = {own.casefold() for own in layout.columns.values()}
     named = list(dict.fromkeys([*needed, *(name for name in optional if name in layout.columns)]))
     others = [name for name in optional if name not in named and name not in taken]

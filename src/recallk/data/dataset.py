@@ -32,7 +32,15 @@ from recallk.data.records import (
 )
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
-from recallk.data.sides import Aside, limit_classes, set_aside, split_classes
+from recallk.data.sides import (
+    Aside,
+    limit_classes,
+    require_all_or_no_roles,
+    require_positives,
+    set_aside,
+    split_classes,
+    unseen_in_training,
+)
 from recallk.data.source import are_looked_for, read_benchmark, read_own, root_of
 from recallk.data.split import FoundRecords, Split, find_records, split_of
 from recallk.data.unreadable import first_of, unreadable
@@ -135,9 +143,7 @@ def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside
         return Aside(train, None)
     if (recorded is None or settings.closed_set) and VALIDATION in splits_of(read.records):
         given = _labelled(read.records, VALIDATION)
-        if not given.answerable.any():
-            told = _nothing_to_find(given, "validation")
-            raise InputError(f"{told}, or no val")
+        require_positives(given, "validation")
         return Aside(train, given)
     if settings.closed_set:
         return Aside(train, None, "of a closed set no classes are set aside, and it has no val")
@@ -174,7 +180,7 @@ def read_all(data: str, layout: Layout = USUAL) -> tuple[TestItems, Sequence[Fin
         told = f"{left_out:,} items that are neither query nor gallery are left out"
         notes = [*notes, Finding("other counts", data, told)]
     items = labelled(searching)
-    _check_positives(items)
+    require_positives(items, "test")
     check_files(items.items, looked_for=are_looked_for(data))
     return TestItems(items, [items.search]), notes
 
@@ -187,6 +193,7 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
         (records, notes), tests = read_own(settings.data, settings.items, settings.layout), ALL_AGAINST_ALL
         if settings.split == "classes":
             records = without_splits(records)
+            require_all_or_no_roles(records)
         there = splits_of(records)
         split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select == "validation"
         if VALIDATION in there and not validation_given:
@@ -204,7 +211,9 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
             closed = settings.closed_set
             records = split_classes(records, settings.test_fraction, settings.split_seed, closed_set=closed)
         if settings.limit_classes is not None:
-            records = limit_classes(records, settings.limit_classes)
+            records = limit_classes(records, settings.limit_classes, closed_set=settings.closed_set)
+        if settings.closed_set and (unseen := unseen_in_training(records)):
+            notes = [*notes, Finding("other counts", settings.data, unseen)]
         return _Read(records, tests, split_by_us, validation_given, list(notes), None)
     all_classes, root = settings.limit_classes is None, root_of(settings.data, settings.layout)
     found = find_records(recorded, records, root, by_split=given, of_all=all_classes)
@@ -256,7 +265,7 @@ def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItem
         return TestItems(_labelled(records, "test"), [])
     if tests is ALL_AGAINST_ALL:  # own data, and benchmarks that have an item once
         items = _labelled(records, "test")
-        _check_positives(items)
+        require_positives(items, "test")
         return TestItems(items, [items.search])
     splits = set(_sides(tests))
     once = {_key(record): record for record in records if record.split in splits}
@@ -267,20 +276,8 @@ def _test_items(records: Sequence[Record], tests: Sequence[TestSet]) -> TestItem
 
     searches = [Search(t.name, indexes(t.queries), None if t.gallery is None else indexes(t.gallery)) for t in tests]
     items = labelled(list(once.values()))
-    _check_positives(items)
+    require_positives(items, "test")
     return TestItems(items, searches)
-
-
-def _check_positives(test: LabelledItems) -> None:
-    """Raise InputError where no class has two items: no query would have anything to find."""
-    if not test.answerable.any():
-        raise InputError(_nothing_to_find(test, "test"))
-
-
-def _nothing_to_find(items: LabelledItems, side: str) -> str:
-    if items.roles is not None:
-        return f"no {side} class has a query and a gallery item: there is nothing to retrieve; give both of a class"
-    return f"every {side} class has one item: there is nothing to retrieve; give at least two of a class"
 
 
 def _split(

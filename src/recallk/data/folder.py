@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
     records = []
     labels = _labels(root, found.images)
     said = given_by_folders(set(labels.values()))
-    notes = [*found.notes, *([] if said else _not_taken(root, labels.values()))]
+    notes = [*found.notes, *_not_taken(root, said, set(labels.values()))]
     for path in found.images:
         label = labels[path.parent]
         if said:
@@ -205,11 +205,13 @@ def _labels(root: Path, images: Sequence[Path]) -> dict[Path, str]:
     return labels
 
 
-def _not_taken(root: Path, labels: Collection[str]) -> list[Finding]:
+def _not_taken(root: Path, said: Mapping[str, tuple[Given, str]] | None, labels: Collection[str]) -> list[Finding]:
     """Tell where folders have names of a split or of roles, and are classes all the same."""
-    named = {given_by(label.partition("/")[0]) for label in labels} - {None}
-    roles = {given.role for given in named if given is not None} >= {"query", "gallery"}
-    if not roles and (len(named) < 2 or Given("train") not in named):
+    classes = labels if said is None else [below for given, below in said.values() if given.split != "train"]
+    parts = [given_by(part) for part in {part for label in classes for part in _first_two(label)}]
+    named = {given for given in parts if given is not None}
+    roles = {given.role for given in named} >= {"query", "gallery"}
+    if not roles and (said is not None or len(named) < 2 or Given("train") not in named):
         return []
     what, names = ("roles", "query, gallery") if roles else ("a split", "train, test")
     told = (
@@ -217,6 +219,13 @@ def _not_taken(root: Path, labels: Collection[str]) -> list[Finding]:
         "folders beside them, and in each a folder for each class"
     )
     return [Finding("other counts", shown(root), told)]
+
+
+def _first_two(label: str) -> list[str]:
+    """Return the first part of a label, and the second where the first is a side of a split."""
+    first, _, rest = label.partition("/")
+    side = given_by(first)
+    return [first, rest.partition("/")[0]] if side is not None and side.role is None else [first]
 
 
 def _label(root: Path, parent: Path, path: Path) -> str:

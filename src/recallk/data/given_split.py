@@ -88,8 +88,9 @@ def _below(given: Given, below: str) -> tuple[Given, str]:
 def given_by_columns(columns: Columns, rows: int) -> tuple[Sequence[Given], NDArray[np.int64]]:
     """Return what the columns of a table say: what there is, and for each row the number `(rows,)` of what it says.
 
-    Items that are trained on need no role. Raises InputError, "row N: ..." counted from 1, for a split or a role that
-    there is not, for a row that is measured and has no role while others have one, and for queries without a gallery.
+    Items that are trained on need no role, and keep theirs where all have one, of both kinds. Raises InputError, "row
+    N: ..." counted from 1, for a split or a role that there is not, for a row that is measured and has no role while
+    others have one, and for queries without a gallery.
     """
     if "role" in columns and (both := [name for name in ("is_query", "is_gallery") if name in columns]):
         raise InputError(f"columns 'role' and {both[0]!r} say the same; remove one of the two")
@@ -103,6 +104,9 @@ def given_by_columns(columns: Columns, rows: int) -> tuple[Sequence[Given], NDAr
             raise InputError(f"row {written.index(cells) + 1}: {error}") from None
     numbers = np.fromiter(map(number.__getitem__, written), np.int64, rows)
     _check_roles(found, numbers)
+    trained = {given.role for given in found if given.split == "train"}
+    if trained != {"query", "gallery"}:  # then those set aside to choose by could lack one of the two
+        found = [Given("train") if given.split == "train" else given for given in found]
     return found, numbers
 
 
@@ -133,7 +137,7 @@ def _given(cells: Mapping[str, str | None]) -> Given:
     if given is None:
         raise ValueError(f"split is {cell(repr(cells['split']))}; write train, val or test, or leave the column out")
     role = given.role
-    if written := cells.get("role"):
+    if written := (cells.get("role") or "").strip():
         if written.casefold() not in _ROLES:
             raise ValueError(f"role is {cell(repr(written))}; write query or gallery")
         role = _ROLES[written.casefold()]

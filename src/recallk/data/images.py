@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.core.errors import InputError
+from recallk.core.text import shown
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.drawing import drawn
 from recallk.data.formats import open_file, open_image
@@ -85,5 +86,5 @@ def fault_of(source: File | Drawing, *, decoded: bool = False) -> str | None:
         if decoded:
             read_image(source)
     except InputError as error:
-        return str(error).removeprefix(f"{source}: ")
+        return str(error).removeprefix(f"{shown(source)}: ")
     return None

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -99,8 +100,17 @@ def check_own(data: str, image_size: int = 224, layout: Layout = USUAL, advance:
     return OwnCheck(_sides(records), len(files), remarks, notes)
 
 
+def require_new(path: Path) -> None:
+    """Raise InputError where a file cannot be made: nothing that is there is written over."""
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already; choose another name")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it, or choose another place")
+
+
 def write_remarks(found: OwnCheck, path: Path) -> None:
-    """Write a line for each remark as CSV. Raises InputError where that cannot be."""
+    """Write a line for each remark as CSV. Raises InputError where that cannot be, as `require_new`."""
+    require_new(path)
     lines = io.StringIO(newline="")
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(("kind", "file", "other", "message"))
@@ -164,7 +174,7 @@ def _look(file: str) -> "_Look | str":
         image = read_image(path)
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{shown(path)}: ")
     except OSError as error:
         return shown(str(error))
     return _Look(digest, np.packbits(imagehash.phash(image).hash).tobytes(), *image.size)
@@ -191,14 +201,15 @@ def _alike(whole: Sequence[tuple[Record, _Look]], advance: Advance) -> Iterator[
     if not whole:
         return
     hashes: NDArray[np.uint8] = np.frombuffer(b"".join(look.hash for _, look in whole), np.uint8).reshape(-1, 8)
-    index = faiss.IndexBinaryFlat(64)
-    index.add(hashes)
     number: dict[tuple[str, str | None], int] = {}  # of a class in a split
     group = np.array([number.setdefault((record.label, record.split), len(number)) for record, _ in whole])
+    kept = _first_of_two_groups([look.hash for _, look in whole], group.tolist())
+    index = faiss.IndexBinaryFlat(64)
+    index.add(hashes[kept])
     for start in range(0, len(whole), _QUERIES):
         ends, distances, found = index.range_search(hashes[start : start + _QUERIES], ALIKE + 1)
         for place, (begin, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True), start):
-            others = found[begin:end]
+            others = kept[found[begin:end]]
             earlier = (others < place) & (group[others] != group[place])
             if not earlier.any():
                 continue
@@ -206,3 +217,16 @@ def _alike(whole: Sequence[tuple[Record, _Look]], advance: Advance) -> Iterator[
             record, like = whole[place][0], whole[int(others[earlier][nearest])][0]
             yield Remark("looks the same", str(record.file), str(like.file), f"{_place(record)}; {_place(like)}")
         advance("comparing images", min(start + _QUERIES, len(whole)), len(whole))
+
+
+def _first_of_two_groups(hashes: Sequence[bytes], groups: Sequence[int]) -> NDArray[np.int64]:
+    """Return the places of the first of each hash, and of the first of another group: one of the two is the answer.
+
+    Thousands of blank images would otherwise be compared with each other.
+    """
+    first: dict[bytes, int] = {}
+    second: dict[bytes, int] = {}
+    for place, (own, group) in enumerate(zip(hashes, groups, strict=True)):
+        if groups[first.setdefault(own, place)] != group:
+            second.setdefault(own, place)
+    return np.array(sorted([*first.values(), *second.values()]), np.int64)

@@ -139,7 +139,7 @@ class DataSettings(BaseModel):
 
     def layout_of(self, data: str | None) -> Layout:
         """Return how a table is laid out: the run's own, or another, whose columns are called as in the run's."""
-        if data is None or data == self.data:
+        if data is None or user_path(data).resolve() == user_path(self.data).resolve():
             return self.layout
         is_table = user_path(data).suffix.lower() in SUFFIXES | VECTOR_FILES
         return Layout(self.layout.columns) if is_table else USUAL

@@ -20,6 +20,7 @@ from recallk.data.records import (
     labels_of,
     of_split,
     splits_of,
+    with_roles,
 )
 
 FEWEST_CLASSES = 10
@@ -58,6 +59,8 @@ def split_classes(
         if not sides[side] and not (side == "test" and test_fraction == 0):
             instead = " (--test-fraction 0 does without)" if side == "test" else ""
             raise InputError(f"the given split has no {side} items{instead}; --split classes splits by classes instead")
+    if closed_set and not sides["train"] & sides["test"]:
+        raise InputError("no class is trained and tested on: it is no closed set, leave closed_set out")
     for one, other in combinations(() if closed_set else sides, 2):
         if both := sides[one] & sides[other]:
             raise InputError(
@@ -65,6 +68,30 @@ def split_classes(
                 "classes; --split classes splits by classes instead, --closed-set tests on classes that are seen"
             )
     return records
+
+
+def require_positives(items: LabelledItems, side: str) -> None:
+    """Raise InputError where no query would have anything to find among the items of a side."""
+    if items.answerable.any():
+        return
+    if items.roles is not None:
+        told = f"no {side} class has a query and a gallery item"
+        raise InputError(f"{told}: there is nothing to retrieve; give both of a class")
+    raise InputError(f"every {side} class has one item: there is nothing to retrieve; give at least two of a class")
+
+
+def unseen_in_training(records: Sequence[Record]) -> str:
+    """Say how many test classes of a closed set are not trained on, where there are some."""
+    trained, tested = (labels_of(of_split(records, side)) for side in ("train", "test"))
+    unseen = len(tested - trained)
+    return f"{unseen:,} of {len(tested):,} test classes are not trained on, in a closed set" if unseen else ""
+
+
+def require_all_or_no_roles(records: Sequence[Record]) -> None:
+    """Raise InputError where some items are queries or gallery and others neither: of any class, some may be tested."""
+    if without := len(records) - len(with_roles(records)):
+        told = f"with split=classes any class may be tested on, and {without:,} items are neither query nor gallery"
+        raise InputError(f"{told}: say it of all, or of none")
 
 
 def _test_classes(classes: Set[str], test_fraction: float, seed: int) -> Set[str]:
@@ -81,10 +108,11 @@ def _hashed(seed: int, name: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
+def limit_classes(records: Sequence[Record], classes: int, *, closed_set: bool = False) -> Sequence[Record]:
     """Return the records of the first `classes` classes of each split, by name.
 
-    Of queries and a gallery apart, the first of those that are in both. Raises InputError where there is none.
+    Of queries and a gallery apart, the first of those that are in both, and of a closed set, the first of those that
+    are trained and tested on. Raises InputError where there is none.
     """
     labels = {split: _searched(of_split(records, split)) for split in splits_of(records) if split is not None}
     if {"query", "gallery"} <= labels.keys():
@@ -93,6 +121,8 @@ def limit_classes(records: Sequence[Record], classes: int) -> Sequence[Record]:
         if not both:
             raise InputError("no class is in query and in gallery: there is nothing to retrieve; get the lists again")
         labels |= {"query": both, "gallery": both}
+    if closed_set:
+        labels = {split: names & labels["train"] & labels["test"] for split, names in labels.items()}
     first = {split: set(sorted(names)[:classes]) for split, names in labels.items()}
     return in_classes(records, first)
 

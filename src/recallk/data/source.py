@@ -24,7 +24,7 @@ from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
 from recallk.data.vector_files import read_vectors
 
-_DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
+DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
 """Data that needs no files, by name."""
 _OF_IMAGES: frozenset[Kind] = frozenset({"missing image"})
 """What is wrong with images, and not with the lists that name them."""
@@ -43,8 +43,8 @@ def read_own(
     """
     if not layout.usual and user_path(data).suffix.lower() not in columns.SUFFIXES | VECTOR_FILES:
         raise InputError(f"{data}: no table, which columns and root are for: leave them out")
-    if data in _DRAWN:
-        return _DRAWN[data](), []
+    if data in DRAWN:
+        return DRAWN[data](), []
     path, suffix = user_path(data), user_path(data).suffix.lower()
     if (items or kind_of(data)) == "vectors":
         if suffix not in VECTOR_FILES:
@@ -81,7 +81,7 @@ def read_items(data: str, layout: Layout = USUAL) -> tuple[Sequence[Item], list[
 
     And what is worth knowing about them. Raises as the two.
     """
-    if data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
+    if data not in DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (pathlib's raises where a name is too long)
         found = find_images(user_path(data))
         return found.images, found.notes
     records, notes = read_to_fit(data, layout)
@@ -97,7 +97,7 @@ def read_to_embed(
     a role where it is in `query` or `gallery`. Raises as the two.
     """
     if dataset == "own":
-        if items == "images" and data not in _DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
+        if layout.usual and items == "images" and data not in DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
             return folder(user_path(data), classes_needed=False)
         return read_own(data, items, layout)
     records, notes = read_benchmark(dataset, data)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, write_text
@@ -210,30 +211,35 @@ def _find_rows(split: Split, records: VectorRecords, *, of_all: bool) -> FoundRe
 
     Of a closed set, of each class on each side: rows that have no ids are told apart by the side that they say.
     """
-    wanted, side_of = Counter[tuple[str, int]](), dict[tuple[str, int], int]()
+    sides = len(SPLITS) if split.closed_set else 1
+    place_of = {name: place * sides for place, name in enumerate(records.classes)}
+    wanted, side_of = np.zeros(len(place_of) * sides, np.int64), np.zeros(len(place_of) * sides, np.int8)
+    gone = Counter[str]()
     for own_split, labels in split.splits.items():
         side = _side_number(split, own_split)
         for label, names in labels.items():
-            key = label, side if split.closed_set else 0
-            side_of[key] = side
-            wanted[key] += names if isinstance(names, int) else len(names)
-    groups = records.labels * len(SPLITS) + (records.splits if split.closed_set else 0)
-    keys = [(name, side) for name in records.classes for side in range(len(SPLITS))]
-    sizes = np.bincount(groups, minlength=len(keys))
+            count = names if isinstance(names, int) else len(names)
+            if label in place_of:
+                place = place_of[label] + (side if split.closed_set else 0)
+                wanted[place] += count
+                side_of[place] = side
+            else:
+                gone[label] += count
+    groups = records.labels * sides + (records.splits if split.closed_set else 0)
+    sizes = np.bincount(groups, minlength=len(wanted))
     order = np.argsort(groups, kind="stable")
     within = np.empty(len(records), np.int64)  # its group, which place a row has
     within[order] = np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    sides = np.array([side_of.get(key, 0) for key in keys], np.int8)[groups]
-    found = replace(records, splits=sides).chosen(within < np.array([wanted[key] for key in keys])[groups])
-    there = dict(zip(keys, sizes.tolist(), strict=True))
-    named = {label for label, _ in wanted}
-    new, gone = Counter[str](), Counter[str]()
-    for key, count in there.items():
-        if of_all or key[0] in named:
-            new[key[0]] += max(0, count - wanted[key])
-    for key, count in wanted.items():
-        gone[key[0]] += max(0, count - there.get(key, 0))
-    return FoundRecords(found, +new, +gone)
+    found = replace(records, splits=side_of[groups]).chosen(within < wanted[groups])
+    new = np.maximum(sizes - wanted, 0).reshape(-1, sides).sum(1)
+    if not of_all:
+        new[~wanted.reshape(-1, sides).any(1)] = 0
+    gone.update(_counted_by_class(records, np.maximum(wanted - sizes, 0).reshape(-1, sides).sum(1)))
+    return FoundRecords(found, Counter(_counted_by_class(records, new)), +gone)
+
+
+def _counted_by_class(records: VectorRecords, counts: NDArray[np.int64]) -> dict[str, int]:
+    return {records.classes[place]: int(counts[place]) for place in np.flatnonzero(counts).tolist()}
 
 
 def namer(root: Path) -> Callable[[str], str]:

@@ -49,9 +49,10 @@ def name_of(config: TrainConfig, recipe: str | None = None) -> str:
 
 
 def with_whole_path(config: TrainConfig) -> TrainConfig:
-    """Let the data be found from wherever the run is looked at later."""
-    source = user_path(config.data)
-    return config.model_copy(update={"data": str(source.resolve())}) if source.exists() else config
+    """Let the data be found from wherever the run is looked at later, and the images of a table."""
+    places = {"data": config.data} | ({} if config.root is None else {"root": config.root})
+    there = {key: user_path(place).resolve() for key, place in places.items() if user_path(place).exists()}
+    return config.model_copy(update={key: str(place) for key, place in there.items()})
 
 
 def make_config(*layers: dict[str, Any]) -> TrainConfig:

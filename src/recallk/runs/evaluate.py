@@ -43,9 +43,9 @@ def evaluate(
     """Measure the model of a finished run: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
 
     On the run's test items, or, with `data`, on others (a folder with a folder per class, or a table), which then all
-    search each other. `ks` are the run's by default. The protocol "re-identification" draws one gallery item of each
-    class at random, ten times over, and gives recall@k alone. Images are embedded at each of the `scales`, as
-    `Embedder.embed` does.
+    search each other, or its queries its gallery where it has them. `ks` are the run's by default. The protocol
+    "re-identification" draws one gallery item of each class at random, ten times over, and gives recall@k alone. Images
+    are embedded at each of the `scales`, as `Embedder.embed` does.
 
     With `benchmark`, an instance-level test set such as "roxford5k" is measured instead, as its authors define it:
     `runs.instances.evaluate_instances`, whose are the further arguments.
@@ -106,7 +106,7 @@ def _evaluate_classes(
             advance("reading the data", 0, 0)
             test, notes = _read(config, folder, data)
             if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
-                raise InputError("protocol re-identification draws its own gallery: this benchmark comes with one")
+                raise InputError("protocol re-identification draws its own gallery, and these data come with one")
             notes = [*notes, *notes_of_others(embedder, test.labelled.items)]
         items, depths = test.labelled, config.evaluate_ks if asked is None else asked
         told = counting(advance, "embedding", len(items))

@@ -16,6 +16,7 @@ WITHOUT_EFFECT = frozenset(
     {
         "recipe",
         "data",
+        "root",
         "workers",
         "host_memory_gb",
         "chunk_size",

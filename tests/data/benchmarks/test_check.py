@@ -116,6 +116,7 @@ def test_check_shows_counts_problems_and_a_verdict(tmp_path: Path, capsys: pytes
 def test_mistakes_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert recallk("data", "check", "cup", "--data", tmp_path) == 2
     names = ", ".join([*BENCHMARKS, *INSTANCE_BENCHMARKS])
-    assert capfd.readouterr().err == f"recallk: no data set 'cup': one of {names}\n"
+    told = f"recallk: no data set 'cup': one of {names}; own data have neither --data nor --all\n"
+    assert capfd.readouterr().err == told
     assert recallk("data", "check", "cub", "--data", tmp_path / "nowhere") == 2
     assert "wrong root folder: 1" in capfd.readouterr().out
