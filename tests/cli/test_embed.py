@@ -92,6 +92,8 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--image-shape", "keep"], "image_shape", "keep"),
     (["--resize", "300"], "resize", "300"),
     (["--interpolation", "bicubic"], "interpolation", "bicubic"),
+    (["--columns", "label=class"], "columns", "label=class"),
+    (["--root", "photos"], "root", "photos"),
     (["--mean", "0.1,0.2, 0.3"], "mean", ["0.1", "0.2", "0.3"]),
     (["--std", "0.1,0.2,0.3"], "std", ["0.1", "0.2", "0.3"]),
     (["--dataset", "cub"], "dataset", "cub"),

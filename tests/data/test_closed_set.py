@@ -105,7 +105,7 @@ def test_every_table_calls_it_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     run = RunFolder(tmp_path / "run")
     evaluated = recallk.evaluate(run.path)
     assert evaluated.metrics["recall@1"] == pytest.approx(summary.after.metrics["recall@1"])
-    assert evaluated.items == f"12 images of 3 classes, {NAMED}"
+    assert evaluated.items == f"12 images of 3 {NAMED}"
     assert recallk.evaluate(run.path, data=str(tmp_path / "data" / "test")).items == "12 images of 3 classes"
     assert recallk.report(run.path) == []
     assert NAMED in run.report.read_text()

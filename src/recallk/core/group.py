@@ -99,6 +99,8 @@ def joined(device: str) -> Iterator[None]:
                     world_size=own.count,
                     timeout=PATIENCE,
                 )
+                # one that ends at once would leave others that still look for it
+                distributed.all_reduce(torch.zeros(1))
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"process {own.number} of {own.count} does not find the others ({reason})") from None

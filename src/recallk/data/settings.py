@@ -147,7 +147,7 @@ class DataSettings(BaseModel):
     @property
     def tested_on(self) -> str:
         """Say in words what the test items are of."""
-        return "classes seen in training (a closed set)" if self.closed_set else "classes never seen in training"
+        return f"classes {'seen in training (a closed set)' if self.closed_set else 'never seen in training'}"
 
     def reads_as(self, other: "DataSettings") -> bool:
         """Whether other settings read the same items, split alike."""

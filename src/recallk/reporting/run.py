@@ -160,7 +160,8 @@ def _facts(summary: Summary, split: Split | None, test: TestItems | None) -> lis
     facts = [] if split is None else [("train", split.counted("train", noun))]
     if split is not None and split.skipped:
         facts.append(("left out", f"{len(split.skipped):,} {noun} that could not be read"))
-    facts += [] if test is None else [("test", f"{test.labelled.counted}, {config.tested_on}{_apart(test)}")]
+    seen = " seen in training (a closed set)" if config.closed_set else ", not seen in training"
+    facts += [] if test is None else [("test", f"{test.labelled.counted}{seen}{_apart(test)}")]
     return [
         *facts,
         ("model of", chosen),

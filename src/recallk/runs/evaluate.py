@@ -120,7 +120,7 @@ def _evaluate_classes(
                 metrics, spread = _searched(embeddings, test, depths), {}
             plain = scales == ONE_SCALE and embedder.whitening is None
             conditions = () if plain else how_embedded(embedder, scales)
-            closed = f", {config.tested_on}" if config.closed_set and data is None else ""
+            closed = " seen in training (a closed set)" if config.closed_set and data is None else ""
             return Evaluation(items.counted + closed, metrics, spread, notes, conditions)
 
         return processes.from_first(measured)
