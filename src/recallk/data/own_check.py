@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import os
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.core.files import write_text
-from recallk.core.parent import end_with_parent
 from recallk.core.progress import Advance, silent
 from recallk.core.text import shown
 from recallk.data.findings import Finding
@@ -28,6 +26,7 @@ from recallk.data.item import Record
 from recallk.data.layout import USUAL, Layout
 from recallk.data.records import labelled
 from recallk.data.source import read_own
+from recallk.data.unreadable import begin_alone
 
 Kind = Literal["broken image", "the same file", "looks the same", "small image"]
 ALIKE = 4
@@ -149,7 +148,7 @@ def _looks(files: Sequence[str], advance: Advance) -> Iterator["_Look | str"]:
     if not files:
         return
     try:
-        with ProcessPoolExecutor(own_cores(), initializer=_begin) as pool:
+        with ProcessPoolExecutor(own_cores(), initializer=begin_alone) as pool:
             for done, look in enumerate(pool.map(_look, files, chunksize=_BLOCK), 1):
                 yield look
                 if done % _BLOCK == 0 or done == len(files):
@@ -157,12 +156,6 @@ def _looks(files: Sequence[str], advance: Advance) -> Iterator["_Look | str"]:
     except BrokenProcessPool:
         told = "a process that opens images ended; it may have run out of memory, or a file has broken it"
         raise InputError(told) from None
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the main process, and end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 def _look(file: str) -> "_Look | str":

@@ -41,7 +41,7 @@ def unreadable(files: Sequence[str], most: float, advance: Advance) -> dict[str,
 def _unreadable(files: Sequence[str], allowed: float, advance: Advance) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
-        with ProcessPoolExecutor(own_cores(), initializer=_begin) as pool:
+        with ProcessPoolExecutor(own_cores(), initializer=begin_alone) as pool:
             for done, (file, why) in enumerate(zip(files, pool.map(_why_not, files, chunksize=_BLOCK), strict=True), 1):
                 if why is not None:
                     found[file] = why
@@ -63,7 +63,7 @@ def first_of(found: Mapping[str, str]) -> str:
     return shown("; ".join([*named, "..."] if len(found) > NAMED else named))
 
 
-def _begin() -> None:
+def begin_alone() -> None:
     """Leave Ctrl-C to the main process, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
