@@ -1,11 +1,13 @@
 """How the runs of a comparison are started: with what is dear done once, before them."""
 
+import multiprocessing
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from recallk.comparison import jobs, worker
 from recallk.comparison.contenders import Contender
@@ -23,7 +25,7 @@ def test_what_the_plan_has_imported_the_server_imports_once(
     server = SimpleNamespace(
         set_forkserver_preload=imported.extend, Process=lambda **_: SimpleNamespace(start=lambda: None)
     )
-    monkeypatch.setattr(jobs.multiprocessing, "get_context", lambda _: server)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: server)
     for name in jobs._SLOW_TO_IMPORT:
         if planned:
             monkeypatch.setitem(sys.modules, name, sys)
@@ -40,7 +42,7 @@ def test_a_run_does_not_open_for_a_minute_what_the_plan_has_opened(
     for name in ("SAMPLE", "_BLOCK"):
         monkeypatch.setattr(opening, name, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(worker.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
 
     def trained(*_: Any) -> None:
         opened.append(check_files(files, looked_for=True, seconds=100))

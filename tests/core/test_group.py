@@ -1,17 +1,22 @@
 """What torchrun and srun say of a process, and joining the others."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
+from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from recallk import InputError
 from recallk.core import group
 from recallk.core.group import OwnError, Place, joined, message_of, place
 from recallk.core.processes import SharedError, count
-from tests.processes import in_processes
+from tests.processes import in_processes, server
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {
@@ -85,6 +90,43 @@ def test_groups_follow_each_other() -> None:
     for number, process in enumerate(started):
         out, _ = process.communicate(timeout=60)
         assert out.splitlines() == [f"{number} [{first}, {first + 1}]" for first in (0, 10, 20, 30)]
+
+
+def entered(number: int, port: int, pipe: Connection) -> None:
+    """Join; the second process is slow to have found the first. Tell when it had, and when the context was entered."""
+    found, init = list[float](), distributed.init_process_group
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        init(*arguments, **named)
+        time.sleep(1.0 * number)
+        found.append(time.monotonic())
+
+    distributed.init_process_group = slow
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with joined("cpu"):
+        pipe.send((found[0], time.monotonic()))
+        time.sleep(2 * (1 - number))  # it has the store by which they find each other
+
+
+def test_none_goes_on_before_all_have_found_each_other() -> None:
+    """It could end, and the others would still look for it."""
+    context = server()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    pipes = [context.Pipe(duplex=False) for _ in range(2)]
+    started = [context.Process(target=entered, args=(number, port, pipes[number][1])) for number in range(2)]
+    for process in started:
+        process.start()
+    try:
+        assert all(pipe.poll(60) for pipe, _ in pipes)
+        (_, first_entered), (second_found, _) = (pipe.recv() for pipe, _ in pipes)
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+    assert first_entered >= second_found
 
 
 @pytest.mark.parametrize("change", [{"RANK": "4"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": ""}, {"RANK": "x"}])
