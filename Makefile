@@ -32,7 +32,7 @@ test-oldest: build/oldest/ready  ## the base install alone, at the oldest versio
 
 build/oldest/ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear build/oldest
-	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e . pytest pytest-xdist hypothesis
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -c constraints-oldest.txt -e . pytest pytest-xdist hypothesis
 	@touch $@
 
 wheel: .venv/ready  ## build the wheel, install it into an empty environment, and use it there: alone, then with all extras
@@ -43,6 +43,7 @@ wheel: .venv/ready  ## build the wheel, install it into an empty environment, an
 	build/wheel/env/bin/python -I tests/installed_base.py
 	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(echo build/wheel/*.whl)[all]"
 	build/wheel/env/bin/python -I tests/installed.py
+	rm -rf build/wheel/env  # gigabytes
 
 check: .venv/ready  ## style, types, direction of imports
 	$(BIN)/ruff check .
