@@ -501,6 +501,7 @@ EFFECT: dict[str, Effect] = {
         FEW,
     ),
     "split_seed": Effect((0, 1), test_classes, lambda a, b: bool(a - b and b - a)),
+    "augment": Effect(("none", "standard"), range_of_values, more, {"crop_scale": (0.1, 0.1)}),
     "crop_scale": Effect(((0.1, 0.1), (1, 1)), range_of_values, lambda a, b: bool(a < 140 < 200 < b)),
     "horizontal_flip": Effect((False, True), mirrored, lambda a, b: bool(a == 0 and 0.2 < b < 0.8), FEW),
     # model

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
     from recallk.models.made_by import compose
     from recallk.models.saved import load
+    from recallk.models.transforms import TestTransform, TrainTransform
     from recallk.reporting.run import report
     from recallk.retrieval.search import search
     from recallk.runs.embed import embed
     from recallk.runs.evaluate import evaluate
     from recallk.runs.whiten import whiten
     from recallk.training.class_batch_sampler import ClassBatchSampler
+    from recallk.training.labelled_images import LabelledImages, read_images
     from recallk.training.large_batch import large_batch_backward
     from recallk.training.train import resume, train
 
@@ -26,16 +28,20 @@ __version__ = version("recallk")
 __all__ = [
     "ClassBatchSampler",
     "InputError",
+    "LabelledImages",
     "MissingExtraError",
     "RecallAtKLoss",
     "RecallkError",
     "SimilarityMixup",
+    "TestTransform",
+    "TrainTransform",
     "compare",
     "compose",
     "embed",
     "evaluate",
     "large_batch_backward",
     "load",
+    "read_images",
     "recall_at_k_loss",
     "report",
     "resume",
@@ -54,6 +60,10 @@ _MODULES = {
     "recall_at_k_loss": "recallk.loss.recall_at_k",
     "ClassBatchSampler": "recallk.training.class_batch_sampler",
     "large_batch_backward": "recallk.training.large_batch",
+    "LabelledImages": "recallk.training.labelled_images",
+    "read_images": "recallk.training.labelled_images",
+    "TestTransform": "recallk.models.transforms",
+    "TrainTransform": "recallk.models.transforms",
     "load": "recallk.models.saved",
     "compose": "recallk.models.made_by",
     "compare": "recallk.comparison.compare",
@@ -67,6 +77,7 @@ _MODULES = {
 }
 _EXTRAS: "dict[str, Extra]" = {
     **dict.fromkeys(("load", "compose", "train", "resume", "evaluate", "embed", "search", "whiten"), "train"),
+    **dict.fromkeys(("LabelledImages", "read_images", "TestTransform", "TrainTransform"), "train"),
     "report": "report",
     "compare": "compare",
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.data.images import read_image
+from recallk.models.settings import Augmentation
 from recallk.models.views import test_view, train_view
 from tests.data.limits import megabytes
 
@@ -162,7 +163,7 @@ def test_a_thin_image_is_not_resized_as_a_whole(tmp_path: Path, shape: tuple[int
         image = read_image(path)
         for pixels in (
             test_view(image, 256, 224, "bilinear"),
-            train_view(image, 224, (0.08, 1.0), True, "bilinear", seed=0, epoch=1, item=0),
+            train_view(image, 224, Augmentation(), "bilinear", seed=0, epoch=1, item=0),
         ):
             assert (pixels.float().mean((1, 2)) - torch.tensor([255, 0, 0])).abs().max() < 1
 

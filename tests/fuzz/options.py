@@ -44,6 +44,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "image_shape": ("square", "keep"),
     "limit_classes": (2, 3),
     "test_fraction": (0.01, 0.5, 0.99),
+    "augment": ("none", "standard", "strong"),
     "crop_scale": ("0.1,1", "1,1"),
     "horizontal_flip": (True, False),
     "batch_norm": ("frozen", "per-chunk"),

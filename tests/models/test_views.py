@@ -27,7 +27,9 @@ def test_a_test_view_is_the_centre() -> None:
 
 def test_a_train_view_is_a_function_of_seed_epoch_and_item() -> None:
     def view(seed: int, epoch: int, item: int) -> torch.Tensor:
-        return train_view(picture(), 16, (0.1, 0.5), True, "bilinear", seed=seed, epoch=epoch, item=item)
+        return train_view(
+            picture(), 16, Augmentation(crop_scale=(0.1, 0.5)), "bilinear", seed=seed, epoch=epoch, item=item
+        )
 
     first = view(1, 2, 3)
     torch.manual_seed(99)  # the state of the process does not matter
@@ -72,7 +74,7 @@ def test_views_are_put_together_as_the_network_takes_them() -> None:
         chunk = views.collate([views.prepare(number) for number in (2, 0)])
         assert (chunk.shape, chunk.dtype) == ((2, 3, 16, 16), torch.uint8)
     assert torch.equal(test.prepare(1), test_view(picture(40, 30), 24, 16, "bilinear"))
-    cut = train_view(picture(40, 30), 16, (0.2, 0.4), True, "bilinear", seed=1, epoch=2, item=1)
+    cut = train_view(picture(40, 30), 16, Augmentation(crop_scale=(0.2, 0.4)), "bilinear", seed=1, epoch=2, item=1)
     assert torch.equal(train.prepare(1), cut)
     still = TrainViews(
         images, augmentation=Augmentation(crop_scale=(1, 1), horizontal_flip=False), seed=1, epoch=2, **settings

@@ -14,6 +14,7 @@ from recallk.core.text import one_line
 from recallk.data.headers import Size
 from recallk.data.item import File
 from recallk.models.backbone import make_backbone, own_size, patch_size
+from recallk.models.chunks import Preparation
 from recallk.models.compiled import compiled
 from recallk.models.embedder import Embedder, evaluating
 from recallk.models.head import make_head
@@ -149,16 +150,21 @@ class ImageEmbedder(Embedder):
 
     def preparation(self, items: Sequence[Any]) -> TestViews | ShapedTestViews:
         """Return the test-time views of images: resized, the centre cropped; or shrunk as a whole."""
+        return self._test_views(items, {})
+
+    def _test_views(self, items: Sequence[Any], known: dict[File, Size]) -> TestViews | ShapedTestViews:
         settings = self.settings
         if settings.image_shape == "keep":
-            return ShapedTestViews(items, self.shapes, settings.interpolation)
+            return ShapedTestViews(items, self.shapes, settings.interpolation, known)
         return TestViews(items, settings.resize, settings.image_size, settings.interpolation)
 
     def training_preparation(
         self, items: Sequence[Any], augmentation: Augmentation | None, *, seed: int, epoch: int
-    ) -> TrainViews | ShapedTrainViews:
-        """Return the views of images in an epoch of training: cropped at random, perhaps mirrored."""
+    ) -> Preparation:
+        """Return the views of images in an epoch of training: cropped at random and varied, unless they are not."""
         settings, augmentation = self.settings, augmentation or Augmentation()
+        if augmentation.augment == "none":
+            return self._test_views(items, self._known_in_training)
         if settings.image_shape == "keep":
             return ShapedTrainViews(
                 items,

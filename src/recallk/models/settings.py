@@ -1,10 +1,14 @@
 """What is needed to build an embedder, as a person writes it."""
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from recallk.core.bounds import Positive
+from recallk.models.augment import AugmentName, Transforms, made, written
 from recallk.models.preprocessing import Interpolation, preprocessing_of
 
 Pooling = Literal["average", "gem", "token"]
@@ -123,8 +127,22 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    augment: Annotated[
+        AugmentName | Transforms,
+        BeforeValidator(written),
+        Field(
+            description="training images: none (as at test; crop_scale and horizontal_flip then do nothing), standard "
+            "(cropped, mirrored), strong (RandAugment and erasing too), or a YAML file with transforms of "
+            "torchvision.transforms.v2 that follow crop and mirror"
+        ),
+    ] = "standard"
     crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
     horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
+
+    @cached_property
+    def transforms(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """What `augment` applies to a view after crop and mirror."""
+        return made(self.augment)
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Augmentation":

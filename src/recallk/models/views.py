@@ -12,6 +12,7 @@ from recallk.core.seeds import mixed_seed
 from recallk.data.headers import Size
 from recallk.data.images import read_image
 from recallk.data.item import Depicted
+from recallk.models.augment import vary
 from recallk.models.chunks import Preparation
 from recallk.models.preprocessing import Interpolation
 from recallk.models.settings import Augmentation
@@ -59,8 +60,7 @@ class TrainViews(Views):
         return train_view(
             read_image(self.images[number]),
             self.size,
-            self.augmentation.crop_scale,
-            self.augmentation.horizontal_flip,
+            self.augmentation,
             self.interpolation,
             seed=self.seed,
             epoch=self.epoch,
@@ -101,28 +101,23 @@ test_view.__test__ = False  # type: ignore[attr-defined]
 def train_view(
     image: Image.Image,
     size: int,
-    crop_scale: tuple[float, float],
-    horizontal_flip: bool,
+    augmentation: Augmentation,
     interpolation: Interpolation,
     *,
     seed: int,
     epoch: int,
     item: int,
 ) -> Tensor:
-    """Return `(3, size, size)` uint8: a random crop, perhaps mirrored, the same for the same (seed, epoch, item)."""
+    """Return `(3, size, size)` uint8: a random crop, varied, the same for the same (seed, epoch, item)."""
     ratios = 3 / 4, 4 / 3
-    square = size, size
-    return random_view(
-        image, square, ratios, crop_scale, horizontal_flip, interpolation, seed=seed, epoch=epoch, item=item
-    )
+    return random_view(image, (size, size), ratios, augmentation, interpolation, seed=seed, epoch=epoch, item=item)
 
 
 def random_view(
     image: Image.Image,
     size: Size,
     ratios: tuple[float, float],
-    crop_scale: tuple[float, float],
-    horizontal_flip: bool,
+    augmentation: Augmentation,
     interpolation: Interpolation,
     *,
     seed: int,
@@ -131,19 +126,22 @@ def random_view(
 ) -> Tensor:
     """Return `(3, H, W)` uint8 of a width and height: a random crop, its width for its height between two `ratios`.
 
-    Perhaps mirrored; the same for the same (seed, epoch, item).
+    Perhaps mirrored, and then as `augment` says; the same for the same (seed, epoch, item).
     """
     from torchvision.transforms import RandomResizedCrop  # as in `test_view`
 
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(mixed_seed(seed, epoch, item))
-    # torchvision's choice of the crop; Pillow cuts and scales in one step
-    top, left, height, width = RandomResizedCrop.get_params(image, list(crop_scale), list(ratios))
-    mirrored = horizontal_flip and bool(torch.rand(()) < 0.5)
-    torch.set_rng_state(state)
-    box = (left, top, left + width, top + height)
-    view = image.resize(size, resampling(interpolation), box=box)
-    return pixels_of(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+    try:
+        # torchvision's choice of the crop; Pillow cuts and scales in one step
+        top, left, height, width = RandomResizedCrop.get_params(image, list(augmentation.crop_scale), list(ratios))
+        mirrored = augmentation.horizontal_flip and bool(torch.rand(()) < 0.5)
+        box = (left, top, left + width, top + height)
+        view = image.resize(size, resampling(interpolation), box=box)
+        pixels = pixels_of(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+        return vary(pixels, augmentation.transforms)
+    finally:
+        torch.set_rng_state(state)
 
 
 def resampling(interpolation: Interpolation) -> Image.Resampling:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from recallk.core.bounds import mistake
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief
@@ -81,11 +82,7 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
     try:
         return _CONFIGS[kind](**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            message = f"{first['loc'][0]}={brief(first['input'])}: {message[0].lower()}{message[1:]}"
-        raise InputError(message) from None
+        raise mistake(error) from None
 
 
 def _kind(values: Mapping[str, Any]) -> str:

@@ -159,8 +159,8 @@ def beside_published(recipe: Recipe, told: list[str]) -> str:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, dict):  # a loss with settings
-        return describe(value)
+    if isinstance(value, dict):  # a loss with settings, or transforms
+        return describe(value) if "name" in value else ", ".join(value) or "none"
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

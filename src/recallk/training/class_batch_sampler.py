@@ -1,7 +1,6 @@
 """The trainer's batches for a loop of one's own."""
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from recallk.core.arrays import ArrayLike
 from recallk.core.errors import InputError
-from recallk.core.text import brief
+from recallk.core.whole import check_whole
 from recallk.training.sampler import make_sampler
 
 
@@ -51,9 +50,9 @@ class ClassBatchSampler:
         seed: int = 0,
     ) -> None:
         for name, value, least in (("items_per_class", items_per_class, 2), ("seed", seed, 0)):
-            _check_whole(name, value, least)
+            check_whole(name, value, least)
         if batch_size is not None:
-            _check_whole("batch_size", batch_size, 2 * items_per_class)
+            check_whole("batch_size", batch_size, 2 * items_per_class)
             if batch_size % items_per_class:
                 raise InputError(f"batch_size={batch_size} is no multiple of items_per_class={items_per_class}")
         given = _row(labels)
@@ -63,7 +62,7 @@ class ClassBatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Set which epoch is drawn, 0 and up; without, it is the same one again. Raises InputError for no number."""
-        _check_whole("epoch", epoch, 0)
+        check_whole("epoch", epoch, 0)
         self._epoch = int(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -87,8 +86,3 @@ def _row(labels: object) -> NDArray[Any]:
     if row.ndim != 1 or not len(row) or row.dtype.kind not in "iubUS":
         raise InputError(f"labels: a row of whole numbers or texts is needed, got {row.dtype} {row.shape}")
     return row
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name}={brief(value)}: a whole number of at least {least} is needed")
