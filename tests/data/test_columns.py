@@ -90,7 +90,7 @@ def test_json_lines_are_a_table(tmp_path: Path) -> None:
             '{"path": "a", "label": "x"}\n{"path"',
             r"t.jsonl: not a readable table of JSON Lines \(line 2: .*\); write an object",
         ),
-        ('{"path": "a", "label": "x"}\n["a", "x"]\n', r"line 2 is no object"),
+        ('{"path": "a", "label": "x"}\n["a", "x"]\n', r"line 2: no object"),
         ('{"path": "a", "label": "x", "path": "b"}\n', r"line 1: a name is there twice"),
         (
             '{"path": "a", "label": ["x", "y"]}\n',

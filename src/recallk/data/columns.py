@@ -76,7 +76,7 @@ def cell(text: str) -> str:
 
 
 def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str, list[str | None]]:
-    delimiter = _delimiter(path, needed, optional)
+    delimiter = delimiter_of(path, needed, optional)
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             rows = csv.reader(file, strict=True, delimiter=delimiter)
@@ -98,7 +98,7 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
     return columns
 
 
-def _delimiter(path: Path, needed: Sequence[str], optional: Sequence[str]) -> str:
+def delimiter_of(path: Path, needed: Sequence[str], optional: Sequence[str]) -> str:
     """Return what stands between the columns: of what is usual the first that gives most of those looked for."""
     usual = ["\t", ",", ";"] if path.suffix.lower() == ".tsv" else [",", ";", "\t"]
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
@@ -120,13 +120,9 @@ def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> d
             if not line.strip():
                 continue
             try:
-                row = json.loads(
-                    line, object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=_no_number
-                )
+                row = of_json(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no object")
             header |= dict.fromkeys(row)
             rows.append((number, {name: value for name, value in row.items() if name.casefold() in wanted}))
     names = list(header)
@@ -146,6 +142,14 @@ def _remedy(name: str) -> str:
     """Say what to do about a column of something else than texts and numbers."""
     one = "write one text for each item: several labels of one are not supported yet"
     return f"; {one if name == 'label' else 'write it as text'}"
+
+
+def of_json(line: str) -> dict[str, Any]:
+    """Return the object of a line, its numbers as they are written. Raises ValueError for anything else."""
+    row = json.loads(line, object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=_no_number)
+    if not isinstance(row, dict):
+        raise ValueError("no object")
+    return row
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _checked(path: Path, needed: Sequence[str], layout: Layout = USUAL) -> tuple
         raise InputError(f"{path}: no vectors in it")
     rows = {len(cells) for cells in columns.values()} or {len(array)}
     if rows != {len(array)}:
-        table = _beside(path)
+        table = table_beside(path)
         raise InputError(f"{path}: {len(array):,} vectors, and {rows.pop():,} rows in {table}: one for each")
     ids, images = columns.get("id"), columns.get("image")
     vectors = VectorTable(
@@ -114,7 +114,7 @@ def _read(path: Path, needed: Sequence[str], layout: Layout) -> tuple[NDArray[An
     if path.suffix.lower() in ARRAYS:
         array = _array(path)
         alone = not needed and not _tables_beside(path)
-        return array, {} if alone else read_columns(_beside(path), needed, _FURTHER, layout)
+        return array, {} if alone else read_columns(table_beside(path), needed, _FURTHER, layout)
     columns = read_columns(path, needed, _FURTHER, layout)
     return read_file(path, _parquet, "a readable PARQUET table", _AGAIN), columns
 
@@ -147,7 +147,7 @@ def _parse_made_by(path: Path) -> dict[str, Any] | None:
     return made_by
 
 
-def _beside(path: Path) -> Path:
+def table_beside(path: Path) -> Path:
     """Return the table of labels of an array. Raises InputError where there is none, or two."""
     tables = _tables_beside(path)
     if len(tables) != 1:

@@ -1,6 +1,6 @@
 """What a search answered: for every query the nearest items, which of them are right, and pictures of both."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from PIL import Image
 
 from recallk.core.errors import InputError
 from recallk.core.relevance import Positives
+from recallk.data.further import Cells, further_cells
 from recallk.data.images import read_image
 from recallk.data.item import Record
 from recallk.data.records import LabelledItems
 from recallk.data.searches import Search
+from recallk.data.settings import DataSettings
 from recallk.data.vectors import Vector
 from recallk.reporting.pictures import Retrieval, Retrieved
 from recallk.retrieval.exact import nearest
@@ -53,18 +55,26 @@ class Answers:
                 break
         return list(chosen.values())
 
-    def retrieval(self, q: int) -> Retrieval:
-        """Return one query with its first results, as pictures."""
+    def retrievals(self, chosen: Sequence[int], settings: DataSettings) -> list[Retrieval]:
+        """Return some queries with their first results, as pictures, and with what the data says of them besides."""
+        shown = np.union1d(self.queries[chosen], self.items[chosen, :SHOWN_RESULTS]).tolist()
+        items = [self.test.records[item].item for item in shown]
+        cells = dict(zip(shown, further_cells(settings.data, settings.layout, items), strict=True))
+        return [self._retrieval(q, cells) for q in chosen]
+
+    def _retrieval(self, q: int, cells: Mapping[int, Cells]) -> Retrieval:
         found = zip(self.items[q, :SHOWN_RESULTS].tolist(), self.similarities[q], self.right[q], strict=False)
         results = []
         for item, similarity, right in found:
             record = self.test.records[item]
             picture, text = _picture(record), _text(record)
-            results.append(Retrieved(picture, _name(record), record.label, float(similarity), bool(right), text))
+            results.append(
+                Retrieved(picture, _name(record), record.label, float(similarity), bool(right), text, cells[item])
+            )
         first, depth = self.first_right[q], self.right.shape[1]
         note = f"first right one at {first + 1}" if first < depth else f"none right among {depth}"
-        query = self.test.records[self.queries[q]]
-        return Retrieval(_picture(query), _name(query), query.label, results, note, _text(query))
+        query, number = self.test.records[self.queries[q]], int(self.queries[q])
+        return Retrieval(_picture(query), _name(query), query.label, results, note, _text(query), cells[number])
 
 
 def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> Answers:

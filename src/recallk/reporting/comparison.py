@@ -235,4 +235,5 @@ def _questions(runs: dict[str, RunFolder]) -> list[list[tuple[str, Retrieval]]]:
     firsts = np.stack([one.first_right for one in answered.values()])
     most_different = np.argsort(firsts.min(0) - firsts.max(0), kind="stable").tolist()
     chosen = next(iter(answered.values())).of_different_classes(most_different, QUESTIONS)
-    return [[(name, one.retrieval(q)) for name, one in answered.items()] for q in chosen]
+    drawn = {name: one.retrievals(chosen, runs[name].read_config()) for name, one in answered.items()}
+    return [[(name, retrievals[place]) for name, retrievals in drawn.items()] for place in range(len(chosen))]

@@ -1,6 +1,6 @@
 """Queries with what was retrieved for them: the records that the page shows, and one picture for the command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from recallk.core.errors import InputError
 from recallk.core.files import write_file
 from recallk.core.text import shown
+from recallk.data.further import Cells
 from recallk.data.images import read_image
 from recallk.data.vectors import Vector
 from recallk.retrieval.search import Results
@@ -34,7 +35,8 @@ _SMOOTH = 4  # frames and badges are drawn larger, then reduced
 class Retrieved:
     """An item of the gallery as it was found.
 
-    `image` is None where it cannot be read, or where the item is a `text`; `correct` where nobody knows.
+    `image` is None where it cannot be read, or where the item is a `text`; `correct` where nobody knows. `cells` are
+    what a person's table says of it besides.
     """
 
     image: Image.Image | None
@@ -43,6 +45,7 @@ class Retrieved:
     similarity: float
     correct: bool | None
     text: str = ""
+    cells: Cells = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Retrieval:
     results: list[Retrieved]
     recall_note: str  # such as "first right one at 7"
     query_text: str = ""
+    query_cells: Cells = field(default_factory=dict)
 
 
 def fitted(image: Image.Image, side: int) -> Image.Image:

@@ -15,6 +15,7 @@ from recallk.core.group import joined
 from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import TestItems, read_for_test
+from recallk.data.settings import DataSettings
 from recallk.data.split import Split
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
@@ -99,7 +100,7 @@ def _write(folder: RunFolder, summary: Summary, embedded: _Embedded) -> list[str
             raise embedded.embeddings
         assert test is not None, "it has been embedded"
         same, other = pair_similarities(embedded.embeddings, test.labelled.labels, seed=summary.config.seed)
-        worst, best = extreme_queries(answers(embedded.embeddings, test.labelled, test.searches[0]))
+        worst, best = extreme_queries(answers(embedded.embeddings, test.labelled, test.searches[0]), summary.config)
     except InputError as error:
         missing = [f"no queries and no similarities are shown: {error}"]
         if has_queries(folder.report):
@@ -198,7 +199,7 @@ def pair_similarities(
     return same.sum(1).numpy(), different.sum(1).numpy()
 
 
-def extreme_queries(answered: Answers) -> tuple[list[Retrieval], list[Retrieval]]:
+def extreme_queries(answered: Answers, settings: DataSettings) -> tuple[list[Retrieval], list[Retrieval]]:
     """Return the queries answered worst and best, of different classes.
 
     Worst: the first right item comes last. Best: the most right items come before the first wrong one, and the gap
@@ -214,6 +215,6 @@ def extreme_queries(answered: Answers) -> tuple[list[Retrieval], list[Retrieval]
     worst = np.lexsort((lowest_right_similarity, -first_right)).tolist()
     best = np.lexsort((wrong_similarity, -share)).tolist()
     return (
-        [answered.retrieval(q) for q in answered.of_different_classes(worst, SHOWN_QUERIES)],
-        [answered.retrieval(q) for q in answered.of_different_classes(best, SHOWN_QUERIES)],
+        answered.retrievals(answered.of_different_classes(worst, SHOWN_QUERIES), settings),
+        answered.retrievals(answered.of_different_classes(best, SHOWN_QUERIES), settings),
     )
