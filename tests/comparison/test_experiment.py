@@ -310,7 +310,7 @@ def test_the_same_images_for_each_whatever_an_epoch_holds(tmp_path: Path, pictur
     assert found["small"].items == [6 * epoch]
     assert abs(found["large"].items[0] - found["small"].items[0]) <= prepare(configs["large"]).batches[0] * 72 / 2
     assert configs["large"].epochs != configs["small"].epochs == 6
-    assert configs["large"].milestones == (round(3 * configs["large"].epochs / 6),)
+    assert configs["large"].milestones == (round(3 * (configs["large"].epochs or 0) / 6),)
 
 
 @pytest.mark.slow
@@ -440,6 +440,7 @@ def test_an_exponential_schedule_ends_where_it_would_have(tmp_path: Path, pictur
     assert large.epochs != small.epochs == 6
     assert small.epoch_factor == 0.8
     assert large.epoch_factor is not None
+    assert large.epochs is not None
     assert large.epoch_factor**large.epochs == pytest.approx(0.8**6)
 
 

@@ -303,6 +303,7 @@ def test_a_wrong_origin_is_told_before_anything_runs(tmp_path: Path, text: str) 
 def test_the_rate_falls_when_pytorchs_does(name: str) -> None:
     """Where a MultiStepLR is stepped once at the end of each epoch, as by the paper's authors."""
     config = config_of(RECIPES[name])
+    assert config.epochs is not None
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), gamma=0.3)
     for epoch in range(1, config.epochs + 1):

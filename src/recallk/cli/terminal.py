@@ -16,6 +16,7 @@ from recallk.losses.registry import describe
 from recallk.models.batches import Cut
 from recallk.runs.summary import Summary, percent
 from recallk.training.activations import kept_activations
+from recallk.training.choices import Choice
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 NOTES_SHOWN = 5
 
 
-def show_plan(trainer: Trainer) -> None:
+def show_plan(trainer: Trainer, explain: bool = False) -> None:
     """Print the data, the batches, the loss and the model of a run that is about to start."""
     plan, config, data = trainer.plan, trainer.config, trainer.plan.data
     test, noun = data.test.labelled, data.train.noun
@@ -87,12 +88,21 @@ def show_plan(trainer: Trainer) -> None:
         f"passes    activations of {kept.share:.0%} of a batch are kept: a step takes about {kept.cost:.2f} of the "
         f"time with all (--activation-memory-gb)"
     )
-    say(f"steps     {plan.steps:,} in {config.epochs} epochs, {steps} an epoch")
+    say(f"steps     {plan.steps:,} in {plan.epochs} epochs, {steps} an epoch")
+    if plan.choices and not explain:
+        chosen = ", ".join(f"{_option(choice)} {choice.value}" for choice in plan.choices)
+        say(f"chosen    {chosen} (--explain: why)")
+    for choice in plan.choices if explain else ():
+        say(f"chosen    {_option(choice)} {choice.value}: {choice.why}")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(
         f"model     {config.network}, {parameters / 1e6:.1f} million parameters"
         + ("" if trained == parameters else f", {trained / 1e6:.1f} million of them trained")
     )
+
+
+def _option(choice: Choice) -> str:
+    return f"--{choice.key.replace('_', '-')}"
 
 
 def show_memory(trainer: Trainer) -> None:

@@ -47,11 +47,12 @@ def train(
         Path | None, typer.Option(help="continue the run in this folder, to its end or, with more --epochs, beyond")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="say why the plan chose what you left open")] = False,
     **overrides: Overrides,
 ) -> None:
     """Train on a folder of images (a folder per class), or on a table (path,label[,split])."""
     if resume is not None:
-        if recipe or run or dry_run or given(overrides).keys() - WHEN_RESUMED:
+        if recipe or run or dry_run or explain or given(overrides).keys() - WHEN_RESUMED:
             allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))
             raise InputError(f"--resume continues a run as it was configured: beside it only {allowed} may be given")
         _resume(resume, given(overrides))
@@ -62,15 +63,16 @@ def train(
 
         run = default_folder(config, recipe)
     if dry_run:
-        _dry_run(config, run)
+        _dry_run(config, run, explain)
     else:
-        _train(config, run)
+        _train(config, run, explain)
 
 
-def _train(config: Any, run: Path) -> None:
+def _train(config: Any, run: Path, explain: bool = False) -> None:
     from recallk.training.train import train
 
     def training(shown: "_TrainingShown") -> "Summary":
+        shown.explain = explain
         return train(config, run, advance=shown.advance, planned=shown.planned, follow=shown.follow)
 
     _finish(training, run, resumed=False)
@@ -82,7 +84,7 @@ def _resume(run: Path, changes: dict[str, Any]) -> None:
     _finish(lambda shown: resume(run, changes, planned=shown.planned, follow=shown.follow), run, resumed=True)
 
 
-def _dry_run(config: Any, run: Path) -> None:
+def _dry_run(config: Any, run: Path, explain: bool) -> None:
     import torch
 
     from recallk.cli import terminal
@@ -94,7 +96,7 @@ def _dry_run(config: Any, run: Path) -> None:
     # what a step needs is that of the network as it is: a dry run waits for no compiler
     with torch.compiler.set_stance("force_eager") if getattr(config, "compile", False) else nullcontext():
         trainer.choose_chunk_size()
-        terminal.show_plan(trainer)
+        terminal.show_plan(trainer, explain)
         terminal.show_memory(trainer)
 
 
@@ -137,7 +139,7 @@ class _TrainingShown:
     """Shows the plan of a run, and then how its training goes."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun = self.explain = False
         self.trainer: Trainer | None = None
         self._shown = ExitStack()
         self._done = 0
@@ -156,7 +158,7 @@ class _TrainingShown:
 
         self._shown.close()
         self.trainer = trainer
-        show_plan(trainer)
+        show_plan(trainer, self.explain)
         self._advance = self._shown.enter_context(progress("training", trainer.plan.steps, "evaluating the start"))
 
     def follow(self, row: "Row") -> None:
@@ -171,7 +173,7 @@ class _TrainingShown:
             if row.note is not None:
                 say(f"note      step {row.step:,}, learning rate {row.learning_rate:g}: {row.note}")
             loss = "skipped" if row.loss is None else f"loss {row.loss:.4f}"
-            note = f"epoch {row.epoch}/{config.epochs}  {loss}  {speed:,.0f} {plan.data.train.noun}/s"
+            note = f"epoch {row.epoch}/{plan.epochs}  {loss}  {speed:,.0f} {plan.data.train.noun}/s"
             self._advance(self._done, None, note)
         elif isinstance(row, Measurement) and row.kind == "result":
             say(f"model     of epoch {row.epoch}, {plan.how_chosen}")

@@ -184,7 +184,7 @@ class Comparison:
     def _epochs(self, contender: Contender, plan: Plan) -> int:
         """Return how many epochs the budget is for a contender."""
         if self.minutes is None:
-            return max(1, round(self._planned.items_seen * plan.config.epochs / plan.items_seen))
+            return max(1, round(self._planned.items_seen * plan.epochs / plan.items_seen))
         timing = self._folder(contender, TIMING)
         seconds = seconds_of(steps_of(timing))
         if not seconds:
@@ -207,14 +207,14 @@ class Comparison:
         Runs of a search do not look at the test items.
         """
         planned = plan.config
-        steps = plan.steps * epochs / planned.epochs
+        steps = plan.steps * epochs / plan.epochs
         factor = planned.epoch_factor
         values = self._values(
             contender,
             epochs=epochs,
-            milestones=sorted({max(1, round(m * epochs / planned.epochs)) for m in planned.milestones}),
-            epoch_factor=None if factor is None else factor ** (planned.epochs / epochs),
-            warmup_steps=round(planned.warmup_steps * steps / self._planned.steps),
+            milestones=sorted({max(1, round(m * epochs / plan.epochs)) for m in planned.milestones}),
+            epoch_factor=None if factor is None else factor ** (plan.epochs / epochs),
+            warmup_steps=round((planned.warmup_steps or 0) * steps / self._planned.steps),
             seed=seed,
             learning_rate=rate,
             **({"measure_after": False} if search else {}),

@@ -22,7 +22,10 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     # batches
     batch_size: Annotated[
         Annotated[int, Field(ge=2, le=10_000_000)] | Literal["all"] | None,
-        Field(description="items of a batch; by default all classes, 4,000 items at most; all: the whole training set"),
+        Field(
+            description="items of a batch; by default as many as leave an epoch about 12 steps, from 64 to 4,000; all: "
+            "the whole training set"
+        ),
     ] = None
     items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = (
         ITEMS_PER_CLASS
@@ -45,7 +48,9 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     ] = None
 
     # optimisation
-    epochs: Epoch = 30
+    epochs: Annotated[
+        Epoch | None, Field(description="times through the data; by default 30, or as many as make 400 steps")
+    ] = None
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 4e-4
@@ -63,11 +68,16 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
             description="what the rate is multiplied by after each epoch; by default 0.99 with schedule=exponential",
         ),
     ]
-    warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="steps in which the rate rises from zero")] = 0
+    warmup_steps: Annotated[
+        int | None,
+        Field(ge=0, le=10**9, description="steps in which the rate rises from zero; by default a twentieth of all"),
+    ] = None
 
     # run
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
-    evaluate_every: Annotated[Epoch, Field(description="epochs between evaluations")] = 1
+    evaluate_every: Annotated[
+        Epoch | None, Field(description="epochs between evaluations; by default so many that there are about 30")
+    ] = None
     measure_before: Annotated[
         bool, Field(description="measure the test items before training too, which takes as long as after it")
     ] = True

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recallk.core.bounds import Epoch, Positive
+from recallk.core.bounds import Positive
 from recallk.core.files import user_path
 from recallk.data.settings import ABOUT_ITEMS
 from recallk.models.settings import LARGEST_EMBEDDING, VectorSettings
@@ -27,7 +27,6 @@ class VectorTrainConfig(VectorSettings, TrainConfig):
         Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"],
         Field(description="items on the device at a time; auto: as many as fit, tried before the run begins"),
     ] = DEFAULT_VECTOR_CHUNK
-    epochs: Epoch = 20
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive = 3e-3
     schedule: Annotated[Literal["milestones", "cosine", "exponential"], Field(description="of the learning rate")] = (

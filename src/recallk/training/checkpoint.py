@@ -100,8 +100,8 @@ class Checkpoint:
         position, best = Position(state["epoch"], state["batches"]), state["best"]
         chunk_size = _chunk_size(state.get("chunks"), config.chunk_size, path)
         begun = position.epoch if position.batches else position.epoch - 1
-        if begun > config.epochs:
-            raise InputError(f"epochs={config.epochs}: {begun} are done already; give {begun} or more")
+        if begun > plan.epochs:
+            raise InputError(f"epochs={plan.epochs}: {begun} are done already; give {begun} or more")
         self._check(position, best, plan)
         return Standing(position, best, chunk_size)
 
@@ -113,9 +113,9 @@ class Checkpoint:
                 f"{path}: {position.batches} batches of epoch {position.epoch} are done, which has {batches}; {REMEDY}"
             )
         if best is None:
-            chosen = done < min(plan.config.evaluate_every, plan.config.epochs)  # none had to be
+            chosen = not any(map(plan.evaluates_after, range(1, done + 1)))  # none had to be
         else:
-            needed = plan.selection != "last" or done == plan.config.epochs
+            needed = plan.selection != "last" or done == plan.epochs
             chosen = 1 <= best[0] <= done and (not needed or os.path.lexists(self._folder.best(best[0])))
         if not chosen:
             raise InputError(f"{path}: the model of the epoch that was the best is not there; {REMEDY}")

@@ -1,5 +1,6 @@
 """From a configuration to a run that is known to be able to start."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from recallk.data.dataset import Dataset, read_for_training
 from recallk.data.split import Split
 from recallk.losses.registry import check_batch, entry_of
 from recallk.runs.train_config import TrainConfig
+from recallk.training.choices import Choice, choose_batch, choose_length, with_choices
 from recallk.training.sampler import LeftOut, Lengths, Sampler, WholeSet, make_sampler, whole_set
 
 
@@ -21,6 +23,17 @@ class Plan:
     sampler: Sampler | WholeSet
     left_out: LeftOut
     lengths: Lengths  # of the epochs, in batches
+    choices: Sequence[Choice]  # what the configuration left open
+
+    @property
+    def epochs(self) -> int:
+        """How often training goes through the data."""
+        assert self.config.epochs is not None, "it has been chosen"
+        return self.config.epochs
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether the model is measured after an epoch."""
+        return epoch == self.epochs or epoch % (self.config.evaluate_every or 1) == 0
 
     @property
     def selection(self) -> Literal["validation", "test", "last"]:
@@ -106,11 +119,24 @@ def prepare(config: TrainConfig, recorded: Split | None = None, advance: Advance
 
     Raises InputError, one line, for whatever would not train.
     """
-    return lay_out(config, read_for_training(config, recorded, advance))
+    return lay_out(config, read_for_training(config, recorded, advance), begun=recorded is not None)
 
 
-def lay_out(config: TrainConfig, data: Dataset) -> Plan:
-    """Lay out the batches for data that has been read. Raises InputError for a batch that it does not allow."""
+def lay_out(config: TrainConfig, data: Dataset, begun: bool = False) -> Plan:
+    """Lay out the batches for data that has been read, and choose what the configuration leaves open.
+
+    Of a run that has `begun`, an open batch size is what it was before they were chosen: all classes, 4,000 items.
+    Raises InputError for a batch that the data does not allow.
+    """
+    choices = [] if begun else choose_batch(config, data.train.labels)
+    config = with_choices(config, choices)
+    sampler, left_out = _batches(config, data)
+    choices += choose_length(config, sampler)
+    config = with_choices(config, choices)
+    return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs or 1), choices)
+
+
+def _batches(config: TrainConfig, data: Dataset) -> tuple[Sampler | WholeSet, LeftOut]:
     fewer = data.validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
     labels = data.train.labels
     left_out = LeftOut(0, 0)
@@ -121,7 +147,7 @@ def lay_out(config: TrainConfig, data: Dataset) -> Plan:
     else:
         sampler, left_out = make_sampler(labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
     check_batch(config.loss, sampler.items_per_batch, sampler.items_per_class)
-    return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs))
+    return sampler, left_out
 
 
 def _check_sizes(config: TrainConfig, sampler: WholeSet) -> None:

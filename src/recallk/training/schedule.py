@@ -12,6 +12,7 @@ def learning_rate(config: TrainConfig, epoch: int, step: int, steps: int) -> flo
 
     A pure function, so that a restart needs no state.
     """
+    # None, where the configuration was made into no plan: none
     warmup = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "cosine":
         passed_share = min(1.0, (step - 1) / steps)  # in a very long run, `steps` is what was to be expected

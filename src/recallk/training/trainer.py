@@ -131,12 +131,12 @@ class Trainer:
                 yield self._validate(0)
             position = Position(1, 0)
         self._kept = kept_activations(self)
-        while position.epoch <= self.config.epochs:
+        while position.epoch <= self.plan.epochs:
             epoch = position.epoch
             self._position = position
             try:
                 yield from self._epoch(position)
-                if epoch % self.config.evaluate_every == 0 or epoch == self.config.epochs:
+                if self.plan.evaluates_after(epoch):
                     measured = None
                     if plan.data.validation is not None:
                         measured = self._validate(epoch)

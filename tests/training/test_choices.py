@@ -1,0 +1,119 @@
+"""What is chosen for a run where nobody says: batches that leave steps enough, and the reasons."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import recallk
+from recallk.runs.config import make_config
+from recallk.runs.folder import RunFolder
+from recallk.runs.train_config import TrainConfig
+from recallk.training.choices import LARGEST, LEAST_STEPS, SMALLEST, STEPS_AN_EPOCH, choose_batch, choose_length
+from recallk.training.plan import prepare
+from recallk.training.sampler import make_sampler
+from tests.cli.test_cli import recallk as command
+from tests.miniature_run import SMALL
+
+OPEN = {"batch_size": None, "epochs": None, "warmup_steps": None, "evaluate_every": None}
+
+
+def config(**keys: Any) -> TrainConfig:
+    return make_config({"data": "glyphs"}, keys)
+
+
+def labels_of(classes: int, each: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.repeat(np.arange(classes), each)
+
+
+@settings(deadline=None, max_examples=60)
+@given(classes=st.integers(2, 3_000), each=st.integers(4, 40), items_per_class=st.integers(2, 4))
+def test_there_are_steps_enough(classes: int, each: int, items_per_class: int) -> None:
+    labels = labels_of(classes, each)
+    chosen = config(items_per_class=items_per_class)
+    choices = choose_batch(chosen, labels)
+    (size,) = (choice.value for choice in choices)
+    assert isinstance(size, int)
+    assert size % items_per_class == 0
+    assert size <= max(LARGEST, 2 * items_per_class)
+    sampler, _ = make_sampler(labels, size, items_per_class, seed=1)
+    steps = sampler.batches(1)
+    if size > SMALLEST:
+        assert steps >= STEPS_AN_EPOCH / 2
+    length = {choice.key: choice.value for choice in choose_length(chosen, sampler)}
+    assert steps * int(str(length["epochs"])) >= LEAST_STEPS
+    assert int(str(length["epochs"])) >= 30
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "size", "epochs", "why"),
+    [
+        (10, 5, 40, 400, "all 10 classes that have 4"),
+        (30, 20, 64, 45, "600 are few, and smaller batches have too little to rank"),
+        (100, 60, 400, 30, "all 100 classes that have 4"),
+        (200, 60, 800, 30, "all 200 classes that have 4"),
+        (1_000, 12, 1_000, 34, "an epoch of 12,000 then has about 12 steps"),
+        (20_000, 5, 4_000, 30, "the largest unless you say more: the paper's"),
+    ],
+)
+def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int, why: str) -> None:
+    labels = labels_of(classes, each)
+    (batch,) = choose_batch(config(), labels)
+    assert (batch.value, batch.why) == (size, why)
+    sampler, _ = make_sampler(labels, size, 4, seed=1)
+    length = {choice.key: choice for choice in choose_length(config(), sampler)}
+    assert length["epochs"].value == epochs
+    steps = sampler.batches(1) * epochs
+    assert length["warmup_steps"].value == round(steps / 20)
+    assert length["evaluate_every"].value == max(1, round(epochs / 30))
+
+
+def test_what_is_said_stays() -> None:
+    said = {"batch_size": 8, "epochs": 2, "warmup_steps": 0, "evaluate_every": 2}
+    labels = labels_of(10, 8)
+    sampler, _ = make_sampler(labels, 8, 4, seed=1)
+    assert choose_batch(config(**said), labels) == choose_length(config(**said), sampler) == []
+    plan = prepare(config(limit_classes=20, **said))
+    assert plan.choices == []
+    assert plan.epochs == 2
+    assert [plan.evaluates_after(epoch) for epoch in (1, 2)] == [False, True]
+    whole = {choice.key: choice.value for choice in choose_length(config(), make_sampler(labels, 40, 4, seed=1)[0])}
+    assert whole["epochs"] == 200
+
+
+def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {"data": "glyphs", "limit_classes": 8, "backbone": "test_resnet", "weights": "none", "image_size": 16}
+    words = [word for key, value in keys.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    assert command("train", *words, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "chosen    --batch-size 32, --epochs " in out
+    assert "(--explain: why)" in out
+    assert command("train", *words, "--dry-run", "--explain", "--epochs", "3") == 0
+    out = capsys.readouterr().out
+    assert "chosen    --batch-size 32: all 8 classes that have 4" in out
+    assert "--epochs 3" not in out, "which was not chosen"
+    assert command("train", "--resume", tmp_path, "--explain") == 2
+    assert "beside it only" in capsys.readouterr().err
+
+    summary = recallk.train({**keys, "epochs": 1, "workers": 0}, tmp_path / "run")
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert written["batch_size"] == 32
+    assert isinstance(written["warmup_steps"], int)
+    assert written["evaluate_every"] == 1
+    assert summary.config.batch_size == 32
+
+
+def test_a_run_from_before_goes_on_as_it_began(tmp_path: Path) -> None:
+    """Whose configuration has no batch size, which was all classes."""
+    values = {**SMALL, "data": "glyphs", "limit_classes": 40, "batch_size": None, "epochs": 1, "select": "last"}
+    recallk.train(values | {"batch_size": 80}, tmp_path / "run")
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert "batch_size: 80" in written
+    (tmp_path / "run" / "config.yaml").write_text(written.replace("batch_size: 80", "batch_size: null"))
+    summary = recallk.resume(tmp_path / "run", {"epochs": 2})
+    assert [step.items for step in summary.steps] == [80] * len(summary.steps)
+    assert RunFolder(tmp_path / "run").read_config().epochs == 2
