@@ -36,6 +36,7 @@ COVERED: dict[tuple[str, str], str] = {
     ("demo", "--overwrite"): "tests/cli/test_command_options.py::test_a_demo_is_replaced_only_when_told_to",
     ("train", "--run"): "tests/cli/test_command_options.py::test_the_folder_of_a_run",
     ("train", "--resume"): "tests/cli/test_mistakes.py::test_a_finished_run_can_be_lengthened",
+    ("train", "--explain"): "tests/training/test_choices.py::test_a_plan_and_a_run_have_what_was_chosen",
     ("train", "--dry-run"): "tests/test_benchmark_runs.py::test_a_dry_run_trains_nothing",
     ("evaluate", "--data"): "tests/cli/test_cli.py::test_evaluate_other_images",
     ("evaluate", "--ks"): "tests/cli/test_cli.py::test_evaluate",
@@ -170,7 +171,7 @@ def test_train_and_compare_have_an_option_for_each_key() -> None:
 
 def test_help_tells_choices_and_defaults_of_images_and_of_vectors() -> None:
     told = {name: option.help.replace("\\", "") for name, option in OF_KEYS["train"].items()}
-    assert told["epochs"] == "[30; of vectors 20]"
+    assert told["epochs"] == "times through the data; by default 30, or as many as make 400 steps"
     assert told["schedule"].endswith("(milestones, cosine, exponential) [milestones; of vectors cosine]")
     assert told["head"].endswith("or mlp (linear, whitening, none, residual, mlp) [linear]")
     assert told["items"].endswith("is a file of them (images, vectors)")

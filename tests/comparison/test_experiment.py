@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -26,7 +27,7 @@ from recallk.comparison.compare import compare, minutes_of
 from recallk.comparison.contenders import Contender, losses_as_contenders, sweep_as_contenders
 from recallk.comparison.experiment import Comparison
 from recallk.comparison.outcomes import interval, outcomes
-from recallk.comparison.single_run import best_validation, write_failure
+from recallk.comparison.single_run import best_validation, steps_of, write_failure
 from recallk.reporting.comparison import save_table, table_of, write_page
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
@@ -125,6 +126,26 @@ def test_all_start_from_the_same_network(finished: Path) -> None:
     assert [row.epoch for row in starts] == [0, 0]
     assert starts[0].metrics["recall@1"] == starts[1].metrics["recall@1"]
     assert starts[0].metrics["map@r"] == starts[1].metrics["map@r"]
+
+
+def test_what_nobody_said_is_chosen_for_each_and_goes_on(tmp_path: Path, pictures: Path) -> None:
+    """Each has a twentieth of its own steps as warm-up, and what is finished is not run again."""
+    values = SET_ASIDE | {"data": str(pictures), "batch_size": None, "epochs": 40}
+    contenders = [Contender("open", {}), Contender("small", {"batch_size": 8})]
+
+    def run() -> int:
+        return len(list(Comparison(tmp_path, values, contenders, factors=(1,), seeds=1, at_once=2).run()))
+
+    assert run() == 2
+    found = {outcome.name: outcome.runs[0] for outcome in outcomes([tmp_path])}
+    for name, folder in found.items():
+        config, taken = folder.read_config(), len(steps_of(folder))
+        assert config.warmup_steps == round(taken / 20), name
+        assert config.evaluate_every == math.ceil((config.epochs or 0) / 30) == 2, name
+    assert found["small"].read_config().batch_size == 8
+    assert isinstance(found["open"].read_config().batch_size, int)
+    assert len(steps_of(found["small"])) > len(steps_of(found["open"]))
+    assert run() == 0
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 import recallk
-from recallk.data.further import MOST, further_cells
+from recallk.data.further import further_cells
 from recallk.data.layout import USUAL, Layout
 from recallk.data.vectors import Vector, VectorTable
 from recallk.reporting.comparison import report_comparison
@@ -52,7 +52,16 @@ def test_cells_are_those_of_the_row(tmp_path: Path, suffix: str) -> None:
     assert second == {"Price": "0.3", "title": "d no. 0", "note": "first; <b>bold</b>"}
     assert none == {}
     layout = Layout({"label": "title"}, tmp_path / "photos")
-    assert further_cells(str(table), layout, [tmp_path / "photos" / "b" / "2.png"]) == [{"Price": "2.1"}]
+    other = {"Price": "2.1", "label": "b"}  # which is not the label here
+    assert further_cells(str(table), layout, [tmp_path / "photos" / "b" / "2.png"]) == [other]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_no_name_is_ours(tmp_path: Path, suffix: str) -> None:
+    rows = [{"Bild": "a.png", "Klasse": "x", "Preis": "3,50", "id": "SKU1", "text": "a red dress"}]
+    table = written(tmp_path / f"t{suffix}", rows, list(rows[0]))
+    cells = further_cells(str(table), Layout({"path": "bild", "label": "klasse"}), [tmp_path / "a.png"])
+    assert cells == [{"Preis": "3,50", "id": "SKU1", "text": "a red dress"}]
 
 
 def test_what_cannot_be_had_costs_nothing(tmp_path: Path) -> None:
@@ -65,12 +74,21 @@ def test_what_cannot_be_had_costs_nothing(tmp_path: Path) -> None:
 def test_long_cells_many_columns_and_numbers_of_parquet(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"path": "a.png", "label": "a", "count": 3, "lists": [1, 2], "bytes": b"x", "long": "y" * 100}
+        | {"none": float("nan"), "when": np.datetime64("2026-11-30T12:00:00.000000001"), "odd\u202e\n": "x"}
         | {f"more{number:02}": number for number in range(20)}
     ]
     cells = further_cells(str(written(tmp_path / "t.parquet", rows)), USUAL, [tmp_path / "a.png"])[0]
     assert cells["count"] == "3"
     assert cells["long"] == "y" * 60 + "..."
-    assert list(cells) == ["count", "long", *(f"more{number:02}" for number in range(MOST - 2))]
+    assert cells["when"] == "2026-11-30 12:00:00.000000001"
+    assert "none" not in cells
+    assert list(cells) == [
+        "count",
+        "long",
+        "when",
+        "odd\\u202e\\n",
+        *(f"more{number:02}" for number in range(3)),
+    ]
 
 
 def test_vectors_are_found_by_their_row(tmp_path: Path) -> None:

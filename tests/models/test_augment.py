@@ -92,6 +92,9 @@ def test_a_file_of_transforms_is_written_into_the_configuration(tmp_path: Path) 
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     again = make_config(read_config(tmp_path / "config.yaml"))
     assert again == config
+    in_python = make_config({"data": "glyphs", "augment": {"ColorJitter": {"brightness": (0.5, 1.5)}}})
+    (tmp_path / "config.yaml").write_text(to_yaml(in_python))
+    assert make_config(read_config(tmp_path / "config.yaml")) == in_python
     assert again.augment == JITTER  # type: ignore[attr-defined]
 
 
@@ -104,12 +107,15 @@ def test_a_file_of_transforms_is_written_into_the_configuration(tmp_path: Path) 
         ("none.yaml", "no such file"),
         ({"Flip": {}}, "'Flip' is no transform of torchvision.transforms.v2"),
         ({"functional": {}}, "'functional' is no transform"),
-        ({3: {}}, "3 is no transform"),
+        ({3: {}}, "'3' is no transform"),
         ({"ColorJitter": 0.5}, "of ColorJitter a table of arguments is needed, such as {p: 0.5}, not 0.5"),
         ({"ColorJitter": {"brigtness": 1}}, "the transform ColorJitter does not work (TypeError"),
         ({"Lambda": {"lambd": "print"}}, "the transform Lambda does not work"),
         ({"RandomCrop": {"size": 8}}, "makes uint8 (3, 8, 8) of uint8 (3, 48, 64), which must stay as it is"),
         ({"ToPILImage": {}}, "makes Image of uint8 (3, 48, 64)"),
+        ({"RandomZoomOut": {"p": 0.001}}, "the transform RandomZoomOut makes uint8"),
+        ({"Lambda": {"lambd": abs}}, "arguments are numbers, texts, true, false, or lists of them"),
+        ({"ColorJitter": {"brightness": float("nan")}}, "arguments are numbers, texts"),
         ({"RandomRotation": {"degrees": 45, "expand": True}}, "which must stay as it is"),
     ],
 )

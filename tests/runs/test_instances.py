@@ -228,7 +228,7 @@ def test_published_rows_stand_beside_what_was_measured_alike(run: Path, data: st
         "Other": {"medium map": 82.4},
     }
     assert found.source.startswith("Other methods: two papers. This run is not as its recipe: ")
-    assert "epochs 7 instead of 30" in found.source
+    assert "embedding_size 512 instead of 2" in found.source
     among = evaluate(run, data, benchmark="roxford5k", distractors=make_distractors(tmp_path / "distractors"))
     assert among.published == {"Other": {"medium map": 73.6}}
 

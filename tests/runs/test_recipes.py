@@ -65,7 +65,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for every network, 
 SPELLED_OUT = {
     *("dataset", "backbone", "pooling", "head", "embedding_size", "image_size", "image_shape", "resize"),
     *("weights", "batch_norm", "ks", "rank_temperature", "recall_temperature", "query_in_database", "mixup"),
-    *("crop_scale", "horizontal_flip", "loss", "mixup_relatives", "mean", "std", "interpolation"),
+    *("augment", "crop_scale", "horizontal_flip", "loss", "mixup_relatives", "mean", "std", "interpolation"),
     *("batch_size", "items_per_class", "chunk_size", "epochs", "optimizer", "learning_rate", "weight_decay"),
     *("schedule", "milestones", "milestone_factor", "warmup_steps", "select", "evaluate_every", "evaluate_ks"),
     *("precision", "seed"),

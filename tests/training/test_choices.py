@@ -1,5 +1,6 @@
 """What is chosen for a run where nobody says: batches that leave steps enough, and the reasons."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import recallk
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.recipes import differences, find_recipe
 from recallk.runs.train_config import TrainConfig
 from recallk.training.choices import LARGEST, LEAST_STEPS, SMALLEST, STEPS_AN_EPOCH, choose_batch, choose_length
 from recallk.training.plan import prepare
@@ -30,10 +32,22 @@ def labels_of(classes: int, each: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.repeat(np.arange(classes), each)
 
 
+SIZES = st.one_of(
+    st.lists(st.integers(1, 60), min_size=2, max_size=400),
+    st.builds(lambda classes, each: [each] * classes, st.integers(2, 3_000), st.integers(4, 40)),
+    st.builds(lambda classes: [max(1, classes // rank) for rank in range(1, classes)], st.integers(3, 1_500)),
+    st.builds(lambda some, alone: [4] * some + [1] * alone, st.integers(2, 300), st.integers(1, 5_000)),
+)
+
+
 @settings(deadline=None, max_examples=60)
-@given(classes=st.integers(2, 3_000), each=st.integers(4, 40), items_per_class=st.integers(2, 4))
-def test_there_are_steps_enough(classes: int, each: int, items_per_class: int) -> None:
-    labels = labels_of(classes, each)
+@given(sizes=SIZES, items_per_class=st.integers(2, 5))
+def test_there_are_steps_enough(sizes: list[int], items_per_class: int) -> None:
+    """Whatever the sizes of classes are, those that can never be drawn among them."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    if sum(size >= items_per_class for size in sizes) < 2:
+        assert choose_batch(config(items_per_class=items_per_class), labels) == []
+        return
     chosen = config(items_per_class=items_per_class)
     choices = choose_batch(chosen, labels)
     (size,) = (choice.value for choice in choices)
@@ -42,8 +56,8 @@ def test_there_are_steps_enough(classes: int, each: int, items_per_class: int) -
     assert size <= max(LARGEST, 2 * items_per_class)
     sampler, _ = make_sampler(labels, size, items_per_class, seed=1)
     steps = sampler.batches(1)
-    if size > SMALLEST:
-        assert steps >= STEPS_AN_EPOCH / 2
+    if size > max(SMALLEST, 2 * items_per_class):
+        assert steps >= STEPS_AN_EPOCH - 1
     length = {choice.key: choice.value for choice in choose_length(chosen, sampler)}
     assert steps * int(str(length["epochs"])) >= LEAST_STEPS
     assert int(str(length["epochs"])) >= 30
@@ -52,12 +66,11 @@ def test_there_are_steps_enough(classes: int, each: int, items_per_class: int) -
 @pytest.mark.parametrize(
     ("classes", "each", "size", "epochs", "why"),
     [
-        (10, 5, 40, 400, "all 10 classes that have 4"),
-        (30, 20, 64, 45, "600 are few, and smaller batches have too little to rank"),
-        (100, 60, 400, 30, "all 100 classes that have 4"),
-        (200, 60, 800, 30, "all 200 classes that have 4"),
-        (1_000, 12, 1_000, 34, "an epoch of 12,000 then has about 12 steps"),
-        (20_000, 5, 4_000, 30, "the largest unless you say more: the paper's"),
+        (10, 5, 40, 400, "all 10 classes of which 4 can be drawn; 1 steps an epoch"),
+        (30, 20, 64, 45, "the smallest unless you say less: smaller ones have too little to rank; 9 steps an epoch"),
+        (100, 60, 400, 30, "all 100 classes of which 4 can be drawn; 15 steps an epoch"),
+        (1_000, 12, 1_000, 34, "as large as leaves about a dozen; 12 steps an epoch"),
+        (20_000, 5, 4_000, 30, "the largest unless you say more; 20 steps an epoch"),
     ],
 )
 def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int, why: str) -> None:
@@ -69,7 +82,7 @@ def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int
     assert length["epochs"].value == epochs
     steps = sampler.batches(1) * epochs
     assert length["warmup_steps"].value == round(steps / 20)
-    assert length["evaluate_every"].value == max(1, round(epochs / 30))
+    assert length["evaluate_every"].value == math.ceil(epochs / 30)
 
 
 def test_what_is_said_stays() -> None:
@@ -94,7 +107,7 @@ def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.Ca
     assert "(--explain: why)" in out
     assert command("train", *words, "--dry-run", "--explain", "--epochs", "3") == 0
     out = capsys.readouterr().out
-    assert "chosen    --batch-size 32: all 8 classes that have 4" in out
+    assert "chosen    --batch-size 32: all 8 classes of which 4 can be drawn; " in out
     assert "--epochs 3" not in out, "which was not chosen"
     assert command("train", "--resume", tmp_path, "--explain") == 2
     assert "beside it only" in capsys.readouterr().err
@@ -117,3 +130,21 @@ def test_a_run_from_before_goes_on_as_it_began(tmp_path: Path) -> None:
     summary = recallk.resume(tmp_path / "run", {"epochs": 2})
     assert [step.items for step in summary.steps] == [80] * len(summary.steps)
     assert RunFolder(tmp_path / "run").read_config().epochs == 2
+
+
+def test_the_rate_of_milestones_is_that_of_the_usual_epochs() -> None:
+    labels = labels_of(10, 8)
+    sampler, _ = make_sampler(labels, 40, 4, seed=1)
+    for keys in ({"milestones": (15, 25), "schedule": "milestones"}, {"schedule": "exponential"}):
+        chosen = {choice.key: choice.value for choice in choose_length(config(**keys), sampler)}
+        assert chosen["epochs"] == 30
+        assert chosen["evaluate_every"] == 1
+
+
+def test_a_recipe_that_leaves_them_open_is_not_told_to_differ(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(yaml.safe_dump({"about": {"published": {"recall@1": 50.0}}, **SMALL, **OPEN}))
+    values = find_recipe(str(recipe)).values | {"data": "glyphs", "limit_classes": 8}
+    plan = prepare(make_config(values))
+    assert [choice.key for choice in plan.choices] == list(OPEN)
+    assert differences(plan.config) == ["limit_classes 8 instead of none"]

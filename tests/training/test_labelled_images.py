@@ -113,12 +113,16 @@ def test_none_is_the_view_of_test() -> None:
         (lambda: recallk.TrainTransform(32, augment="weak"), "choose none, standard, strong"),
         (lambda: recallk.TrainTransform(32, crop_scale=(0.5, 0.2)), "the smaller first"),
         (lambda: recallk.TrainTransform(32, seed=-1), "seed=-1"),
+        (lambda: recallk.TrainTransform(32)(np.zeros((40, 40), np.uint8), epoch=-3), "epoch=-3"),
+        (lambda: recallk.TrainTransform(32)(np.zeros((40, 40), np.uint8), item="1"), "item='1'"),  # type: ignore[arg-type]
+        (lambda: recallk.TestTransform(None), "image_size=None"),  # type: ignore[arg-type]
         (lambda: recallk.read_images("nowhere"), "nowhere"),
         (lambda: recallk.read_images("glyphs", epochs=3), "'epochs' is no key of images: one of dataset, columns"),
         (lambda: recallk.read_images("glyphs", items="vectors"), "'items' is no key of images"),
         (lambda: recallk.read_images("glyphs", test_fraction=2), "test_fraction=2"),
         (lambda: recallk.read_images("glyphs", limit_classes=9).train.with_transforms("x"), "'x' cannot be called"),  # type: ignore[arg-type]
         (lambda: recallk.read_images("glyphs", limit_classes=9).train.set_epoch(-1), "epoch=-1"),
+        (lambda: recallk.read_images("glyphs", limit_classes=9).train.set_epoch(2**70), "a whole number below 2**63"),
     ],
 )
 def test_mistakes_are_told_in_a_line(make: Any, told: str) -> None:

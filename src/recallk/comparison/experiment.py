@@ -33,6 +33,7 @@ from recallk.runs.config import make_config, read_config, to_yaml
 from recallk.runs.folder import RunFolder
 from recallk.runs.recipes import unlike
 from recallk.runs.train_config import TrainConfig
+from recallk.training.choices import evaluations_of, warmup_of
 from recallk.training.launch import require_devices
 from recallk.training.plan import Plan, lay_out
 
@@ -206,17 +207,23 @@ class Comparison:
 
         Runs of a search do not look at the test items.
         """
-        planned = plan.config
+        planned, chosen = plan.config, {choice.key for choice in plan.choices}
         steps = plan.steps * epochs / plan.epochs
         factor = planned.epoch_factor
+        if "warmup_steps" in chosen:
+            warmup = warmup_of(steps)
+        else:  # as large a share of the steps as it is of the common configuration's
+            warmup = round((planned.warmup_steps or 0) * steps / self._planned.steps)
         values = self._values(
             contender,
             epochs=epochs,
             milestones=sorted({max(1, round(m * epochs / plan.epochs)) for m in planned.milestones}),
             epoch_factor=None if factor is None else factor ** (plan.epochs / epochs),
-            warmup_steps=round((planned.warmup_steps or 0) * steps / self._planned.steps),
+            warmup_steps=warmup,
             seed=seed,
             learning_rate=rate,
+            **({"batch_size": planned.batch_size} if "batch_size" in chosen else {}),
+            **({"evaluate_every": evaluations_of(epochs)} if "evaluate_every" in chosen else {}),
             **({"measure_after": False} if search else {}),
         )
         return Job(contender, values, self._folder(contender, name))

@@ -180,18 +180,18 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict
     as_dictionary = [own for own in named.values() if _is_text(schema.field(own).type)]
     with parquet.ParquetFile(path, read_dictionary=as_dictionary) as file:
         read = file.read(columns=list(named.values()))
-    return {name: _texts(read[own]) for name, own in named.items()}
+    return {name: texts(read[own]) for name, own in named.items()}
 
 
-def _texts(column: pyarrow.ChunkedArray) -> list[str | None]:
+def texts(column: pyarrow.ChunkedArray) -> list[str | None]:
     """Return the cells as text; those that are alike are one string."""
-    once, texts = dict[str | None, str | None](), list[str | None]()
+    once, cells = dict[str | None, str | None](), list[str | None]()
     for chunk in column.chunks:
         encoded = chunk if types.is_dictionary(chunk.type) else chunk.dictionary_encode()
         names = [once.setdefault(text, text) for text in map(_text, encoded.dictionary.to_pylist())]
         numbers = encoded.indices.fill_null(len(names)).to_numpy()  # the last one: a cell without a value
-        texts += np.array([*names, None], dtype=object)[numbers].tolist()
-    return texts
+        cells += np.array([*names, None], dtype=object)[numbers].tolist()
+    return cells
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -5,15 +5,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pyarrow import DataType, parquet, types
+from pyarrow import ChunkedArray, DataType, parquet, string, types
 
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path
-from recallk.data.columns import SUFFIXES, cell, delimiter_of, of_json, read_columns
+from recallk.data import given_split, vector_files
+from recallk.data.columns import SUFFIXES, cell, delimiter_of, of_json, read_columns, texts
 from recallk.data.item import Item
 from recallk.data.kind import ARRAYS, EMBEDDING
-from recallk.data.layout import NAMES, Layout
-from recallk.data.vector_files import table_beside
+from recallk.data.layout import Layout
 from recallk.data.vectors import Vector
 
 MOST = 8
@@ -29,45 +29,61 @@ def further_cells(data: str, layout: Layout, items: Sequence[Item]) -> list[Cell
     path = user_path(data)
     if path.suffix.lower() not in SUFFIXES | ARRAYS:
         return [{} for _ in items]
+    vectors = any(isinstance(item, Vector) for item in items)
+    used = vector_files.READ if vectors else ("path", "label", *given_split.COLUMNS)
+    own = {*(layout.columns.get(name, name).casefold() for name in used), *([EMBEDDING] if vectors else [])}
     try:
-        path = table_beside(path) if path.suffix.lower() in ARRAYS else path
-        rows = _rows_of(path, layout, items)
-        found = _read(path, layout, {row for row in rows if row is not None})
+        path = vector_files.table_beside(path) if path.suffix.lower() in ARRAYS else path
+        rows = [item.row if isinstance(item, Vector) else None for item in items]
+        if not vectors:
+            rows = _rows_of(path, layout, items)
+        found = _read(path, own, {row for row in rows if row is not None})
     except InputError:  # a page must not be lost for it
         return [{} for _ in items]
     return [{} if row is None else found.get(row, {}) for row in rows]
 
 
 def _rows_of(path: Path, layout: Layout, items: Sequence[Item]) -> list[int | None]:
-    """Return in which row of the table each item stands, counted from 0."""
-    if all(isinstance(item, Vector) for item in items):
-        return [item.row if isinstance(item, Vector) else None for item in items]
-    folder, wanted = layout.root_of(path), {str(item) for item in items}
+    """Return in which row of the table each file stands, counted from 0."""
     own = {"path": layout.columns["path"]} if "path" in layout.columns else {}
-    named = enumerate(read_columns(path, ("path",), (), Layout(own))["path"])
-    rows = {file: row for row, name in named if name and (file := str(folder / name)) in wanted}
+    folder, wanted = layout.root_of(path), {_last(str(item)) for item in items}
+    rows = {
+        str(folder / name): row
+        for row, name in enumerate(read_columns(path, ("path",), (), Layout(own))["path"])
+        if name and _last(name) in wanted  # of a million, few are worth a `Path`
+    }
     return [rows.get(str(item)) for item in items]
 
 
-def _read(path: Path, layout: Layout, rows: Collection[int]) -> _Rows:
-    used = {*NAMES, EMBEDDING, *(own.casefold() for own in layout.columns.values())}
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _read(path: Path, used: Collection[str], rows: Collection[int]) -> _Rows:
+    """Return the cells of some rows, but for the columns that are used, by their names in small letters."""
 
     def shown(names: Sequence[str]) -> list[str]:
         return [name for name in names if name.casefold() not in used][:MOST]
 
-    def of_file(path: Path) -> _Rows:
-        kind = path.suffix.lower()
-        return (_parquet if kind == ".parquet" else _json_lines if kind == ".jsonl" else _csv)(path, shown, rows)
+    def of_csv(path: Path) -> _Rows:
+        return _csv(path, delimiter_of(path, sorted(used), ()), shown, rows)
 
+    def of_json_lines(path: Path) -> _Rows:
+        return _json_lines(path, shown, rows)
+
+    def of_parquet(path: Path) -> _Rows:
+        return _parquet(path, shown, rows)
+
+    kind = path.suffix.lower()
+    of_file = of_parquet if kind == ".parquet" else of_json_lines if kind == ".jsonl" else of_csv
     return read_file(path, of_file, "a readable table", "write it again")
 
 
-def _csv(path: Path, shown: Callable[[Sequence[str]], list[str]], rows: Collection[int]) -> _Rows:
-    delimiter = delimiter_of(path, ("path",), NAMES)
+def _csv(path: Path, delimiter: str, shown: Callable[[Sequence[str]], list[str]], rows: Collection[int]) -> _Rows:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter)
         header = next(lines, [])
-        places = {name: header.index(name) for name in shown(header)}
+        places = {cell(name): header.index(name) for name in shown(header)}
         written = (fields for fields in lines if fields)  # blank lines are no rows
         return {
             row: {name: cell(fields[place]) for name, place in places.items() if fields[place]}
@@ -82,7 +98,7 @@ def _json_lines(path: Path, shown: Callable[[Sequence[str]], list[str]], rows: C
         for row, line in enumerate(line for line in file if line.strip()):
             if row in rows:
                 values = {name: value for name, value in of_json(line).items() if isinstance(value, str | bool)}
-                found[row] = {name: cell(str(values[name])) for name in shown(list(values)) if values[name] != ""}
+                found[row] = {cell(name): cell(str(values[name])) for name in shown(list(values)) if values[name] != ""}
     return found
 
 
@@ -96,11 +112,16 @@ def _parquet(path: Path, shown: Callable[[Sequence[str]], list[str]], rows: Coll
             end = start + file.metadata.row_group(group).num_rows
             of_group = wanted[(wanted >= start) & (wanted < end)]
             if len(of_group):
-                taken = file.read_row_group(group, columns=names).take(of_group - start).to_pylist()
-                for row, cells in zip(of_group.tolist(), taken, strict=True):
-                    found[row] = {name: cell(str(cells[name])) for name in names if cells[name] not in (None, "")}
+                taken = file.read_row_group(group, columns=names).take(of_group - start)
+                columns = {cell(name): texts(_written(taken[name])) for name in names}
+                for place, row in enumerate(of_group.tolist()):
+                    found[row] = {name: cell(text) for name, column in columns.items() if (text := column[place])}
             start = end
     return found
+
+
+def _written(column: ChunkedArray) -> ChunkedArray:
+    return column.cast(string()) if types.is_temporal(column.type) else column  # Python has no nanoseconds
 
 
 def _binary(kind: DataType) -> bool:

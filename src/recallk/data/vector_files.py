@@ -26,7 +26,7 @@ CHECKED_BYTES = 2**29
 SAMPLE = 10_000
 _STRETCH = 40  # rows of the sample side by side: of a mapped file, the system reads many pages around each at once
 _ROWS = 8_192  # that are read at a time
-_FURTHER = ("label", *COLUMNS, "id", "image", "text")
+READ = ("label", *COLUMNS, "id", "image", "text")  # the columns beside the vectors
 _AGAIN = "write it again"
 
 
@@ -114,8 +114,8 @@ def _read(path: Path, needed: Sequence[str], layout: Layout) -> tuple[NDArray[An
     if path.suffix.lower() in ARRAYS:
         array = _array(path)
         alone = not needed and not _tables_beside(path)
-        return array, {} if alone else read_columns(table_beside(path), needed, _FURTHER, layout)
-    columns = read_columns(path, needed, _FURTHER, layout)
+        return array, {} if alone else read_columns(table_beside(path), needed, READ, layout)
+    columns = read_columns(path, needed, READ, layout)
     return read_file(path, _parquet, "a readable PARQUET table", _AGAIN), columns
 
 

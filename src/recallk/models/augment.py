@@ -1,5 +1,7 @@
 """What is done to a training image besides its crop: by name, or by torchvision's transforms with their settings."""
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -25,8 +27,11 @@ _TRIALS = 8  # of a transform that may change what it gives from one image to th
 def written(value: object) -> object:
     """Return an augmentation as it was written: a name, or the transforms that a YAML file or a table lists.
 
-    Raises ValueError, in words, for a transform that torchvision has not, or that gives no image of the same size.
+    Raises ValueError, in words, for a transform that torchvision has not, or that gives no image of the same size, and
+    for arguments that no file could hold, such as functions.
     """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, str) and value.lower().endswith((".yaml", ".yml")):
         value = read_table(user_path(value), "YAML with a table of transforms", "correct it")
     if isinstance(value, str) and value in NAMES:
@@ -34,6 +39,10 @@ def written(value: object) -> object:
     if not isinstance(value, Mapping):
         raise ValueError(f"choose {', '.join(NAMES)}, or a YAML file such as `ColorJitter: {{brightness: 0.4}}`")
     transforms = {name: {} if arguments is None else arguments for name, arguments in value.items()}
+    try:  # as a file would hold them: a run writes them down
+        transforms = json.loads(json.dumps(transforms, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("arguments are numbers, texts, true, false, or lists of them") from None
     for name, arguments in transforms.items():
         _try_out(name, arguments)
     return transforms
@@ -79,8 +88,11 @@ def _try_out(name: object, arguments: object) -> None:
         raise ValueError(f"of {name} a table of arguments is needed, such as {{p: 0.5}}, not {brief(arguments)}")
     image = torch.arange(3 * 48 * 64).reshape(3, 48, 64).to(torch.uint8)
     state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)  # what is taken today is taken tomorrow
     try:
-        transform = _transform(name, arguments)
+        transform: Any = _transform(name, arguments)
+        if isinstance(getattr(transform, "p", None), float | int):
+            transform.p = 1.0  # what it does now and then is what matters
         views = [transform(image) for _ in range(_TRIALS)]
     except Exception as error:  # whatever a transform of theirs raises for arguments that it does not take
         raise ValueError(f"the transform {name} does not work ({type(error).__name__}: {one_line(error)})") from None

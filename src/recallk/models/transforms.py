@@ -1,5 +1,6 @@
 """The views of images for a data set and a loop of one's own: the trainer's, as callables."""
 
+import os
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,8 +17,9 @@ from recallk.models.views import test_view, train_view
 class TestTransform:
     """The view of an image at test: the shorter side resized to `resize`, the centre cropped.
 
-    What `recallk train` and `evaluate` show a network. Pixels stay 8-bit; a network of one's own wants them normalised,
-    by `torchvision.transforms.v2.ToDtype(torch.float32, scale=True)` and `Normalize` for example.
+    What `recallk train` and `evaluate` show a network of squares. Pixels stay 8-bit; a network of one's own wants them
+    normalised, by `torchvision.transforms.v2.ToDtype(torch.float32, scale=True)` and `Normalize` with its own mean and
+    deviation (of timm's networks, `timm.data.resolve_model_data_config`) for example.
 
     Args:
         image_size: side of the square in pixels, 8 to 4,096.
@@ -62,7 +64,8 @@ class TrainTransform:
     Args:
         image_size: side of the square in pixels, 8 to 4,096.
         augment: "none" (as at test), "standard", "strong", a YAML file, or a table of transforms of
-            torchvision.transforms.v2, such as `{"ColorJitter": {"brightness": 0.4}}`.
+            torchvision.transforms.v2, such as `{"ColorJitter": {"brightness": 0.4}}`; their arguments are numbers,
+            texts, and lists of them.
         crop_scale: least and largest share of the area, above 0 and up to 1.
         horizontal_flip: mirror half of the images.
         seed: of what is drawn.
@@ -85,7 +88,7 @@ class TrainTransform:
         self,
         image_size: int = 224,
         *,
-        augment: str | dict[str, Any] = "standard",
+        augment: str | os.PathLike[str] | dict[str, Any] = "standard",
         crop_scale: tuple[float, float] = (0.08, 1.0),
         horizontal_flip: bool = True,
         seed: int = 0,
@@ -108,6 +111,8 @@ class TrainTransform:
 
         Raises InputError for what is no image.
         """
+        for name, number in (("epoch", epoch), ("item", item)):
+            check_whole(name, number, 0)
         settings, read = self._settings, read_image(converted(image))
         if self._augmentation.augment == "none":
             return test_view(read, settings.resize, settings.image_size, settings.interpolation)
@@ -123,7 +128,8 @@ class TrainTransform:
 
 
 def _settings(**given: object) -> ImageSettings:
+    known = {key: value for key, value in given.items() if value is not None or key not in ("resize", "interpolation")}
     try:
-        return ImageSettings.model_validate({key: value for key, value in given.items() if value is not None})
+        return ImageSettings.model_validate(known)
     except ValidationError as error:
         raise mistake(error) from None

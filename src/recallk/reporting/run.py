@@ -214,7 +214,6 @@ def extreme_queries(answered: Answers, settings: DataSettings) -> tuple[list[Ret
     lowest_right_similarity = similarities[everyone, np.minimum(first_right, k - 1)]
     worst = np.lexsort((lowest_right_similarity, -first_right)).tolist()
     best = np.lexsort((wrong_similarity, -share)).tolist()
-    return (
-        answered.retrievals(answered.of_different_classes(worst, SHOWN_QUERIES), settings),
-        answered.retrievals(answered.of_different_classes(best, SHOWN_QUERIES), settings),
-    )
+    first, last = (answered.of_different_classes(order, SHOWN_QUERIES) for order in (worst, best))
+    drawn = answered.retrievals([*first, *last], settings)
+    return drawn[: len(first)], drawn[len(first) :]

@@ -9,7 +9,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.losses.registry import describe
 from recallk.runs.config import make_config, read_config
-from recallk.runs.train_config import TrainConfig
+from recallk.runs.train_config import OPEN, TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 WITHOUT_EFFECT = frozenset(
@@ -132,7 +132,8 @@ def differences(config: TrainConfig) -> list[str]:
     began = origin(config)
     if began is None:
         return []
-    return unlike(config, make_config({"data": config.data}, began.values))
+    recipe = make_config({"data": config.data}, began.values)
+    return unlike(config, recipe, besides=[key for key in OPEN if getattr(recipe, key) is None])
 
 
 def unlike(
@@ -160,7 +161,7 @@ def beside_published(recipe: Recipe, told: list[str]) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):  # a loss with settings, or transforms
-        return describe(value) if "name" in value else ", ".join(value) or "none"
+        return describe(value) if "name" in value else ", ".join(f"{key} {value[key]}" for key in value) or "none"
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,8 @@ from recallk.models.settings import EmbedderSettings
 
 DEFAULT_CHUNK = 128
 ITEMS_PER_CLASS = 4
+OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every")
+"""Keys that are chosen by the data where they are None: what a run writes down has values (`training.choices`)."""
 
 
 class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
@@ -23,7 +25,7 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     batch_size: Annotated[
         Annotated[int, Field(ge=2, le=10_000_000)] | Literal["all"] | None,
         Field(
-            description="items of a batch; by default as many as leave an epoch about 12 steps, from 64 to 4,000; all: "
+            description="items of a batch; by default as many as leave an epoch a dozen steps, from 64 to 4,000; all: "
             "the whole training set"
         ),
     ] = None
@@ -76,7 +78,7 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     # run
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
     evaluate_every: Annotated[
-        Epoch | None, Field(description="epochs between evaluations; by default so many that there are about 30")
+        Epoch | None, Field(description="epochs between evaluations; by default so many that there are at most 30")
     ] = None
     measure_before: Annotated[
         bool, Field(description="measure the test items before training too, which takes as long as after it")

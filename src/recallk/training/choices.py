@@ -11,13 +11,13 @@ from recallk.runs.train_config import TrainConfig
 from recallk.training.sampler import Sampler, WholeSet
 
 STEPS_AN_EPOCH = 12
-"""A batch is so large that an epoch has about as many steps; `SMALLEST` and `LARGEST` are its bounds, in items."""
+"""A batch is as large as leaves an epoch so many steps; `SMALLEST` and `LARGEST` are its bounds, in items."""
 SMALLEST, LARGEST = 64, 4_000
 LEAST_STEPS = 400
 """A run has at least so many, and goes through the data `EPOCHS` times at least."""
-EPOCHS, MOST_EPOCHS = 30, 1_000
-WARMUP = 0.05
+EPOCHS = 30
 EVALUATIONS = 30
+_WARMUP = 20  # the rate rises in one of so many steps
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,63 @@ def choose_batch(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]
     if config.batch_size is not None:
         return []
     each = config.items_per_class
-    drawable = int((np.bincount(labels) >= each).sum())
-    wanted = min(max(len(labels) // STEPS_AN_EPOCH, SMALLEST), LARGEST)
-    classes = max(2, min(wanted // each, drawable))
-    size, why = classes * each, f"an epoch of {len(labels):,} then has about {STEPS_AN_EPOCH} steps"
+    groups = np.bincount(labels) // each  # of items that a class can give, one in a batch
+    drawable = int((groups > 0).sum())
+    if drawable < 2:  # which the sampler refuses, in words
+        return []
+    # so many steps draw a class as often at most
+    fitting = int(np.minimum(groups, STEPS_AN_EPOCH).sum()) // STEPS_AN_EPOCH
+    smallest, largest = max(2, SMALLEST // each), max(2, LARGEST // each)
+    classes = min(max(fitting, smallest), largest, drawable)
+    while classes > smallest and _steps(labels, classes, config) < STEPS_AN_EPOCH - 1:  # classes that run out early
+        classes = max(smallest, classes * 9 // 10)
+    steps = f"{_steps(labels, classes, config):,} steps an epoch"
     if classes == drawable:
-        why = f"all {drawable:,} classes that have {each}"
-    elif size <= SMALLEST:
-        why = f"{len(labels):,} are few, and smaller batches have too little to rank"
-    elif size >= LARGEST - each:
-        why = "the largest unless you say more: the paper's"
-    return [Choice("batch_size", size, why)]
+        why = f"all {drawable:,} classes of which {each} can be drawn"
+    elif classes == largest:
+        why = "the largest unless you say more"
+    elif classes == smallest:
+        why = "the smallest unless you say less: smaller ones have too little to rank"
+    else:
+        why = "as large as leaves about a dozen"
+    return [Choice("batch_size", classes * each, f"{why}; {steps}")]
 
 
 def choose_length(config: TrainConfig, sampler: Sampler | WholeSet) -> list[Choice]:
     """Return epochs, warm-up and how often to evaluate, where the configuration leaves them open."""
+    if None not in (config.epochs, config.warmup_steps, config.evaluate_every):
+        return []
     choices = []
-    steps = max(1, sampler.batches(1))
-    epochs = config.epochs
+    steps, epochs = max(1, sampler.batches(1)), config.epochs
     if epochs is None:
-        epochs = min(max(EPOCHS, math.ceil(LEAST_STEPS / steps)), MOST_EPOCHS)
-        enough = epochs == EPOCHS
-        why = f"{steps * epochs:,} steps" if enough else f"fewer would be less than {LEAST_STEPS} steps"
-        choices.append(Choice("epochs", epochs, why))
+        shaped = bool(config.milestones) or config.schedule == "exponential"
+        needed = EPOCHS if shaped else math.ceil(LEAST_STEPS / steps)
+        epochs = max(EPOCHS, needed)
+        why = f"usual, and at least {LEAST_STEPS} steps" if epochs == EPOCHS else f"at least {LEAST_STEPS} steps"
+        choices.append(Choice("epochs", epochs, "usual; the rate falls after epochs that you chose" if shaped else why))
     if config.warmup_steps is None:
-        warmup = round(WARMUP * steps * epochs)
-        choices.append(Choice("warmup_steps", warmup, f"{WARMUP:.0%} of all steps"))
+        choices.append(Choice("warmup_steps", warmup_of(steps * epochs), f"one in {_WARMUP} of all steps"))
     if config.evaluate_every is None:
-        every = max(1, round(epochs / EVALUATIONS))
-        choices.append(Choice("evaluate_every", every, f"about {EVALUATIONS} times, or after each epoch"))
+        why = f"after each, or so many that there are at most {EVALUATIONS} evaluations"
+        choices.append(Choice("evaluate_every", evaluations_of(epochs), why))
     return choices
+
+
+def warmup_of(steps: float) -> int:
+    """Return the steps of warm-up of a run of so many steps."""
+    return round(steps / _WARMUP)
+
+
+def evaluations_of(epochs: int) -> int:
+    """Return after how many epochs of a run of so many it is evaluated."""
+    return math.ceil(epochs / EVALUATIONS)
 
 
 def with_choices(config: TrainConfig, choices: list[Choice]) -> TrainConfig:
     """Return the configuration with what was chosen."""
     values: dict[str, Any] = {choice.key: choice.value for choice in choices}
     return config.model_copy(update=values)
+
+
+def _steps(labels: NDArray[np.int64], classes: int, config: TrainConfig) -> int:
+    return Sampler(labels, classes, config.items_per_class, config.seed).batches(1)

@@ -1,5 +1,6 @@
 """The images of a data set, split as `recallk train` splits them, for a loop of one's own."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,10 @@ class LabelledImages(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, number: int) -> tuple[Any, int]:
         """Return an image and its label. Raises InputError, with the path, for a file that cannot be read."""
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"image {number} of {len(self)}")
-        number = int(number) % len(self)
+        place = operator.index(number)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"image {place} of {len(self)}")
+        number = place % len(self)
         image: Any = read_image(self.items[number])
         for transform in self._transforms:
             known = isinstance(transform, TrainTransform)
