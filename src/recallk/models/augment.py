@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import brief, one_line
 from recallk.core.yaml_files import read_table
+
+if TYPE_CHECKING:  # a configuration is read without PyTorch
+    from torch import Tensor
+
+    View = Callable[[Tensor], Tensor]
 
 AugmentName = Literal["none", "standard", "strong"]
 Transforms = dict[str, dict[str, Any]]
@@ -48,13 +50,13 @@ def written(value: object) -> object:
     return transforms
 
 
-def made(augment: AugmentName | Transforms) -> Sequence[Callable[[Tensor], Tensor]]:
+def made(augment: AugmentName | Transforms) -> "Sequence[View]":
     """Return what `vary` applies."""
     transforms = STRONG if augment == "strong" else {} if isinstance(augment, str) else augment
     return [_transform(name, arguments) for name, arguments in transforms.items()]
 
 
-def vary(view: Tensor, transforms: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+def vary(view: "Tensor", transforms: "Sequence[View]") -> "Tensor":
     """Return a view `(3, H, W)` uint8 after the transforms, drawn from PyTorch's random numbers.
 
     Raises InputError where they change its size or type: one that resizes, to the size that it was tried out with.
@@ -67,18 +69,19 @@ def vary(view: Tensor, transforms: Sequence[Callable[[Tensor], Tensor]]) -> Tens
     return varied
 
 
-def _told(view: Tensor) -> str:
+def _told(view: "Tensor") -> str:
     return f"{str(view.dtype).removeprefix('torch.')} {tuple(view.shape)}"
 
 
-def _transform(name: str, arguments: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+def _transform(name: str, arguments: Mapping[str, Any]) -> "View":
     from torchvision.transforms import v2  # takes seconds, and vectors have no need of it
 
-    transform: Callable[[Tensor], Tensor] = getattr(v2, name)(**arguments)
+    transform: View = getattr(v2, name)(**arguments)
     return transform
 
 
 def _try_out(name: object, arguments: object) -> None:
+    import torch
     from torchvision.transforms import v2
 
     kind = getattr(v2, str(name), None)
@@ -99,6 +102,6 @@ def _try_out(name: object, arguments: object) -> None:
     finally:
         torch.set_rng_state(state)
     for view in views:
-        if not isinstance(view, Tensor) or view.shape != image.shape or view.dtype != image.dtype:
-            gives = _told(view) if isinstance(view, Tensor) else type(view).__name__
+        if not isinstance(view, torch.Tensor) or view.shape != image.shape or view.dtype != image.dtype:
+            gives = _told(view) if isinstance(view, torch.Tensor) else type(view).__name__
             raise ValueError(f"the transform {name} makes {gives} of {_told(image)}, which must stay as it is")

@@ -1,15 +1,17 @@
 """What is needed to build an embedder, as a person writes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from torch import Tensor
 
 from recallk.core.bounds import Positive
 from recallk.models.augment import AugmentName, Transforms, made, written
 from recallk.models.preprocessing import Interpolation, preprocessing_of
+
+if TYPE_CHECKING:
+    from recallk.models.augment import View
 
 Pooling = Literal["average", "gem", "token"]
 Head = Literal["linear", "whitening", "none"]
@@ -140,7 +142,7 @@ class Augmentation(BaseModel):
     horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
 
     @cached_property
-    def transforms(self) -> Sequence[Callable[[Tensor], Tensor]]:
+    def transforms(self) -> "Sequence[View]":
         """What `augment` applies to a view after crop and mirror."""
         return made(self.augment)
 
