@@ -66,11 +66,11 @@ def test_there_are_steps_enough(sizes: list[int], items_per_class: int) -> None:
 @pytest.mark.parametrize(
     ("classes", "each", "size", "epochs", "why"),
     [
-        (10, 5, 40, 400, "all 10 classes of which 4 can be drawn; 1 steps an epoch"),
-        (30, 20, 64, 45, "the smallest unless you say less: smaller ones have too little to rank; 9 steps an epoch"),
-        (100, 60, 400, 30, "all 100 classes of which 4 can be drawn; 15 steps an epoch"),
-        (1_000, 12, 1_000, 34, "as large as leaves about a dozen; 12 steps an epoch"),
-        (20_000, 5, 4_000, 30, "the largest unless you say more; 20 steps an epoch"),
+        (10, 5, 40, 400, "all 10 classes of which 4 can be drawn (an epoch has 1)"),
+        (30, 20, 64, 45, "the smallest unless you say less: smaller ones have too little to rank (an epoch has 9)"),
+        (100, 60, 400, 30, "all 100 classes of which 4 can be drawn (an epoch has 15)"),
+        (1_000, 12, 1_000, 34, "as large as leaves about a dozen steps (an epoch has 12)"),
+        (20_000, 5, 4_000, 30, "the largest unless you say more (an epoch has 20)"),
     ],
 )
 def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int, why: str) -> None:
@@ -107,7 +107,7 @@ def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.Ca
     assert "(--explain: why)" in out
     assert command("train", *words, "--dry-run", "--explain", "--epochs", "3") == 0
     out = capsys.readouterr().out
-    assert "chosen    --batch-size 32: all 8 classes of which 4 can be drawn; " in out
+    assert "chosen    --batch-size 32: all 8 classes of which 4 can be drawn (an epoch has " in out
     assert "--epochs 3" not in out, "which was not chosen"
     assert command("train", "--resume", tmp_path, "--explain") == 2
     assert "beside it only" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def choose_batch(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]
     classes = min(max(fitting, smallest), largest, drawable)
     while classes > smallest and _steps(labels, classes, config) < STEPS_AN_EPOCH - 1:  # classes that run out early
         classes = max(smallest, classes * 9 // 10)
-    steps = f"{_steps(labels, classes, config):,} steps an epoch"
+    steps = _steps(labels, classes, config)
     if classes == drawable:
         why = f"all {drawable:,} classes of which {each} can be drawn"
     elif classes == largest:
@@ -52,8 +52,8 @@ def choose_batch(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]
     elif classes == smallest:
         why = "the smallest unless you say less: smaller ones have too little to rank"
     else:
-        why = "as large as leaves about a dozen"
-    return [Choice("batch_size", classes * each, f"{why}; {steps}")]
+        why = "as large as leaves about a dozen steps"
+    return [Choice("batch_size", classes * each, f"{why} (an epoch has {steps:,})")]
 
 
 def choose_length(config: TrainConfig, sampler: Sampler | WholeSet) -> list[Choice]:
