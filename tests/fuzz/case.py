@@ -72,7 +72,7 @@ class Place:
     @property
     def work(self) -> Path:
         """The current folder of the case."""
-        return self.root / "work"
+        return self.root / "here"
 
     def prepare(self) -> None:
         """Make the folder, and beside it what nobody may touch."""

@@ -32,7 +32,7 @@ def test_every_broken_rule_is_seen(tmp_path: Path) -> None:
     assert detail["hangs"] == "no answer within 2 s"
     assert "MB" in detail["grows"]
     assert "exit code 3" in detail["dies"]
-    assert "outside the run's folder: '/work/elsewhere.txt'" in detail["command writes outside"]
+    assert "outside the run's folder: '/here/elsewhere.txt'" in detail["command writes outside"]
     assert "changed" in detail["command changes"]
     assert "removed" in detail["command removes"]
     assert "python -m tests.fuzz misbehaving 4" in str(found[4])

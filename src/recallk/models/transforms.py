@@ -47,11 +47,16 @@ class TestTransform:
         interpolation: str | None = None,
         backbone: str = "resnet50.tv_in1k",
     ) -> None:
-        self._settings = _settings(image_size=image_size, resize=resize, interpolation=interpolation, backbone=backbone)
+        given = {"image_size": image_size, "resize": resize, "interpolation": interpolation, "backbone": backbone}
+        known = {key: value for key, value in given.items() if value is not None or key == "image_size"}
+        try:
+            self.settings = ImageSettings.model_validate(known)
+        except ValidationError as error:
+            raise mistake(error) from None
 
     def __call__(self, image: Picture) -> Tensor:
         """Return the view `(3, S, S)` uint8 of a path, a PIL image or pixels. Raises InputError for what is none."""
-        settings = self._settings
+        settings = self.settings
         return test_view(read_image(converted(image)), settings.resize, settings.image_size, settings.interpolation)
 
 
@@ -96,7 +101,7 @@ class TrainTransform:
         interpolation: str | None = None,
         backbone: str = "resnet50.tv_in1k",
     ) -> None:
-        self._settings = _settings(image_size=image_size, resize=resize, interpolation=interpolation, backbone=backbone)
+        self._at_test = TestTransform(image_size, resize=resize, interpolation=interpolation, backbone=backbone)
         try:
             self._augmentation = Augmentation.model_validate(
                 {"augment": augment, "crop_scale": crop_scale, "horizontal_flip": horizontal_flip}
@@ -113,11 +118,11 @@ class TrainTransform:
         """
         for name, number in (("epoch", epoch), ("item", item)):
             check_whole(name, number, 0)
-        settings, read = self._settings, read_image(converted(image))
         if self._augmentation.augment == "none":
-            return test_view(read, settings.resize, settings.image_size, settings.interpolation)
+            return self._at_test(image)
+        settings = self._at_test.settings
         return train_view(
-            read,
+            read_image(converted(image)),
             settings.image_size,
             self._augmentation,
             settings.interpolation,
@@ -125,11 +130,3 @@ class TrainTransform:
             epoch=epoch + 1,  # the trainer's are counted from 1
             item=item,
         )
-
-
-def _settings(**given: object) -> ImageSettings:
-    known = {key: value for key, value in given.items() if value is not None or key not in ("resize", "interpolation")}
-    try:
-        return ImageSettings.model_validate(known)
-    except ValidationError as error:
-        raise mistake(error) from None

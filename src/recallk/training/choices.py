@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.runs.train_config import TrainConfig
-from recallk.training.sampler import Sampler, WholeSet
+from recallk.training.sampler import LARGEST_DEFAULT, Sampler, WholeSet
 
 STEPS_AN_EPOCH = 12
 """A batch is as large as leaves an epoch so many steps; `SMALLEST` and `LARGEST` are its bounds, in items."""
-SMALLEST, LARGEST = 64, 4_000
+SMALLEST, LARGEST = 64, LARGEST_DEFAULT
 LEAST_STEPS = 400
 """A run has at least so many, and goes through the data `EPOCHS` times at least."""
 EPOCHS = 30
