@@ -148,3 +148,12 @@ def test_a_recipe_that_leaves_them_open_is_not_told_to_differ(tmp_path: Path) ->
     plan = prepare(make_config(values))
     assert [choice.key for choice in plan.choices] == list(OPEN)
     assert differences(plan.config) == ["limit_classes 8 instead of none"]
+
+
+def test_a_class_counts_as_often_as_it_can_be_drawn() -> None:
+    """Ten large classes give a batch one group of items each, however many they have."""
+    labels = np.repeat(np.arange(210), [400] * 10 + [4] * 200)
+    (batch,) = choose_batch(config(), labels)
+    size = int(str(batch.value))
+    assert make_sampler(labels, size, 4, seed=1)[0].batches(1) == 11
+    assert make_sampler(labels, 2 * size, 4, seed=1)[0].batches(1) < 11

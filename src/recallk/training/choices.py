@@ -38,8 +38,7 @@ def choose_batch(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]
     drawable = int((groups > 0).sum())
     if drawable < 2:  # which the sampler refuses, in words
         return []
-    # so many steps draw a class as often at most
-    fitting = int(np.minimum(groups, STEPS_AN_EPOCH).sum()) // STEPS_AN_EPOCH
+    fitting = int(groups.sum()) // STEPS_AN_EPOCH
     smallest, largest = max(2, SMALLEST // each), max(2, LARGEST // each)
     classes = min(max(fitting, smallest), largest, drawable)
     while classes > smallest and _steps(labels, classes, config) < STEPS_AN_EPOCH - 1:  # classes that run out early
