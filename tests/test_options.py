@@ -393,12 +393,12 @@ def compilations(mini: Miniature, **changes: Any) -> int:
 
 
 def layouts(mini: Miniature, **changes: Any) -> set[bool]:
-    """Return whether what the layers hand on is laid out with the channels last."""
+    """Return whether the weights of convolutions are laid out with the channels last."""
     seen, hook = set[bool](), torch.nn.modules.module.register_module_forward_hook
 
-    def see(module: torch.nn.Module, _given: Any, out: Any) -> None:
-        if isinstance(module, torch.nn.Conv2d) and module.training:
-            seen.add(out.stride(1) == 1)
+    def see(module: torch.nn.Module, _given: Any, _out: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.training and min(module.weight.shape[1:]) > 1:
+            seen.add(module.weight.stride(1) == 1)
 
     with hook(see):
         mini.watch(steps=1, **changes)
@@ -431,6 +431,7 @@ def more(a: Any, b: Any) -> bool:
 
 
 FEW = {"batch_size": None}  # steps of an epoch
+STEADY = {"schedule": "milestones"}  # and none of them
 TWO = FEW | {"epochs": 2}
 ABSENT = "mps" if torch.cuda.is_available() else "cuda"
 RATE = SMALL["learning_rate"]
@@ -541,7 +542,7 @@ EFFECT: dict[str, Effect] = {
         lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE and b[1] < 0.6 * RATE),
         TWO,
     ),
-    "milestones": Effect(((), (1,)), rates, lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE > b[1]), TWO),
+    "milestones": Effect(((), (1,)), rates, lambda a, b: bool(a == [RATE, RATE] and b[0] == RATE > b[1]), TWO | STEADY),
     "milestone_factor": Effect(
         (0.5, 0.1), rates, lambda a, b: bool(a[1] == RATE * 0.5 and b[1] == RATE * 0.1), TWO | {"milestones": (1,)}
     ),
@@ -551,7 +552,7 @@ EFFECT: dict[str, Effect] = {
         lambda a, b: bool(a == [RATE, RATE * 0.5] and b == [RATE, RATE * 0.1]),
         TWO | {"schedule": "exponential"},
     ),
-    "warmup_steps": Effect((0, 4), first_rates, both([RATE] * 3, [RATE / 4, RATE / 2, RATE * 3 / 4])),
+    "warmup_steps": Effect((0, 4), first_rates, both([RATE] * 3, [RATE / 4, RATE / 2, RATE * 3 / 4]), STEADY),
     # by default one of a hundred may be left out, and no more
     "on_bad_image": Effect(
         ("stop", "skip"),

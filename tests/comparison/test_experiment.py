@@ -31,6 +31,7 @@ from recallk.comparison.single_run import best_validation, steps_of, write_failu
 from recallk.reporting.comparison import save_table, table_of, write_page
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.summary import summary_of
 from recallk.training.plan import prepare
 from tests.comparison import processes
@@ -143,7 +144,10 @@ def test_what_nobody_said_is_chosen_for_each_and_goes_on(tmp_path: Path, picture
         assert config.warmup_steps == round(taken / 20), name
         assert config.evaluate_every == math.ceil((config.epochs or 0) / 30) == 2, name
     assert found["small"].read_config().batch_size == 8
-    assert isinstance(found["open"].read_config().batch_size, int)
+    opened = found["open"].read_config()
+    assert isinstance(opened.batch_size, int)
+    assert isinstance(opened, ImageTrainConfig)
+    assert isinstance(opened.horizontal_flip, bool)  # looked into once, for all runs
     assert len(steps_of(found["small"])) > len(steps_of(found["open"]))
     assert run() == 0
 

@@ -24,6 +24,7 @@ from tests.data import miniatures
 TINY: dict[str, Any] = {
     **{"backbone": "test_resnet", "weights": "none", "batch_norm": "per-chunk", "embedding_size": 16, "epochs": 1},
     **{"image_size": 16, "resize": 16, "chunk_size": 7, "workers": 0, "accelerator": "cpu"},
+    "select": "validation",
 }
 
 
@@ -38,7 +39,7 @@ def save_classes(root: Path, names: list[str], images: int = 4) -> Path:
 
 
 def settings(data: Path | str, **changes: Any) -> DataSettings:
-    return DataSettings(data=str(data), **changes)
+    return DataSettings(data=str(data), **{"select": "validation"} | changes)
 
 
 def read_twice(given: DataSettings, tmp_path: Path) -> tuple[Dataset, Dataset]:

@@ -7,6 +7,7 @@ import yaml
 
 from recallk import InputError
 from recallk.runs.config import read_config, to_yaml
+from recallk.runs.image_config import FROM_NOTHING, FROM_WEIGHTS
 from recallk.runs.recipes import find_recipe
 from tests.configs import image_config
 
@@ -33,6 +34,12 @@ def test_defaults_that_follow_from_other_keys() -> None:
     assert image_config({"data": "x", "weights": "none", "batch_norm": "frozen"}).batch_norm == "frozen"
     assert image_config({"data": "x"}).resize == 256
     assert image_config({"data": "x", "image_size": "384"}).resize == 439
+    assert image_config({"data": "x"}).schedule == "cosine"
+    assert image_config({"data": "x", "milestones": (3,)}).schedule == "milestones"
+    assert image_config({"data": "x"}).learning_rate == FROM_WEIGHTS
+    assert image_config({"data": "x", "weights": "file.safetensors"}).learning_rate == FROM_WEIGHTS
+    assert image_config({"data": "x", "weights": "none"}).learning_rate == FROM_NOTHING > FROM_WEIGHTS
+    assert image_config({"data": "x", "weights": "none", "learning_rate": "0.5"}).learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_defaults_that_follow_from_other_keys() -> None:
         ({"milestones": (5, 3)}, "rising epoch numbers"),
         ({"schedule": "cosine", "milestones": (3,)}, "choose one"),
         ({"schedule": "exponential", "milestones": (3,)}, "milestones are given, and schedule=exponential: choose one"),
-        ({"epoch_factor": 0.9}, "epoch_factor is for schedule=exponential, and schedule=milestones: choose one"),
+        ({"epoch_factor": 0.9}, "epoch_factor is for schedule=exponential, and schedule=cosine: choose one"),
         ({"whitening": "learned"}, "whitening=learned is what head=whitening begins as, and head=linear"),
         ({"epoch_factor": 0.9, "schedule": "cosine"}, "and schedule=cosine: choose one"),
         ({"epoch_factor": None, "schedule": "exponential"}, "schedule=exponential needs an epoch_factor"),

@@ -1,6 +1,7 @@
 """What is chosen for a run where nobody says: batches that leave steps enough, and the reasons."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import recallk
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.recipes import differences, find_recipe
 from recallk.runs.train_config import TrainConfig
 from recallk.training.choices import LARGEST, LEAST_STEPS, SMALLEST, STEPS_AN_EPOCH, choose_batch, choose_length
@@ -20,8 +22,9 @@ from recallk.training.plan import prepare
 from recallk.training.sampler import make_sampler
 from tests.cli.test_cli import recallk as command
 from tests.miniature_run import SMALL
+from tests.training.test_trainer import save_patterns
 
-OPEN = {"batch_size": None, "epochs": None, "warmup_steps": None, "evaluate_every": None}
+OPEN = dict.fromkeys(("batch_size", "select", "epochs", "warmup_steps", "evaluate_every", "horizontal_flip"))
 
 
 def config(**keys: Any) -> TrainConfig:
@@ -83,10 +86,56 @@ def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int
     steps = sampler.batches(1) * epochs
     assert length["warmup_steps"].value == round(steps / 20)
     assert length["evaluate_every"].value == math.ceil(epochs / 30)
+    last = {choice.key: choice.value for choice in choose_length(config(select="last"), sampler)}
+    assert last["evaluate_every"] == math.ceil(epochs / 10), "where no epoch is chosen by them"
+
+
+@pytest.mark.parametrize(("classes", "chosen"), [(190, "last"), (210, "validation")])
+def test_an_epoch_is_chosen_on_classes_set_aside_where_they_are_enough(classes: int, chosen: str) -> None:
+    plan = prepare(config(limit_classes=classes))
+    assert plan.config.select == plan.selection == chosen
+    aside = 0 if plan.data.validation is None else len(plan.data.validation.classes)
+    assert aside == (21 if chosen == "validation" else 0)
+    assert len(plan.data.train.classes) == classes - aside
+    (choice,) = (choice for choice in plan.choices if choice.key == "select")
+    few = "19 classes set aside would be too few to choose an epoch by (--select validation does it)"
+    assert choice.why == ("21 classes set aside" if chosen == "validation" else few)
+
+
+def test_fewer_classes_are_set_aside_when_asked_for() -> None:
+    plan = prepare(config(limit_classes=60, select="validation"))
+    assert plan.data.validation is not None
+    assert len(plan.data.validation.classes) == 6
+    assert plan.selection == "validation"
+    assert "select" not in {choice.key for choice in plan.choices}
+
+
+def test_images_are_mirrored_unless_that_makes_another_class_of_them(tmp_path: Path) -> None:
+    letters = prepare(config(limit_classes=60))
+    assert isinstance(letters.config, ImageTrainConfig)
+    assert letters.config.horizontal_flip is False
+    (choice,) = (choice for choice in letters.choices if choice.key == "horizontal_flip")
+    told = r"mirror images are taken for other classes: \d+ of 240 have one of their own as the nearest, \d+ upright"
+    assert re.fullmatch(told, choice.why)
+    photographs = prepare(config(data=str(save_patterns(tmp_path, 6, 6)), dataset="own"))
+    assert isinstance(photographs.config, ImageTrainConfig)
+    assert photographs.config.horizontal_flip is True
+    (choice,) = (choice for choice in photographs.choices if choice.key == "horizontal_flip")
+    assert choice.why == "mirror images look as much like their class, or nearly"
+
+
+@pytest.mark.parametrize("said", [{"horizontal_flip": True}, {"augment": "none"}])
+def test_mirroring_that_is_said_or_of_no_use_is_not_looked_into(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recallk.data.dataset.look_at_mirrored", None)
+    assert "horizontal_flip" not in {choice.key for choice in prepare(config(limit_classes=8, **said)).choices}
 
 
 def test_what_is_said_stays() -> None:
-    said = {"batch_size": 8, "epochs": 2, "warmup_steps": 0, "evaluate_every": 2}
+    said = {"batch_size": 8, "epochs": 2, "warmup_steps": 0, "evaluate_every": 2, "select": "validation"} | {
+        "horizontal_flip": True
+    }
     labels = labels_of(10, 8)
     sampler, _ = make_sampler(labels, 8, 4, seed=1)
     assert choose_batch(config(**said), labels) == choose_length(config(**said), sampler) == []
@@ -103,7 +152,7 @@ def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.Ca
     words = [word for key, value in keys.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     assert command("train", *words, "--dry-run") == 0
     out = capsys.readouterr().out
-    assert "chosen    --batch-size 32, --epochs " in out
+    assert "chosen    --batch-size 32, --select last, --epochs " in out
     assert "(--explain: why)" in out
     assert command("train", *words, "--dry-run", "--explain", "--epochs", "3") == 0
     out = capsys.readouterr().out
@@ -117,6 +166,8 @@ def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.Ca
     assert written["batch_size"] == 32
     assert isinstance(written["warmup_steps"], int)
     assert written["evaluate_every"] == 1
+    assert written["select"] == "last"
+    assert isinstance(written["horizontal_flip"], bool)
     assert summary.config.batch_size == 32
 
 

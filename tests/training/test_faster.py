@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recallk import InputError, RecallAtKLoss, large_batch_backward, load
 from recallk.models.build import build
@@ -112,6 +113,20 @@ def test_weights_and_chunks_have_their_channels_last() -> None:
     fast(fast.example(2))
     assert seen
     assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in seen)
+
+
+def test_on_a_cpu_images_have_their_channels_last() -> None:
+    plain, _ = embedders(0.0)
+    seen: list[Tensor] = []
+    for convolution in (module for module in plain.modules() if isinstance(module, nn.Conv2d)):
+        convolution.register_forward_hook(lambda _, given, out: seen.extend([given[0], out]))
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    embeddings = plain.eval()(images)
+    assert seen
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in seen)
+    features = plain.backbone.forward_features((images - plain.mean) / plain.std)  # type: ignore[operator]
+    usual = F.normalize(plain.head(plain.norm(plain.pool(features))), dim=1)
+    torch.testing.assert_close(embeddings, usual, atol=1e-5, rtol=1e-5)
 
 
 @has_compiler

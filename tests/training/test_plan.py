@@ -40,7 +40,7 @@ def plan_of(pictures: Path, **changes: Any) -> Plan:
 
 @pytest.mark.usefixtures("few_suffice")
 def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> None:
-    plan, without = plan_of(pictures), plan_of(pictures, select="test")
+    plan, without = plan_of(pictures, select="validation"), plan_of(pictures, select="test")
     train, validation = plan.data.train, plan.data.validation
     assert validation is not None
     assert plan.selection == "validation"
@@ -55,7 +55,7 @@ def test_validation_classes_are_training_classes_set_aside(pictures: Path) -> No
 
 @pytest.mark.usefixtures("few_suffice")
 def test_more_classes_can_be_set_aside_but_never_nearly_all(pictures: Path) -> None:
-    most = plan_of(pictures, validation_fraction=0.99, items_per_class=2)
+    most = plan_of(pictures, select="validation", validation_fraction=0.99, items_per_class=2)
     assert most.data.validation is not None
     assert len(most.data.train.classes) >= 2
 
@@ -88,7 +88,7 @@ def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
     with pytest.raises(InputError, match="choose 8 to 44"):
         plan_of(pictures, batch_size=400, select="test")
     assert plan_of(pictures, batch_size=400, limit_classes=6, select="test").items_per_step < 6 * 4 + 1
-    plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50")
+    plan = plan_of(pictures, batch_size=400, recipe="cub200-resnet50", select="validation")
     assert plan.data.validation is not None
     assert plan.items_per_step < 400
     assert plan.smaller_batches == (
@@ -96,7 +96,7 @@ def test_a_batch_shrinks_where_classes_were_left_out(pictures: Path) -> None:
         f"only {plan.items_per_step // 4} training classes have 4 images"
     )
     assert plan.smaller_batches in plan.differences
-    assert plan_of(pictures, batch_size=plan.items_per_step).smaller_batches is None
+    assert plan_of(pictures, batch_size=plan.items_per_step, select="validation").smaller_batches is None
 
 
 def test_every_benchmark_can_be_configured() -> None:
@@ -106,7 +106,7 @@ def test_every_benchmark_can_be_configured() -> None:
 def test_a_plan_says_why_the_last_epoch_is_kept(pictures: Path) -> None:
     assert plan_of(pictures).selection == "last"
     assert (
-        plan_of(pictures).how_chosen
+        plan_of(pictures, select="validation").how_chosen
         == "the last: 8 validation queries are too few to choose an epoch by (100 are needed)"
     )
     assert plan_of(pictures, select="last").how_chosen == "the last"

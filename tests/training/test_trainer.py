@@ -29,7 +29,10 @@ SMALL: dict[str, Any] = {
     "resize": 32,
     "crop_scale": (0.5, 1.0),
     "epochs": 2,
+    "optimizer": "adam",
     "learning_rate": 2e-3,
+    "schedule": "milestones",  # and none of them: a longer run begins as a shorter one
+    "select": "validation",
     "chunk_size": 7,
     "workers": 0,
     "accelerator": "cpu",

@@ -80,7 +80,7 @@ def of_one_graph(embedder: ImageEmbedder, items: list[Any], epoch: int) -> tuple
 
 @pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("test_vit", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_one_graph_over_single_images(backbone: str) -> None:
-    embedder, items = made(backbone), pictures()
+    embedder, items = made(backbone).double(), pictures()
     expected_loss, expected = of_one_graph(embedder, items, epoch=3)
     assert expected_loss > 0.01
     preparation = embedder.training_preparation(items, Augmentation(), seed=1, epoch=3)
@@ -89,11 +89,11 @@ def test_gradients_are_those_of_one_graph_over_single_images(backbone: str) -> N
         order = np.arange(len(items)) if seed is None else np.random.default_rng(seed).permutation(len(items))
         (batch,) = read_batches(preparation, [order], chunk_size, budget, 0)
         loss = large_batch_backward(embedder, batch, LABELS[batch.items], loss_of)
-        assert float(loss) == pytest.approx(expected_loss, rel=1e-5)
+        assert float(loss) == pytest.approx(expected_loss, rel=1e-6)
         for name, gradient in gradients(embedder).items():
-            # what cancels out is held against the gradients as a whole
+            # what cancels out is held against the gradients as a whole; timm resamples positions in float32
             whole = torch.stack([other.norm() for other in expected.values()]).norm()
-            assert (gradient - expected[name]).norm() <= 1e-5 * max(expected[name].norm(), 1e-2 * whole), name
+            assert (gradient - expected[name]).norm() <= 1e-6 * max(expected[name].norm(), 1e-2 * whole), name
 
 
 # runs

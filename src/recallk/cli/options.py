@@ -70,13 +70,18 @@ def _option(name: str) -> Any:
     choices = dict.fromkeys(choice for field in fields.values() for choice in _choices(field))
     listed = f"({', '.join(choices)})" if choices else ""
     about = escape(" ".join(filter(None, ("; ".join(described), listed, _defaults(fields)))))
-    if KEYS[name].annotation is bool:
+    if KEYS[name].annotation in (bool, bool | None):
         return Annotated[bool | None, typer.Option(f"{typed}/--no-{typed[2:]}", help=about, show_default=False)]
     return Annotated[str | None, typer.Option(typed, help=about, show_default=False, metavar="VALUE")]
 
 
 def _choices(field: FieldInfo) -> list[str]:
-    return [str(choice) for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    """Return the words that a key takes, where it takes nothing else."""
+    annotation = field.annotation
+    if get_origin(annotation) is not Literal:  # or nothing: what is left open
+        further = [kind for kind in get_args(annotation) if kind is not type(None)]
+        annotation = further[0] if len(further) == 1 else None
+    return [str(choice) for choice in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
 def _defaults(fields: Mapping[str, FieldInfo]) -> str:
@@ -86,6 +91,8 @@ def _defaults(fields: Mapping[str, FieldInfo]) -> str:
         for kind, field in fields.items()
         if field.default is not None and field.default is not PydanticUndefined and len(_choices(field)) != 1
     }
+    if len(of_kind) < len(fields):  # the others' are in the description
+        return f"[{'; '.join(f'of {kind} {default}' for kind, default in of_kind.items())}]" if of_kind else ""
     first, *further = of_kind or [""]
     told = [f"of {kind} {of_kind[kind]}" for kind in further if of_kind[kind] != of_kind[first]]
     return f"[{'; '.join([of_kind[first], *told])}]" if of_kind else ""

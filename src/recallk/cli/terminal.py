@@ -49,7 +49,7 @@ def show_plan(trainer: Trainer, explain: bool = False) -> None:
             f"set aside {len(data.validation):,} {noun} of {len(data.validation.classes):,} training classes, "
             "to choose the best epoch (--select, --validation-fraction)"
         )
-    elif config.select == "validation":
+    elif data.why_no_validation:
         say(f"select    the last epoch: {data.why_no_validation}")
     for note in data.notes[:NOTES_SHOWN]:
         say(f"note      {note}")
@@ -90,10 +90,10 @@ def show_plan(trainer: Trainer, explain: bool = False) -> None:
     )
     say(f"steps     {plan.steps:,} in {plan.epochs} epochs, {steps} an epoch")
     if plan.choices and not explain:
-        chosen = ", ".join(f"{_option(choice)} {choice.value}" for choice in plan.choices)
+        chosen = ", ".join(map(_option, plan.choices))
         say(f"chosen    {chosen} (--explain: why)")
     for choice in plan.choices if explain else ():
-        say(f"chosen    {_option(choice)} {choice.value}: {choice.why}")
+        say(f"chosen    {_option(choice)}: {choice.why}")
     say(f"loss      {describe(config.loss)}{', with similarity mixup' if config.mixup else ''}")
     say(
         f"model     {config.network}, {parameters / 1e6:.1f} million parameters"
@@ -102,7 +102,11 @@ def show_plan(trainer: Trainer, explain: bool = False) -> None:
 
 
 def _option(choice: Choice) -> str:
-    return f"--{choice.key.replace('_', '-')}"
+    """Return a choice as a person would type it."""
+    name = choice.key.replace("_", "-")
+    if isinstance(choice.value, bool):
+        return f"--{name}" if choice.value else f"--no-{name}"
+    return f"--{name} {choice.value}"
 
 
 def show_memory(trainer: Trainer) -> None:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from recallk.data.benchmarks.check import other_counts
 from recallk.data.findings import Finding
 from recallk.data.item import Files, Record
 from recallk.data.layout import USUAL, Layout
+from recallk.data.mirrored import Mirrored, look_at_mirrored
 from recallk.data.opening import MINUTE, check_files
 from recallk.data.records import (
     VALIDATION,
@@ -31,7 +33,7 @@ from recallk.data.records import (
     without_splits,
 )
 from recallk.data.searches import Search
-from recallk.data.settings import DataSettings
+from recallk.data.settings import CHOSEN_BY, DataSettings
 from recallk.data.sides import (
     Aside,
     limit_classes,
@@ -78,6 +80,11 @@ class Dataset:
     opened: int  # of these, to see whether they are whole
     validation_given: bool = False
 
+    @cached_property
+    def mirrored(self) -> Mirrored:
+        """What becomes of the training images where they are mirrored; raises as `look_at_mirrored`."""
+        return look_at_mirrored(self.train)
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -122,24 +129,14 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     seconds = MINUTE if settings.dataset == "own" and recorded is None else 0
     known = are_looked_for(settings.data)
     opened = len(files) if all_opened else check_files(files, looked_for=known, seconds=seconds, advance=advance)
-    return Dataset(
-        aside.train,
-        aside.validation,
-        aside.why_not,
-        test,
-        split,
-        read.split_by_us,
-        read.notes,
-        len(files),
-        opened,
-        read.validation_given,
-    )
+    items = aside.train, aside.validation, aside.why_not, test, split
+    return Dataset(*items, read.split_by_us, read.notes, len(files), opened, read.validation_given)
 
 
 def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside:
     """Return what is trained on, and what the epoch is chosen by."""
     train = _labelled(read.records, "train")
-    if settings.select != "validation":
+    if settings.select not in (None, "validation"):
         return Aside(train, None)
     if (recorded is None or settings.closed_set) and VALIDATION in splits_of(read.records):
         given = _labelled(read.records, VALIDATION)
@@ -148,7 +145,8 @@ def _aside(settings: DataSettings, read: _Read, recorded: Split | None) -> Aside
     if settings.closed_set:
         return Aside(train, None, "of a closed set no classes are set aside, and it has no val")
     before = None if recorded is None else recorded.validation
-    return set_aside(train, settings.validation_fraction, settings.split_seed, before)
+    fewest = 2 if settings.select == "validation" else CHOSEN_BY
+    return set_aside(train, settings.validation_fraction, settings.split_seed, before, fewest)
 
 
 @no_cycle_search()
@@ -195,7 +193,7 @@ def _read(settings: DataSettings, recorded: Split | None) -> _Read:
             records = without_splits(records)
             require_all_or_no_roles(records)
         there = splits_of(records)
-        split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select == "validation"
+        split_by_us, validation_given = there == {None}, VALIDATION in there and settings.select in (None, "validation")
         if VALIDATION in there and not validation_given:
             records = not_of_split(records, VALIDATION)
     else:

@@ -10,6 +10,9 @@ from recallk.data.columns import SUFFIXES
 from recallk.data.kind import VECTOR_FILES, ItemKind, kind_of
 from recallk.data.layout import USUAL, Layout, parse_columns
 
+CHOSEN_BY = 20
+"""Classes that are set aside, unless somebody asks for fewer: among few, nearly all epochs look alike, and the best is
+the luckiest; and few training classes are missed (benchmarks/NOTES.md)."""
 ABOUT_ITEMS = "images or vectors; by default vectors where --data is a file of them"
 
 
@@ -71,12 +74,13 @@ class DataSettings(BaseModel):
     ] = 0.5
     split_seed: Annotated[Seed, Field(description="of the split into train and test classes")] = 0
     select: Annotated[
-        Literal["validation", "test", "last"],
+        Literal["validation", "test", "last"] | None,
         Field(
             description="epoch whose model is the run's: best on the validation split that own data has, or else on "
-            "training classes set aside; best on test; or the last"
+            "training classes set aside; best on test; or the last; by default validation, and last where fewer than "
+            f"{CHOSEN_BY} classes would be set aside"
         ),
-    ] = "validation"
+    ] = None
     validation_fraction: Annotated[
         Share, Field(description="share of the training classes set aside for select=validation")
     ] = 0.1

@@ -144,10 +144,13 @@ class Aside:
     why_not: str = ""
 
 
-def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collection[str] | None = None) -> Aside:
-    """Set a share of the training classes aside, at least two; classes of one item have nothing to find.
+def set_aside(
+    train: LabelledItems, fraction: float, seed: int, recorded: Collection[str] | None = None, fewest: int = 2
+) -> Aside:
+    """Set a share of the training classes aside, at least two, and none where that would be less than the `fewest`.
 
-    `recorded` are the classes that an earlier start of the same run set aside: then these, and no others.
+    Classes of one item have nothing to find. `recorded` are the classes that an earlier start of the same run set
+    aside: then these, and no others.
     """
     if recorded is not None and not recorded:
         anew = set_aside(train, fraction, seed)
@@ -160,6 +163,9 @@ def set_aside(train: LabelledItems, fraction: float, seed: int, recorded: Collec
         return Aside(train, None, few)
     else:
         count = min(max(2, round(fraction * len(able))), len(able) - 2)
+        if count < fewest:
+            few = f"{count} classes set aside would be too few to choose an epoch by (--select validation does it)"
+            return Aside(train, None, few)
         chosen = np.random.default_rng(seed).permutation(able)[:count]
     aside = np.isin(train.labels, chosen)
     queries = int(aside[train.search.queries].sum())

@@ -131,7 +131,7 @@ class ImageEmbedder(Embedder):
         return bare
 
     def _embed(self, normalised: Tensor) -> Tensor:
-        if self._channels_last:
+        if self._channels_last or normalised.device.type == "cpu":  # there always faster, or as fast
             normalised = normalised.contiguous(memory_format=torch.channels_last)
         features = (self._compiled or self.backbone.forward_features)(normalised)  # type: ignore[operator]
         embeddings: Tensor = self.head(self.norm(self.pool(features)))

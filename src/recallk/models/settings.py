@@ -138,8 +138,14 @@ class Augmentation(BaseModel):
             "torchvision.transforms.v2 that follow crop and mirror"
         ),
     ] = "standard"
-    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.08, 1.0)
-    horizontal_flip: Annotated[bool, Field(description="mirror half of the training images")] = True
+    crop_scale: Annotated[tuple[Positive, Positive], Field(description="area of a random training crop")] = (0.5, 1.0)
+    horizontal_flip: Annotated[
+        bool | None,
+        Field(
+            description="mirror half of the training images; by default unless their mirror images are of other "
+            "classes, as those of letters are"
+        ),
+    ] = None
 
     @cached_property
     def transforms(self) -> "Sequence[View]":

@@ -94,7 +94,7 @@ class TrainTransform:
         image_size: int = 224,
         *,
         augment: str | os.PathLike[str] | dict[str, Any] = "standard",
-        crop_scale: tuple[float, float] = (0.08, 1.0),
+        crop_scale: tuple[float, float] = (0.5, 1.0),
         horizontal_flip: bool = True,
         seed: int = 0,
         resize: int | None = None,

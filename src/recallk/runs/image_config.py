@@ -1,6 +1,6 @@
 """The keys of a run on images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,9 @@ from recallk.data.settings import ABOUT_ITEMS
 from recallk.models.settings import Augmentation, ImageSettings
 from recallk.models.whitening import Method
 from recallk.runs.train_config import TrainConfig
+
+FROM_NOTHING, FROM_WEIGHTS = 3e-3, 3e-4
+"""Learning rates: a network of random weights takes ten times the rate of one that knows something."""
 
 
 class ImageTrainConfig(Augmentation, ImageSettings, TrainConfig):
@@ -47,14 +50,28 @@ class ImageTrainConfig(Augmentation, ImageSettings, TrainConfig):
         Field(ge=0, le=1e6, allow_inf_nan=False, description="of that power; by default weight_decay"),
     ] = None
 
+    # optimisation
+    learning_rate: Annotated[
+        Positive, Field(description=f"by default {FROM_NOTHING:g} with weights=none, else {FROM_WEIGHTS:g}")
+    ]
+
     # run
     workers: Annotated[
         int | None, Field(ge=0, le=512, description="processes that read items; by default one per core")
     ] = None
     compile: Annotated[bool, Field(description="the backbone by torch.compile, minutes at the start")] = False
     channels_last: Annotated[
-        bool, Field(description="weights and images in memory with the channels last: faster convolutions on some GPUs")
+        bool,
+        Field(
+            description="weights and images in memory with the channels last: faster convolutions on some GPUs (on a "
+            "CPU images always are)"
+        ),
     ] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_rate(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"learning_rate": FROM_NOTHING if given.get("weights") == "none" else FROM_WEIGHTS} | given
 
     @model_validator(mode="after")
     def _network_fits_together(self) -> "ImageTrainConfig":

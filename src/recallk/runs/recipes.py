@@ -133,7 +133,7 @@ def differences(config: TrainConfig) -> list[str]:
     if began is None:
         return []
     recipe = make_config({"data": config.data}, began.values)
-    return unlike(config, recipe, besides=[key for key in OPEN if getattr(recipe, key) is None])
+    return unlike(config, recipe, besides=[key for key in OPEN if getattr(recipe, key, None) is None])
 
 
 def unlike(

@@ -12,7 +12,7 @@ from recallk.models.settings import EmbedderSettings
 
 DEFAULT_CHUNK = 128
 ITEMS_PER_CLASS = 4
-OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every")
+OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every", "select", "horizontal_flip")
 """Keys that are chosen by the data where they are None: what a run writes down has values (`training.choices`)."""
 
 
@@ -53,13 +53,17 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     epochs: Annotated[
         Epoch | None, Field(description="times through the data; by default 30, or as many as make 400 steps")
     ] = None
-    optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: Positive = 1e-4
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 4e-4
-    schedule: Annotated[Literal["milestones", "cosine", "exponential"], Field(description="of the learning rate")] = (
-        "milestones"
-    )
     milestones: Annotated[tuple[Epoch, ...], Field(description="epochs after which the rate is multiplied")] = ()
+    schedule: Annotated[
+        Literal["milestones", "cosine", "exponential"],
+        Field(
+            default_factory=lambda given: "milestones" if given.get("milestones") else "cosine",
+            description="of the learning rate; by default cosine, and milestones where some are given",
+        ),
+    ]
     milestone_factor: Annotated[Positive, Field(description="what it is multiplied by")] = 0.3
     epoch_factor: Annotated[
         float | None,
@@ -78,7 +82,10 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     # run
     seed: Annotated[Seed, Field(description="of weights, batches, crops and mixup")] = 1
     evaluate_every: Annotated[
-        Epoch | None, Field(description="epochs between evaluations; by default so many that there are at most 30")
+        Epoch | None,
+        Field(
+            description="epochs between evaluations; by default so many that there are at most 30, with select=last 10"
+        ),
     ] = None
     measure_before: Annotated[
         bool, Field(description="measure the test items before training too, which takes as long as after it")

@@ -27,11 +27,7 @@ class VectorTrainConfig(VectorSettings, TrainConfig):
         Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"],
         Field(description="items on the device at a time; auto: as many as fit, tried before the run begins"),
     ] = DEFAULT_VECTOR_CHUNK
-    optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive = 3e-3
-    schedule: Annotated[Literal["milestones", "cosine", "exponential"], Field(description="of the learning rate")] = (
-        "cosine"
-    )
 
     @property
     def network(self) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.data.dataset import Dataset
+from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.train_config import TrainConfig
 from recallk.training.sampler import LARGEST_DEFAULT, Sampler, WholeSet
 
@@ -16,7 +18,8 @@ SMALLEST, LARGEST = 64, LARGEST_DEFAULT
 LEAST_STEPS = 400
 """A run has at least so many, and goes through the data `EPOCHS` times at least."""
 EPOCHS = 30
-EVALUATIONS = 30
+EVALUATIONS, TO_LOOK_AT = 30, 10
+"""At most so many evaluations of a run: to choose an epoch by, and where the last epoch counts whatever they say."""
 _WARMUP = 20  # the rate rises in one of so many steps
 
 
@@ -70,9 +73,34 @@ def choose_length(config: TrainConfig, sampler: Sampler | WholeSet) -> list[Choi
     if config.warmup_steps is None:
         choices.append(Choice("warmup_steps", warmup_of(steps * epochs), f"one in {_WARMUP} of all steps"))
     if config.evaluate_every is None:
-        why = f"after each, or so many that there are at most {EVALUATIONS} evaluations"
-        choices.append(Choice("evaluate_every", evaluations_of(epochs), why))
+        most = TO_LOOK_AT if config.select == "last" else EVALUATIONS
+        why = f"after each, or so many that there are at most {most} evaluations"
+        choices.append(Choice("evaluate_every", evaluations_of(epochs, most), why))
     return choices
+
+
+def choose_epoch_by(config: TrainConfig, data: Dataset) -> list[Choice]:
+    """Return what the epoch is chosen by whose model is the run's, where the configuration leaves it open."""
+    if config.select is not None:
+        return []
+    if data.validation is None:
+        return [Choice("select", "last", data.why_no_validation)]
+    given = "given with the data" if data.validation_given else f"{len(data.validation.classes):,} classes set aside"
+    return [Choice("select", "validation", given)]
+
+
+def choose_mirroring(config: TrainConfig, data: Dataset) -> list[Choice]:
+    """Return whether images are mirrored, where the configuration leaves it open. Raises InputError as reading them."""
+    if not isinstance(config, ImageTrainConfig) or config.horizontal_flip is not None:
+        return []
+    if config.augment == "none" or data.train.noun != "images":
+        return []
+    seen = data.mirrored
+    if seen.is_another:
+        why = "mirror images are taken for other classes"
+        found = f"{seen.mirrored:,} of {seen.images:,} have one of their own as the nearest, {seen.upright:,} upright"
+        return [Choice("horizontal_flip", False, f"{why}: {found}")]
+    return [Choice("horizontal_flip", True, "mirror images look as much like their class, or nearly")]
 
 
 def warmup_of(steps: float) -> int:
@@ -80,9 +108,9 @@ def warmup_of(steps: float) -> int:
     return round(steps / _WARMUP)
 
 
-def evaluations_of(epochs: int) -> int:
-    """Return after how many epochs of a run of so many it is evaluated."""
-    return math.ceil(epochs / EVALUATIONS)
+def evaluations_of(epochs: int, most: int = EVALUATIONS) -> int:
+    """Return after how many epochs a run is evaluated that is to have at most so many evaluations."""
+    return math.ceil(epochs / most)
 
 
 def with_choices(config: TrainConfig, choices: list[Choice]) -> TrainConfig:

@@ -10,7 +10,14 @@ from recallk.data.dataset import Dataset, read_for_training
 from recallk.data.split import Split
 from recallk.losses.registry import check_batch, entry_of
 from recallk.runs.train_config import TrainConfig
-from recallk.training.choices import Choice, choose_batch, choose_length, with_choices
+from recallk.training.choices import (
+    Choice,
+    choose_batch,
+    choose_epoch_by,
+    choose_length,
+    choose_mirroring,
+    with_choices,
+)
 from recallk.training.sampler import LeftOut, Lengths, Sampler, WholeSet, make_sampler, whole_set
 
 
@@ -38,6 +45,7 @@ class Plan:
     @property
     def selection(self) -> Literal["validation", "test", "last"]:
         """How the epoch is chosen whose model is the run's; the last where there are too few classes to validate on."""
+        assert self.config.select is not None, "it has been chosen"
         return "last" if self.config.select == "validation" and self.data.validation is None else self.config.select
 
     @property
@@ -129,9 +137,11 @@ def lay_out(config: TrainConfig, data: Dataset, begun: bool = False) -> Plan:
     Raises InputError for a batch that the data does not allow.
     """
     choices = [] if begun else choose_batch(config, data.train.labels)
+    choices += choose_epoch_by(config, data)
     config = with_choices(config, choices)
     sampler, left_out = _batches(config, data)
     choices += choose_length(config, sampler)
+    choices += [] if begun else choose_mirroring(config, data)
     config = with_choices(config, choices)
     return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs or 1), choices)
 
