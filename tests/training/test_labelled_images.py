@@ -36,7 +36,8 @@ def test_a_loop_of_ones_own_sees_what_the_trainer_sees(photos: Path) -> None:
     from recallk.training.plan import prepare
 
     keys = {"batch_size": 8, "items_per_class": 2, "image_size": 16, "resize": 20, "seed": 3, "select": "last"}
-    plan = prepare(make_config(SMALL, {"data": str(photos)}, keys, {"crop_scale": (0.08, 1), "augment": "strong"}))
+    keys |= {"crop_scale": (0.5, 1), "horizontal_flip": True, "augment": "strong"}
+    plan = prepare(make_config(SMALL, {"data": str(photos)}, keys))
     images = recallk.read_images(str(photos), select="last")
     transform = recallk.TrainTransform(16, augment="strong", seed=3)
     sampler = recallk.ClassBatchSampler(images.train.labels, 8, 2, seed=3)

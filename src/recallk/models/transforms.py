@@ -72,7 +72,7 @@ class TrainTransform:
             torchvision.transforms.v2, such as `{"ColorJitter": {"brightness": 0.4}}`; their arguments are numbers,
             texts, and lists of them.
         crop_scale: least and largest share of the area, above 0 and up to 1.
-        horizontal_flip: mirror half of the images.
+        horizontal_flip: mirror half of the images; `recallk train` does so unless that makes another class of them.
         seed: of what is drawn.
         resize, interpolation, backbone: as for `TestTransform`; resize is for `augment="none"`.
 
