@@ -9,7 +9,6 @@ lucky. In a folder that goes on where it was interrupted; every run is a line of
 
 import csv
 import multiprocessing
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 import typer
 
-from recallk.comparison.single_run import result_of, steps_of
+from recallk.comparison.single_run import result_of, seconds_of, steps_of
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement
@@ -91,7 +90,7 @@ def settings(pretrained: bool) -> dict[str, Changes]:
 def run(job: Job) -> dict[str, Any]:
     """Train, on one core, and return the line of the table; a run that has ended is not trained again."""
     torch.set_num_threads(1)
-    started, folder = time.perf_counter(), RunFolder(job.folder)
+    folder = RunFolder(job.folder)
     if not folder.config.is_file():
         usual = prepare(make_config(job.keys))
         plan = prepare(make_config(job.keys | job.changes | {"seed": job.seed}))
@@ -116,7 +115,7 @@ def run(job: Job) -> dict[str, Any]:
         "epoch": after.epoch,
         "steps": len(steps),
         "images seen": sum(step.items for step in steps),
-        "minutes": f"{(time.perf_counter() - started) / 60:.1f}",
+        "minutes of steps": f"{seconds_of(steps) / 60:.1f}",
     } | {key: "-".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

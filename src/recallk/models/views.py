@@ -135,7 +135,7 @@ def random_view(
     try:
         # torchvision's choice of the crop; Pillow cuts and scales in one step
         top, left, height, width = RandomResizedCrop.get_params(image, list(augmentation.crop_scale), list(ratios))
-        mirrored = augmentation.horizontal_flip is True and bool(torch.rand(()) < 0.5)
+        mirrored = augmentation.horizontal_flip and bool(torch.rand(()) < 0.5)
         box = (left, top, left + width, top + height)
         view = image.resize(size, resampling(interpolation), box=box)
         pixels = pixels_of(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
