@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,20 @@ def run(*words: object, expected: int = 0) -> str:
     assert done.returncode == expected, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
+
+
+def served(command: tuple[object, ...], catalogue: Path, name: str) -> str:
+    """Serve a catalogue, and return what is at an address of it."""
+    words = [str(word) for word in (*command, "serve", catalogue, "--port", "0")]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split(" open ")[1].split()[0]
+        with urlopen(f"{address}/{name}") as answer:
+            return str(answer.read().decode())
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def main() -> None:
@@ -54,6 +69,11 @@ def main() -> None:
         run(*command, "search", folder / "run", query, "--gallery", folder / "data", "--picture", picture)
         assert picture.stat().st_size > 0
         assert recallk.load(folder / "run").embed([query]).shape == (1, 16)
+        run(*command, "index", folder / "run", folder / "data", "-o", folder / "catalogue", "--workers", "0")
+        assert '"id": "class0/' in run(*command, "search", folder / "catalogue", query, "--json")
+        assert "<html" in served(command, folder / "catalogue", "")
+        for name in ("static/page.js", "static/page.css", "api", "about"):
+            assert served(command, folder / "catalogue", name)
         ablation = ("compare", *data, *SMALL, "--seeds", "1", "--rates", "1", "--run", folder / "comparison")
         assert "mixup" in run(*command, *ablation, "--ablation", "mixup")
         assert "<html" in (folder / "comparison/comparison.html").read_text()

@@ -66,6 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = np.full((40, 40), 255, dtype=np.uint8)
         pixels[10:30, 10:30] = grey
         Image.fromarray(pixels).save(folder / name)
+    recallk.Index.build(folder / "runs" / "letters", folder / "catalogue", folder / "kept", workers=0)
     return folder
 
 

@@ -82,3 +82,37 @@ def test_the_guide_to_vectors_runs(
     assert "1,200 queries, of which the first 20 are shown" in printed
     exec(compile(use, "vectors.md", "exec"), scope)
     assert capsys.readouterr().out.startswith("torch.Size([1200, 32]) [")
+
+
+def test_the_guide_to_catalogues_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+
+    def draw(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+
+    for label in range(24):
+        for number in range(5):
+            draw(Path("photos") / str(label) / f"{number}.jpg")
+    for name in ("query.jpg", "other.jpg", "more/new/0.jpg"):
+        draw(Path(name))
+    typed = commands("catalogue.md")
+    assert {" ".join(words[:2]) for words in typed if words[0] == "index"} == {
+        *("index runs/photos", "index add", "index update", "index remove", "index check"),
+        *("index duplicates", "index outliers"),
+    }
+    for words in typed:
+        if words[0] == "serve":  # which goes on; it is tested in a browser
+            continue
+        further = [*OWN, "--run", "runs/photos"] if words[0] == "train" else []
+        further = ["--workers", "0"] if words[:2] in (["index", "runs/photos"], ["index", "add"]) else further
+        assert recallk(*words, *further) == 0, (words, capsys.readouterr())
+    printed = capsys.readouterr().out
+    assert "1 added; 121 items now" in printed
+    assert "2 removed; 118 items now" in printed
+    (code,) = blocks("catalogue.md", "python")
+    exec(compile(code, "catalogue.md", "exec"), {})
+    assert "2 0" in capsys.readouterr().out

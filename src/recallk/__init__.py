@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recallk.catalogue.index import Index
     from recallk.comparison.compare import compare
     from recallk.core.errors import InputError, MissingExtraError, RecallkError
     from recallk.core.extras import Extra
@@ -27,6 +28,7 @@ __version__ = version("recallk")
 
 __all__ = [
     "ClassBatchSampler",
+    "Index",
     "InputError",
     "LabelledImages",
     "MissingExtraError",
@@ -52,6 +54,7 @@ __all__ = [
 
 # imported when first used: `import recallk` and `recallk --help` are instant
 _MODULES = {
+    "Index": "recallk.catalogue.index",
     "InputError": "recallk.core.errors",
     "MissingExtraError": "recallk.core.errors",
     "RecallkError": "recallk.core.errors",
@@ -76,7 +79,7 @@ _MODULES = {
     "whiten": "recallk.runs.whiten",
 }
 _EXTRAS: "dict[str, Extra]" = {
-    **dict.fromkeys(("load", "compose", "train", "resume", "evaluate", "embed", "search", "whiten"), "train"),
+    **dict.fromkeys(("load", "compose", "train", "resume", "evaluate", "embed", "search", "whiten", "Index"), "train"),
     **dict.fromkeys(("LabelledImages", "read_images", "TestTransform", "TrainTransform"), "train"),
     "report": "report",
     "compare": "compare",
@@ -85,7 +88,7 @@ _EXTRAS: "dict[str, Extra]" = {
 
 _ROOMS = (
     *("core", "loss", "data", "models", "losses", "retrieval"),
-    *("evaluation", "runs", "training", "comparison", "reporting"),
+    *("catalogue", "evaluation", "runs", "training", "comparison", "reporting", "serve"),
 )
 
 

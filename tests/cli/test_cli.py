@@ -184,7 +184,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["evaluate", "."], "no model/weights.safetensors in this folder"),
         (["evaluate", "nowhere", "--ks", "0"], "--ks 0: whole numbers from 1"),
         (["search", "nowhere", "q.jpg", "--gallery", "g"], "no such run folder"),
-        (["search", "nowhere", "q.jpg"], "Missing option '--gallery'"),
+        (["search", "nowhere", "q.jpg"], "nowhere: no catalogue; of a run, say what to search with --gallery"),
         (["search", "nowhere", "q.jpg", "--gallery", "g", "--picture", "p.doc"], "the name of a .png file"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["compare", "glyphs"], "what to compare: give losses, a sweep, an ablation"),

@@ -95,7 +95,7 @@ def watch(moments: Moments) -> None:
     _marked(stopping.Stopping, "check", moments.now)
     _marked(stopping.Stopping, "agree", moments.now, moments.now)
     _marked(step, "check_gradients", moments.now, moments.now)
-    for owner, name in ((files, "_sync"), (RunFolder, "append"), (RunFolder, "begin")):
+    for owner, name in ((files, "sync"), (RunFolder, "append"), (RunFolder, "begin")):
         _marked(owner, name, lambda: moments.now("writing"), moments.written)
     _marked(secrets, "token_hex", lambda: moments.now("writing"))  # in the name of each file that is begun
 

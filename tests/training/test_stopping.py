@@ -152,7 +152,7 @@ MOMENTS: dict[str, tuple[Any, str, int, int]] = {
     "an evaluation": (Stopping, "check", 40, 3),
     "the measuring": (trainer, "measure", 2, 3),
     "the best model is written": (best_epoch, "write_weights", 1, 3),
-    "the checkpoint is written": (files, "_sync", 9, 3),
+    "the checkpoint is written": (files, "sync", 9, 3),
     "the last evaluation": (Trainer, "_evaluate", 3, 6),
     "the model is saved": (trainer, "save", 1, 6),
 }
@@ -202,8 +202,8 @@ def test_a_signal_before_the_first_step_leaves_nothing(
 @pytest.mark.parametrize(
     ("moment", "sent"),
     [
-        pytest.param((files, "_sync", 15), signal.SIGTERM, id="writing-SIGTERM"),
-        pytest.param((files, "_sync", 15), signal.SIGINT, id="writing-SIGINT", marks=pytest.mark.slow),
+        pytest.param((files, "sync", 15), signal.SIGTERM, id="writing-SIGTERM"),
+        pytest.param((files, "sync", 15), signal.SIGINT, id="writing-SIGINT", marks=pytest.mark.slow),
         pytest.param((Stopping, "check", 34), signal.SIGTERM, id="a step-SIGTERM", marks=pytest.mark.slow),
         pytest.param((Stopping, "check", 34), signal.SIGINT, id="a step-SIGINT"),
     ],

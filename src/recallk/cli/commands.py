@@ -62,8 +62,13 @@ COMMANDS = {
     ),
     "search": Line(
         "search.search",
-        "Find what is most like the queries, in a folder of images or a file of vectors; print it, and draw images.",
+        "Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors.",
     ),
+    "index": Line(
+        "index.app",
+        "Make a catalogue that is kept (`recallk index RUN SOURCE -o FOLDER`), change it, and look at it.",
+    ),
+    "serve": Line("serve.serve", "Serve a page to search a catalogue with images, and an API for programs.", "serve"),
     "data": Line("data.app", "The benchmarks of the field, and checks of data: a benchmark's, or your own."),
 }
 _TRUTH_VALUES = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})

@@ -1,12 +1,14 @@
-"""`recallk search`: the images of a folder, or the vectors of a file, that are most like the queries."""
+"""`recallk search`: what is most like the queries, in a catalogue, a folder of images, or a file of vectors."""
 
 from itertools import chain, islice
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from recallk.catalogue.manifest import is_catalogue
 from recallk.cli.console import ProgressShown, console, say
 from recallk.cli.options import numbers
 from recallk.core.errors import InputError
@@ -14,33 +16,89 @@ from recallk.core.text import shown
 from recallk.data.columns import cell
 from recallk.data.vectors import Vector
 
+_COLUMNS = ("label", "text")  # of a catalogue that are printed; --json has all
 SHOWN = 20
 """Queries that are printed and drawn: of a file of thousands, the first ones."""
 
 
 def search(
-    run: Annotated[Path, typer.Argument(help="folder of a finished run")],
+    catalogue: Annotated[Path, typer.Argument(help="a catalogue (recallk index), or the folder of a finished run")],
     queries: Annotated[
         list[str],
         typer.Argument(
-            metavar="QUERY...", help="images to look for; of vectors, files, each row a query, or ids in the gallery"
+            metavar="QUERY...",
+            help="images to look for, or ids of the catalogue; of vectors, files, each row a query, or ids",
         ),
     ],
     gallery: Annotated[
-        Path, typer.Option(help="folder of images to search, with all its subfolders, or a file of vectors")
-    ],
-    k: Annotated[int, typer.Option(min=1, help="results for each query")] = 8,
+        Path | None,
+        typer.Option(help="of a run: folder of images to search, with all its subfolders, or a file of vectors"),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="results for each query")] = 8,
+    where: Annotated[
+        str | None,
+        typer.Option(help="of a catalogue: a condition on its columns, as \"colour = 'red' and price < 20\""),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="of a catalogue: one search for the mean of all queries")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="of a catalogue: a line of JSON for each query, and no picture")
+    ] = False,
     scales: Annotated[
-        str, typer.Option(help="of the images, with commas between; their embeddings are averaged")
+        str, typer.Option(help="of a run's images, with commas between; their embeddings are averaged")
     ] = "1",
     picture: Annotated[Path, typer.Option(help="where to draw the results")] = Path("search.png"),
 ) -> None:
-    """Find what is most like the queries, in a folder of images or a file of vectors; print it, and draw images."""
+    """Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors."""
+    if not json and (picture.suffix.lower() != ".png" or not picture.parent.is_dir()):
+        raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
+    if is_catalogue(catalogue):
+        if gallery is not None or scales != "1":
+            raise InputError(f"{catalogue} is a catalogue, which --gallery and --scales are not for: leave them out")
+        _search_catalogue(catalogue, queries, k, where, together, json, picture)
+        return
+    if gallery is None:
+        raise InputError(
+            f"{catalogue}: no catalogue; of a run, say what to search with --gallery, or make a catalogue first: "
+            f"recallk index {catalogue} GALLERY -o CATALOGUE"
+        )
+    if where is not None or together or json:
+        raise InputError("--where, --together and --json are for a catalogue: recallk index makes one")
+    _search_gallery(catalogue, queries, gallery, k, scales, picture)
+
+
+def _search_catalogue(
+    catalogue: Path, queries: list[str], k: int, where: str | None, together: bool, json: bool, picture: Path
+) -> None:
+    from recallk.catalogue.index import Index
+    from recallk.reporting.pictures import draw_found
+
+    found = Index.open(catalogue).search(queries, k, where=where, together=together)
+    if console.quiet:  # one process of several prints, and draws
+        return
+    if json:
+        for query, hits in zip(found.queries, found.hits, strict=True):
+            listed = [{"similarity": round(hit.similarity, 6), **hit.known} for hit in hits]
+            print(dumps({"query": query, "results": listed}, ensure_ascii=False, default=str))
+        return
+    if len(found.queries) > SHOWN:
+        say(f"note      {len(found.queries):,} queries, of which the first {SHOWN} are shown: --json has all")
+    names = [name for name in _COLUMNS if any(name in hit.known for hits in found.hits for hit in hits)]
+    table = Table("query", "rank", "similarity", "id", *names)
+    for query, hits in islice(zip(found.queries, found.hits, strict=True), SHOWN):
+        for rank, hit in enumerate(hits, 1):
+            cells = [cell(str(hit.known.get(name, ""))) for name in names]
+            table.add_row(shown(query) if rank == 1 else "", str(rank), f"{hit.similarity:.3f}", shown(hit.id), *cells)
+    console.print(table)
+    if draw_found(found, picture, SHOWN):
+        say(f"drawn in {picture}")
+
+
+def _search_gallery(run: Path, queries: list[str], gallery: Path, k: int, scales: str, picture: Path) -> None:
     from recallk.reporting.pictures import draw_results
     from recallk.retrieval.search import search as searched
 
-    if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
-        raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
     at_scales = numbers("--scales", scales)
     with ProgressShown() as following:
         found = searched(run, queries, gallery, k, scales=at_scales, advance=following.advance)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare", "icons", "tensorboard", "wandb"]
+Extra = Literal["train", "report", "compare", "serve", "icons", "tensorboard", "wandb"]
 
 _TRAIN = {
     "timm": "timm",
@@ -23,6 +23,7 @@ _TRAIN = {
     "imagehash": "imagehash",
     "matplotlib": "matplotlib",
     "fontTools": "fonttools",
+    "sqlglot": "sqlglot",
 }
 _REPORT = _TRAIN | {"jinja2": "jinja2"}
 _COMPARE = _REPORT | {"pytorch_metric_learning": "pytorch-metric-learning"}
@@ -31,6 +32,7 @@ EXTRAS: dict[Extra, dict[str, str]] = {
     "train": _TRAIN,
     "report": _REPORT,
     "compare": _COMPARE,
+    "serve": _REPORT | {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"},
     "icons": {"resvg_py": "resvg-py"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "wandb": {"wandb": "wandb"},

@@ -100,10 +100,10 @@ class UnfinishedFile:
         """Have it on the disk, and then in its place, in one step."""
         with writing(self.place):
             self.path.chmod(self._mode)  # some libraries make files that only their owner may read
-            _sync(self.path)
+            sync(self.path)
             size = self.path.stat().st_size
             self.path.replace(self.place)
-            _sync(self.place.parent)
+            sync(self.place.parent)
         log.debug("wrote %s, %s bytes in %.2f s", self.place, f"{size:,}", time.perf_counter() - self._started)
 
     def discard(self) -> None:
@@ -151,7 +151,7 @@ def why(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file's content, or a folder's entries, on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pyarrow import ChunkedArray, DataType, parquet, string, types
+from pyarrow import ChunkedArray, DataType, Schema, parquet, string, types
 
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path
@@ -30,8 +30,7 @@ def further_cells(data: str, layout: Layout, items: Sequence[Item]) -> list[Cell
     if path.suffix.lower() not in SUFFIXES | ARRAYS:
         return [{} for _ in items]
     vectors = any(isinstance(item, Vector) for item in items)
-    used = vector_files.READ if vectors else ("path", "label", *given_split.COLUMNS)
-    own = {*(layout.columns.get(name, name).casefold() for name in used), *([EMBEDDING] if vectors else [])}
+    own = used_columns(layout, vectors=vectors)
     try:
         path = vector_files.table_beside(path) if path.suffix.lower() in ARRAYS else path
         rows = [item.row if isinstance(item, Vector) else None for item in items]
@@ -41,6 +40,12 @@ def further_cells(data: str, layout: Layout, items: Sequence[Item]) -> list[Cell
     except InputError:  # a page must not be lost for it
         return [{} for _ in items]
     return [{} if row is None else found.get(row, {}) for row in rows]
+
+
+def used_columns(layout: Layout, *, vectors: bool) -> set[str]:
+    """Return the names, in small letters, of the columns that are no further ones."""
+    used = vector_files.READ if vectors else ("path", "label", *given_split.COLUMNS)
+    return {*(layout.columns.get(name, name).casefold() for name in used), *([EMBEDDING] if vectors else [])}
 
 
 def _rows_of(path: Path, layout: Layout, items: Sequence[Item]) -> list[int | None]:
@@ -82,7 +87,7 @@ def _read(path: Path, used: Collection[str], rows: Collection[int]) -> _Rows:
 def _csv(path: Path, delimiter: str, shown: Callable[[Sequence[str]], list[str]], rows: Collection[int]) -> _Rows:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter)
-        header = next(lines, [])
+        header = [name.strip() for name in next(lines, [])]
         places = {cell(name): header.index(name) for name in shown(header)}
         written = (fields for fields in lines if fields)  # blank lines are no rows
         return {
@@ -106,22 +111,27 @@ def _parquet(path: Path, shown: Callable[[Sequence[str]], list[str]], rows: Coll
     wanted = np.array(sorted(rows), dtype=np.int64)
     found: _Rows = {}
     with parquet.ParquetFile(path) as file:
-        plain = [field.name for field in file.schema_arrow if not (types.is_nested(field.type) or _binary(field.type))]
-        names, start = shown(plain), 0
+        names, start = shown(plain_names(file.schema_arrow)), 0
         for group in range(file.num_row_groups if names else 0):
             end = start + file.metadata.row_group(group).num_rows
             of_group = wanted[(wanted >= start) & (wanted < end)]
             if len(of_group):
                 taken = file.read_row_group(group, columns=names).take(of_group - start)
-                columns = {cell(name): texts(_written(taken[name])) for name in names}
+                columns = {cell(name): texts(without_time(taken[name])) for name in names}
                 for place, row in enumerate(of_group.tolist()):
                     found[row] = {name: cell(text) for name, column in columns.items() if (text := column[place])}
             start = end
     return found
 
 
-def _written(column: ChunkedArray) -> ChunkedArray:
-    return column.cast(string()) if types.is_temporal(column.type) else column  # Python has no nanoseconds
+def plain_names(schema: Schema) -> list[str]:
+    """Return the columns of a Parquet table that hold texts, numbers and the like."""
+    return [field.name for field in schema if not (types.is_nested(field.type) or _binary(field.type))]
+
+
+def without_time(column: ChunkedArray) -> ChunkedArray:
+    """Return a column of times as text: Python has no nanoseconds."""
+    return column.cast(string()) if types.is_temporal(column.type) else column
 
 
 def _binary(kind: DataType) -> bool:

@@ -1,5 +1,9 @@
 """Any image file, and pixels in memory, become 8-bit RGB."""
 
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -8,7 +12,7 @@ from recallk.core.errors import InputError
 from recallk.core.text import shown
 from recallk.data.colour import HALVED_FROM, rgb
 from recallk.data.drawing import drawn
-from recallk.data.formats import open_file, open_image
+from recallk.data.formats import MOST_PIXELS, open_file, open_image
 from recallk.data.headers import box_of, check_pixels, orientation
 from recallk.data.item import Depicted, Drawing, File, Region
 
@@ -46,6 +50,27 @@ def read_image(source: Depicted) -> Image.Image:
         if image.width * image.height > HALVED_FROM:
             image.draft(None, (image.width // 2, image.height // 2))  # a JPEG file comes out at half its size already
         return as_rgb(image)
+
+
+def read_bytes(content: bytes, most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """Return the RGB image of a file's bytes, as `read_image`, which raises InputError without a path here."""
+    with NamedTemporaryFile(suffix=".image") as file:
+        file.write(content)
+        file.flush()
+        try:
+            with open_image(Path(file.name)) as image:
+                if image.width * image.height > most_pixels:
+                    raise InputError(f"{image.width:,} x {image.height:,} pixels; scale it down")
+            return read_image(Path(file.name))
+        except InputError as error:
+            raise InputError(str(error).removeprefix(f"{file.name}: ")) from None
+
+
+def png_of(item: Depicted) -> bytes:
+    """Return an image that is no file, such as pixels or a drawing, as one."""
+    held = BytesIO()
+    read_image(item).save(held, format="PNG")
+    return held.getvalue()
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import matplotlib
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
+from recallk.catalogue.found import Found
 from recallk.core.errors import InputError
 from recallk.core.files import write_file
 from recallk.core.text import shown
 from recallk.data.further import Cells
-from recallk.data.images import read_image
+from recallk.data.images import read_bytes, read_image
 from recallk.data.vectors import Vector
 from recallk.retrieval.search import Results
 
@@ -70,6 +72,17 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+def thumbnail(source: Path | bytes, side: int) -> bytes:
+    """Return an image file as a JPEG that fits into a square: pixels alone, whatever else was in the file.
+
+    Raises InputError where it cannot be read.
+    """
+    found = BytesIO()
+    image = read_bytes(source) if isinstance(source, bytes) else read_image(source)
+    (image if max(image.size) <= side else fitted(image, side)).save(found, format="JPEG", quality=85)
+    return found.getvalue()
 
 
 def framed(
@@ -143,6 +156,22 @@ def draw_results(found: Results, path: Path, most: int) -> bool:
     return True
 
 
+def draw_found(found: Found, path: Path, most: int) -> bool:
+    """Draw what a catalogue has found for the first queries; return whether there is any image to draw."""
+    rows = list(islice(zip(found.queries, found.images, found.hits, strict=True), most))
+    if not any(image is not None for _, query, hits in rows for image in (query, *(hit.image for hit in hits))):
+        return False
+    drawn = []
+    for query, image, hits in rows:
+        results = [
+            Retrieved(_readable(hit.image), hit.id, hit.known.get("label", ""), hit.similarity, None, "no image")
+            for hit in hits
+        ]
+        drawn.append(Retrieval(_readable(image), query, "", results, "", "no image"))
+    search_picture(drawn, path)
+    return True
+
+
 def image_of(item: Path | Vector) -> Path | str | None:
     """Return the image that is shown of an item, or a text."""
     return item.shown if isinstance(item, Vector) else item
@@ -152,8 +181,14 @@ def _picture(item: Path | Vector) -> Image.Image | None:
     image = image_of(item)
     if isinstance(item, Path):
         return read_image(item)
+    return _readable(image) if isinstance(image, Path) else None
+
+
+def _readable(image: Path | bytes | None) -> Image.Image | None:
     try:
-        return read_image(image) if isinstance(image, Path) else None
+        if isinstance(image, bytes):
+            return read_bytes(image)
+        return None if image is None else read_image(image)
     except InputError:  # a table may name images that are elsewhere
         return None
 

@@ -1,0 +1,248 @@
+"""`recallk.Index`: a catalogue that is opened, searched and changed."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recallk.catalogue import changes
+from recallk.catalogue.changes import Changed
+from recallk.catalogue.found import Found, Hit, hit_of
+from recallk.catalogue.manifest import MODEL, VectorDtype, read_manifest
+from recallk.catalogue.queries import asked
+from recallk.catalogue.source import Given, read_source
+from recallk.catalogue.state import State, changing, creating, open_state
+from recallk.catalogue.where import where as meeting
+from recallk.core import processes
+from recallk.core.arrays import ArrayLike
+from recallk.core.cores import own_cores
+from recallk.core.devices import available_device
+from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.core.group import joined
+from recallk.core.progress import Advance, silent
+from recallk.core.text import brief
+from recallk.data.layout import USUAL, Layout
+from recallk.models.embedder import Embedder
+from recallk.models.saved import load
+from recallk.models.together import embed_together
+from recallk.models.vector_embedder import ROWS
+from recallk.retrieval.exact import check_k
+from recallk.retrieval.scan import StoredRows, nearest_rows
+
+
+class Index:
+    """A catalogue, as it was when it was opened, or changed here; `refresh` shows what others have changed.
+
+    >>> index = Index.build("runs/letters", "catalogue", folder="letters.index")
+    >>> len(index), index.columns
+    (2, ('id', 'image'))
+    >>> found = index.search(["query.png"], k=1)
+    >>> found.ids, found.similarities.shape
+    ([['b.png']], torch.Size([1, 1]))
+
+    """
+
+    def __init__(self, state: State, embedder: Embedder | None = None) -> None:
+        self._state, self._embedder = state, embedder
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> "Index":
+        """Open a catalogue. Raises InputError, one line, where there is none, or a damaged one."""
+        return cls(open_state(user_path(folder)))
+
+    @classmethod
+    def build(
+        cls,
+        model: Embedder | str | os.PathLike[str],
+        source: Given,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: VectorDtype = "float16",
+        layout: Layout = USUAL,
+        workers: int | None = None,
+        advance: Advance = silent,
+    ) -> "Index":
+        """Make a catalogue in a new `folder` from all items of a source, and open it.
+
+        `model` is an embedder, or the folder of a run, which goes into the catalogue. `source` is a folder of images
+        (with classes or without), a table of them, whose further columns are kept, a list of files, or a file of
+        vectors, where the model is a head on such; a `layout` says what a table's columns are called. Where the source
+        says which items are queries and which the gallery, the gallery is taken alone. `dtype` is what vectors are
+        stored as; with "int8" they are searched in a quarter of the bytes, and the best compared again in float16.
+        `workers` processes read images, by default one per core.
+
+        Raises InputError, one line, for whatever cannot be read, and where the folder is there already.
+        """
+        place = user_path(folder)
+        embedder = model if isinstance(model, Embedder) else load(model)
+        _put(creating(place, embedder, dtype), embedder, source, place, layout, workers, advance)
+        return cls(open_state(place), embedder)
+
+    def add(
+        self, source: Given, *, layout: Layout = USUAL, workers: int | None = None, advance: Advance = silent
+    ) -> Changed:
+        """Add all items of a source, as `build` takes it, to the catalogue; return what was done.
+
+        Raises InputError as `build`, and where an id is there already; then nothing is added.
+        """
+        changed = _put(changing(self.folder), self.embedder, source, self.folder, layout, workers, advance)
+        self.refresh()
+        return changed
+
+    def update(
+        self,
+        source: Given,
+        *,
+        remove_missing: bool = False,
+        layout: Layout = USUAL,
+        workers: int | None = None,
+        advance: Advance = silent,
+    ) -> Changed:
+        """Bring the catalogue to what a source says: new items are added, what has changed under its id is replaced.
+
+        Items whose content is the same (by SHA-256) are not embedded again; where their columns are others, these are
+        taken. With `remove_missing` what the source does not have is removed. Raises InputError as `build`.
+        """
+        into, how = changing(self.folder), {"replace": True, "remove_missing": remove_missing}
+        changed = _put(into, self.embedder, source, self.folder, layout, workers, advance, **how)
+        self.refresh()
+        return changed
+
+    def remove(self, ids: Iterable[str]) -> Changed:
+        """Remove items from the catalogue. Raises InputError for an id that is not there; then none is removed."""
+        changed = changes.remove(self.folder, list(ids))
+        self.refresh()
+        return changed
+
+    def refresh(self) -> None:
+        """See what others have changed in the folder since it was opened."""
+        if read_manifest(self.folder) != self._state.manifest:
+            self._state = open_state(self.folder)
+
+    def reopened(self) -> "Index":
+        """Return the catalogue as it is by now, with the same model in memory; this one stays as it is."""
+        return Index(open_state(self.folder), self._embedder)
+
+    @property
+    def folder(self) -> Path:
+        """Where the catalogue is."""
+        return self._state.folder
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that embeds, with its preprocessing."""
+        if self._embedder is None:
+            self._embedder = load(self.folder / MODEL)
+        return self._embedder
+
+    @property
+    def noun(self) -> str:
+        """What its items are: "images" or "vectors"."""
+        return self._state.manifest.items
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is known of the items, by name."""
+        return tuple(self._state.items.column_names)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._state.row_of
+
+    def hit(self, name: str, similarity: float = 1.0) -> Hit:
+        """Return an item by its id. Raises InputError where there is none."""
+        if (row := self._state.row_of.get(name)) is None:
+            raise InputError(f"{self.folder}: no item {brief(name)} in it")
+        return self.hit_of_row(row, similarity)
+
+    def search(
+        self,
+        queries: Sequence[Any] | ArrayLike,
+        k: int = 8,
+        *,
+        where: str | None = None,
+        together: bool = False,
+    ) -> Found:
+        """Find the `k` items that are most like each of the queries.
+
+        A query is an id in the catalogue, or what the model embeds: an image's file, or its pixels; of vectors, a file
+        of them, each row a query, or an array `(Q, D)`. `together` makes one query of all: their mean. An item is not
+        its own result, neither by its id nor by its file.
+
+        `where` is a condition on the columns (`catalogue.where`), such as "colour = 'red' and price < 20". Where fewer
+        than `k` items meet it, each query gets as many as there are.
+
+        The search is exact, in float64 of the numbers as they are stored; in a catalogue of int8 almost
+        (`retrieval.scan`). Raises InputError, one line, for queries and conditions that make no sense.
+        """
+        check_k(k)
+        if not len(self):
+            raise InputError(f"{self.folder}: the catalogue is empty: add something to it")
+        given = asked(self._state, lambda: self.embedder.to(available_device()), queries)
+        embeddings, names, images = given.embeddings, given.names, given.images
+        alive = self._state.alive
+        allowed = alive if where is None else alive & meeting(self._state.items, where)
+        exclude: Sequence[int] | None = given.rows
+        if together:
+            mean = embeddings.double().mean(0, keepdim=True)
+            if not bool(mean.norm() > 0):
+                raise InputError("together: the queries are opposites, whose mean has no direction; search for each")
+            embeddings = torch.nn.functional.normalize(mean).float()
+            names, images = [" + ".join(names)], [images[0]]
+            allowed = allowed.copy()
+            allowed[[row for row in given.rows if row >= 0]] = False
+            exclude = None
+        parts = [StoredRows(part.vectors, part.codes, part.scales) for part in self._state.parts]
+        found = nearest_rows(embeddings, parts, k, allowed=None if allowed.all() else allowed, exclude=exclude)
+        pairs = zip(found.indexes.tolist(), found.similarities.tolist(), strict=True)
+        hits = [[self.hit_of_row(row, s) for row, s in zip(*pair, strict=True)] for pair in pairs]
+        return Found(hits, found.similarities, names, images)
+
+    def vectors(self) -> tuple[NDArray[np.int64], Tensor]:
+        """Return the rows that are there, and their vectors `(N, D)` float32, in memory."""
+        rows = np.flatnonzero(self._state.alive)
+        start, found = 0, [torch.empty(0, self._state.manifest.dimensions)]
+        for part in self._state.parts:
+            alive = self._state.alive[start : start + part.rows]
+            found.append(torch.from_numpy(part.vectors[alive].astype(np.float32)))
+            start += part.rows
+        return rows, torch.cat(found)
+
+    def hit_of_row(self, row: int, similarity: float = 1.0) -> Hit:
+        """Return the item of a row."""
+        return hit_of(self._state, row, similarity)
+
+
+def _put(
+    into: AbstractContextManager[State],
+    embedder: Embedder,
+    source: Given,
+    folder: Path,
+    layout: Layout,
+    workers: int | None,
+    advance: Advance,
+    *,
+    replace: bool = False,
+    remove_missing: bool = False,
+) -> Changed:
+    device = available_device()
+    how: dict[str, Any] = {"workers": own_cores() if workers is None else workers}
+    if embedder.noun == "vectors":
+        how = {"chunk_size": ROWS}
+
+    def embed(items: Sequence[Any], told: Callable[[int], None]) -> Tensor:
+        return embed_together(embedder.to(device), items, advance=told, **how)
+
+    with joined(device.type):
+        with processes.failing_together():
+            read = read_source(source, embedder.noun, folder, layout)
+        return changes.put(into, read, embed, replace=replace, remove_missing=remove_missing, advance=advance)

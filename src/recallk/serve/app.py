@@ -1,0 +1,213 @@
+"""The page and the API over a catalogue, as a Starlette application."""
+
+import logging
+import math
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import quote
+
+from anyio import CapacityLimiter, to_thread
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from recallk.catalogue.found import Hit
+from recallk.catalogue.index import Index
+from recallk.catalogue.manifest import read_manifest
+from recallk.core.cores import own_cores
+from recallk.core.errors import InputError
+from recallk.data.images import read_bytes
+from recallk.reporting.pictures import thumbnail
+from recallk.serve.limits import BodyLimit
+from recallk.serve.openapi import DESCRIPTION
+from recallk.serve.requests import Asked, RefusedError, asked
+
+SIDES = (192, 768)
+"""Of pictures, in pixels: one in a list, one that is looked at."""
+MOST_PIXELS = 50_000_000
+"""Of an image that is sent."""
+log = logging.getLogger("recallk")
+_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Served:
+    """A catalogue that is served: as it is on the disk at the time of a request."""
+
+    def __init__(self, folder: Path) -> None:
+        self._index, self._lock = Index.open(folder), Lock()
+        _ = self._index.embedder  # a damaged model is told at the start
+        self._manifest = read_manifest(folder)
+
+    def now(self) -> Index:
+        """Return the catalogue as it is; who has asked before goes on with what it was."""
+        with self._lock:
+            manifest = read_manifest(self._index.folder)
+            if manifest != self._manifest:
+                self._index = self._index.reopened()
+                self._manifest = manifest
+            return self._index
+
+
+def make_app(folder: Path, hosts: list[str]) -> Starlette:
+    """Return the application; `hosts` are the names under which it may be asked for. Raises as `Index.open`."""
+    served, at_once = Served(folder), CapacityLimiter(own_cores())  # searches: more would only wait for each other
+
+    async def work(compute: Callable[[], Any]) -> Any:
+        return await to_thread.run_sync(compute, limiter=at_once)
+
+    async def search(request: Request) -> Response:
+        what = await asked(request)
+        return JSONResponse(await work(lambda: _found(served.now(), what)))
+
+    async def item(request: Request) -> Response:
+        return JSONResponse(await work(lambda: _told(_item(served.now(), request.path_params["name"]))))
+
+    async def picture(request: Request) -> Response:
+        side = request.query_params.get("side", str(SIDES[0]))
+        if side not in map(str, SIDES):
+            raise RefusedError(f"side: one of {' and '.join(map(str, SIDES))}")
+        name = request.path_params["name"]
+        content = await work(lambda: _picture(_item(served.now(), name), int(side)))
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=60"})
+
+    async def about(_: Request) -> Response:
+        index = served.now()
+        told = {"name": folder.resolve().name, "items": len(index), "columns": list(index.columns), "of": index.noun}
+        return JSONResponse(told)
+
+    async def page(_: Request) -> Response:
+        return Response(_file("page.html"), media_type="text/html")
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _FILES:
+            raise HTTPException(404)
+        return Response(_file(name), media_type=_FILES[name])
+
+    async def description(_: Request) -> Response:
+        return JSONResponse(DESCRIPTION)
+
+    async def icon(_: Request) -> Response:
+        return Response(status_code=204)
+
+    async def api(_: Request) -> Response:
+        return Response(_file("api.html"), media_type="text/html")
+
+    routes = [
+        Route("/", page),
+        Route("/search", search, methods=["GET", "POST"]),
+        Route("/items/{name:path}", item),
+        Route("/pictures/{name:path}", picture),
+        Route("/about", about),
+        Route("/openapi.json", description),
+        Route("/api", api),
+        Route("/static/{name}", file),
+        Route("/favicon.ico", icon),  # which browsers ask for by themselves
+    ]
+    middleware = [
+        Middleware(_Headers),
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        Middleware(BodyLimit),
+    ]
+    handlers: dict[Any, Callable[..., Any]] = {InputError: _refused, HTTPException: _http, Exception: _failed}
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+
+def _found(index: Index, what: Asked) -> dict[str, Any]:
+    """Search, and return the answer as it is sent."""
+    for name in what.ids:
+        _item(index, name)  # what is no id would be taken for a file
+    if what.images and index.noun != "images":
+        raise RefusedError("the catalogue is of vectors: search by an id")
+    queries = [*what.ids, *(_decoded(content) for content in what.images)]
+    end = what.offset + what.k
+    hits = index.search(queries, end + 1, where=what.where, together=len(queries) > 1).hits[0]
+    return {"results": [_told(hit) for hit in hits[what.offset : end]], "offset": what.offset, "more": len(hits) > end}
+
+
+def _item(index: Index, name: str) -> Hit:
+    try:
+        return index.hit(name)
+    except InputError as error:
+        raise RefusedError(str(error).removeprefix(f"{index.folder}: "), 404) from None
+
+
+def _told(hit: Hit) -> dict[str, Any]:
+    """Return an item as it is sent: where its image lies on the disk is nobody's business."""
+    known = {name: _plain(value) for name, value in hit.known.items() if name != "image"}
+    shown = None if hit.image is None else f"/pictures/{quote(hit.id, safe='')}"
+    return {**known, "similarity": round(hit.similarity, 6), "picture": shown}
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell as JSON has it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _picture(hit: Hit, side: int) -> bytes:
+    if hit.image is None:
+        raise RefusedError("the item has no image", 404)
+    try:
+        return thumbnail(hit.image, side)
+    except InputError:
+        raise RefusedError("the image of the item cannot be read any more", 404) from None
+
+
+def _decoded(content: bytes) -> Image.Image:
+    """Decode an image that was sent, as safely as one from the disk. Raises RefusedError."""
+    try:
+        return read_bytes(content, MOST_PIXELS)
+    except InputError as error:
+        raise RefusedError(f"the image that was sent: {error}", 415) from None
+
+
+def _file(name: str) -> bytes:
+    return (files("recallk.serve") / name).read_bytes()
+
+
+class _Headers:
+    """Says in each answer what a browser may do with it: nothing from elsewhere, and no scripts but the page's own."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message = message | {"headers": [*message.get("headers", []), *own]}
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, error.status if isinstance(error, RefusedError) else 400)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    told = {404: "nothing is here: see /api", 405: "not asked for in this way: see /api"}
+    return JSONResponse({"error": told.get(status, "refused: see /api")}, status)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    log.error("a request failed: %r", error)
+    return JSONResponse({"error": "a mistake of the server's: its log says more"}, 500)
