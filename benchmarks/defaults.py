@@ -1,10 +1,11 @@
 """`python -m benchmarks.defaults PROBLEM`: are the defaults of `recallk train` good?
 
-On one problem: the defaults, twenty settings drawn at random from what people try, and the settings of
-pytorch-metric-learning's examples with its multi-similarity loss. All see as many images as the defaults do. Then the
-defaults, the three best settings and the better example with two seeds more: the best of twenty single runs is mostly
-lucky. In a folder that goes on where it was interrupted; every run is a line of `benchmarks/results/defaults.csv`, and
-`--table` prints what the lines say.
+On one problem: the defaults, twenty settings drawn at random from what people try, the settings of
+pytorch-metric-learning's examples with its multi-similarity loss, and the defaults at a third of their rate and three
+times it, which is what a finder of rates could gain. All see as many images as the defaults do. Then the defaults, the
+three best settings and the better example with two seeds more: the best of twenty single runs is mostly lucky. In a
+folder that goes on where it was interrupted; every run is a line of `benchmarks/results/defaults.csv`, and `--table`
+prints what the lines say.
 """
 
 import csv
@@ -28,16 +29,18 @@ from recallk.training.train import resume, train
 RESULTS = Path(__file__).parent / "results" / "defaults.csv"
 SETTINGS, SEEDS, REPEATED = 20, 3, 3
 BYOB = {"data": "glyphs", "backbone": "test_byobnet", "weights": "none", "image_size": 32, "resize": 32, "workers": 0}
-LITE0 = {"backbone": "tf_efficientnet_lite0", "image_size": 64, "resize": 64, "workers": 0}
+LITE0 = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "resize": 32, "workers": 0}
 PROBLEMS: dict[str, dict[str, Any]] = {
+    "glyphs-12": BYOB | {"limit_classes": 12},
     "glyphs-60": BYOB | {"limit_classes": 60},
-    "glyphs-1279": BYOB,
+    "glyphs-400": BYOB | {"limit_classes": 400},
     "icons-60": LITE0 | {"dataset": "icons", "limit_classes": 60},
-    "icons-300": LITE0 | {"dataset": "icons", "limit_classes": 300},
-    "photographs": LITE0 | {"limit_classes": 100},
-    "emoji": LITE0 | {"limit_classes": 150},
+    "icons-200": LITE0 | {"dataset": "icons", "limit_classes": 200},
+    "photographs": LITE0 | {"limit_classes": 100, "image_size": 48, "resize": 48},
+    "emoji": LITE0 | {"limit_classes": 300},
 }
-"""What is trained on, and with what: all that a user would have to say. None of the choices was made on emoji."""
+"""What is trained on, and with what: all that a user would have to say. None of the choices was made on emoji. Images
+are as small as two cores allow to search with."""
 TRIED: dict[str, list[Any]] = {
     "batch_size": [32, 64, 128, 256, 512, 1024],
     "items_per_class": [2, 4, 4, 8],
@@ -76,7 +79,7 @@ class Job:
 
 
 def settings(pretrained: bool) -> dict[str, Changes]:
-    """Return the defaults, the settings drawn, the same in all problems of a kind, and the examples'."""
+    """Return the defaults, the settings drawn, the same in all problems of a kind, other rates, and the examples'."""
     random = np.random.default_rng(0)
     low, high = np.log(RATES[pretrained])
     found: dict[str, Changes] = {"defaults": {}}
@@ -84,6 +87,8 @@ def settings(pretrained: bool) -> dict[str, Changes]:
         drawn = {key: options[random.integers(len(options))] for key, options in TRIED.items()}
         drawn["learning_rate"] = float(f"{np.exp(random.uniform(low, high)):.1e}")
         found[f"setting {number:02}"] = drawn | ({} if drawn["loss"] == "recall@k" else {"mixup": False})
+    usual = 3e-4 if pretrained else 3e-3
+    found |= {f"defaults, rate {rate:g}": {"learning_rate": rate} for rate in (usual / 3, usual * 3)}
     return found | {f"example, rate {rate:g}": EXAMPLE | {"learning_rate": rate} for rate in (1e-5, 1e-4)}
 
 

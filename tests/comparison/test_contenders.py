@@ -19,7 +19,7 @@ from recallk.runs.recipes import find_recipe
 
 def test_mixup_is_added_to_ours_by_name() -> None:
     one, other = losses_as_contenders(["recall@k", " recall@k+mixup"])
-    assert (one.changes, other.name) == ({"loss": "recall@k"}, "recall@k+mixup")
+    assert (one.changes, other.name) == ({"loss": "recall@k", "mixup": False}, "recall@k+mixup")
     assert other.changes == {"loss": "recall@k", "mixup": True}
     (wrong,) = losses_as_contenders(["contrastive+mixup"])
     with pytest.raises(InputError, match="not with contrastive"):

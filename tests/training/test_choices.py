@@ -24,7 +24,7 @@ from tests.cli.test_cli import recallk as command
 from tests.miniature_run import SMALL
 from tests.training.test_trainer import save_patterns
 
-OPEN = dict.fromkeys(("batch_size", "select", "epochs", "warmup_steps", "evaluate_every", "horizontal_flip"))
+OPEN = dict.fromkeys(("batch_size", "select", "epochs", "warmup_steps", "evaluate_every", "horizontal_flip", "mixup"))
 
 
 def config(**keys: Any) -> TrainConfig:
@@ -134,7 +134,8 @@ def test_mirroring_that_is_said_or_of_no_use_is_not_looked_into(
 
 def test_what_is_said_stays() -> None:
     said = {"batch_size": 8, "epochs": 2, "warmup_steps": 0, "evaluate_every": 2, "select": "validation"} | {
-        "horizontal_flip": True
+        "horizontal_flip": True,
+        "mixup": False,
     }
     labels = labels_of(10, 8)
     sampler, _ = make_sampler(labels, 8, 4, seed=1)
@@ -208,3 +209,21 @@ def test_a_class_counts_as_often_as_it_can_be_drawn() -> None:
     size = int(str(batch.value))
     assert make_sampler(labels, size, 4, seed=1)[0].batches(1) == 11
     assert make_sampler(labels, 2 * size, 4, seed=1)[0].batches(1) < 11
+
+
+@pytest.mark.parametrize(
+    ("keys", "mixed"),
+    [
+        ({"weights": "none"}, True),
+        ({"weights": "weights.safetensors"}, False),
+        ({"weights": "none", "mixup": False}, False),
+        ({"weights": "weights.safetensors", "mixup": True}, True),
+        ({"weights": "none", "loss": "contrastive"}, None),
+    ],
+)
+def test_similarities_are_mixed_where_a_network_learns_from_random_weights(
+    keys: dict[str, Any], mixed: bool | None
+) -> None:
+    plan = prepare(config(**keys, backbone="test_resnet", image_size=32, limit_classes=8))
+    assert plan.config.mixup is mixed
+    assert ("mixup" in {choice.key for choice in plan.choices}) == ("mixup" not in keys and "loss" not in keys)

@@ -59,7 +59,7 @@ def losses_as_contenders(names: Sequence[str]) -> list[Contender]:
     Contender(name='recall@k+mixup', changes={'loss': 'recall@k', 'mixup': True})
     """
     return [
-        Contender(name, {"loss": name.removesuffix(MIXUP)} | ({"mixup": True} if name.endswith(MIXUP) else {}))
+        Contender(name, {"loss": name.removesuffix(MIXUP), "mixup": name.endswith(MIXUP)})
         for name in map(str.strip, names)
     ]
 

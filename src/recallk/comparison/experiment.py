@@ -222,7 +222,7 @@ class Comparison:
             warmup_steps=warmup,
             seed=seed,
             learning_rate=rate,
-            **{key: getattr(planned, key) for key in ("batch_size", "horizontal_flip") if key in chosen},
+            **{key: getattr(planned, key) for key in ("batch_size", "horizontal_flip", "mixup") if key in chosen},
             **({"evaluate_every": evaluations_of(epochs)} if "evaluate_every" in chosen else {}),
             **({"measure_after": False} if search else {}),
         )

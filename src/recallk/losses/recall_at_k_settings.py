@@ -25,7 +25,10 @@ class RecallAtKSettings(BaseModel):
         Field(description="softness of comparing a rank with k; one, one per k, or 'k': each k its own"),
     ] = 1.0
     query_in_database: Annotated[bool, Field(description="rank the query among the others, as the paper")] = True
-    mixup: Annotated[bool, Field(description="similarity mixup, for recall@k")] = False
+    mixup: Annotated[
+        bool | None,
+        Field(description="similarity mixup, for recall@k; by default where a network learns from random weights"),
+    ] = None
     mixup_relatives: Annotated[
         Literal["keep", "exclude"],
         Field(description="rank items that share a parent for each other, as the paper, or leave them out"),

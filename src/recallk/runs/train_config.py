@@ -12,7 +12,7 @@ from recallk.models.settings import EmbedderSettings
 
 DEFAULT_CHUNK = 128
 ITEMS_PER_CLASS = 4
-OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every", "select", "horizontal_flip")
+OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every", "select", "horizontal_flip", "mixup")
 """Keys that are chosen by the data where they are None: what a run writes down has values (`training.choices`)."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.data.dataset import Dataset
+from recallk.losses.registry import OURS
 from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.train_config import TrainConfig
 from recallk.training.sampler import LARGEST_DEFAULT, Sampler, WholeSet
@@ -101,6 +102,19 @@ def choose_mirroring(config: TrainConfig, data: Dataset) -> list[Choice]:
         found = f"{seen.mirrored:,} of {seen.images:,} have one of their own as the nearest, {seen.upright:,} upright"
         return [Choice("horizontal_flip", False, f"{why}: {found}")]
     return [Choice("horizontal_flip", True, "mirror images look as much like their class, or nearly")]
+
+
+def choose_mixup(config: TrainConfig) -> list[Choice]:
+    """Return whether similarities are mixed, where the configuration leaves it open.
+
+    From random weights half of the first positives are far down, where recall@k has no gradient, and mixed items are
+    nearer; of pretrained ones nearly all are in reach (benchmarks/NOTES.md).
+    """
+    if config.mixup is not None or config.loss != OURS:
+        return []
+    if isinstance(config, ImageTrainConfig) and config.weights == "none":
+        return [Choice("mixup", True, "random weights, of which more queries learn something with it")]
+    return [Choice("mixup", False, "no gain where what is learnt from tells items apart already")]
 
 
 def warmup_of(steps: float) -> int:
