@@ -10,7 +10,10 @@ import pytest
 from recallk.comparison.outcomes import interval
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "docs/comparisons.md", "docs/instance-level.md", "docs/scaling.md", "docs/vectors.md"]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("catalogue", "comparisons", "data", "instance-level", "scaling", "vectors")),
+]
 
 
 def examples(document: str) -> str:
@@ -40,6 +43,8 @@ def test_commands_exist(document: str) -> None:
     for name, rest in lines:
         command = load_command(name)
         below = getattr(command, "commands", {}).get(rest.split()[0] if rest.split() else "")
+        if name == "index" and below is None:
+            below = command.commands["build"]
         known = {option for parameter in (below or command).params for option in parameter.opts}
         used = set(re.findall(r"(--[\w-]+)", rest.split("#")[0]))
         assert used <= known, (name, used - known)

@@ -85,7 +85,7 @@ def test_json_lines_are_a_table(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", r"no column 'path'; the columns are none$"),
-        ('{"path": "a"}\n', r"no column 'label'; the columns are path$"),
+        ('{"path": "a"}\n', r"no column 'label'; the columns are path; say what .*: --columns label=NAME$"),
         (
             '{"path": "a", "label": "x"}\n{"path"',
             r"t.jsonl: not a readable table of JSON Lines \(line 2: .*\); write an object",

@@ -161,7 +161,7 @@ def test_a_column_is_not_two(tmp_path: Path) -> None:
 def test_what_is_no_table_has_no_layout(tmp_path: Path) -> None:
     save_classes(tmp_path, ["a", "b"])
     for given in ({"columns": "label=class"}, {"root": "x"}):
-        with pytest.raises(InputError, match="no table, which columns and root are for: leave them out"):
+        with pytest.raises(InputError, match=r"not a table .*--columns and --root are for tables"):
             read_for_training(settings(tmp_path, **given))
         values: dict[str, Any] = {"data": "x", "dataset": "cub"} | given
         with pytest.raises(ValueError, match="columns and root are for own tables, and these are cub"):

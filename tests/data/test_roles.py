@@ -273,7 +273,6 @@ def test_a_split_by_classes_needs_a_role_of_all_or_none(folders: Path) -> None:
     [
         ["train/a", "test/query/a", "test/gallery/a", "test/extra/a"],
         ["train/a", "test/query", "test/gallery"],
-        ["test/query/a", "test/gallery/a"],
     ],
 )
 def test_roles_within_a_side_that_are_taken_as_classes_are_told(tmp_path: Path, made: list[str]) -> None:

@@ -125,5 +125,5 @@ def test_what_is_no_finished_run_is_one_line(run: Path, tmp_path: Path) -> None:
 
 def test_data_that_is_gone_is_one_line(run: Path) -> None:
     shutil.rmtree(RunFolder(run).read_config().data)
-    with pytest.raises(InputError, match="data: no such folder"):
+    with pytest.raises(InputError, match="data: the run's data is not there any more"):
         evaluate(run)

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from recallk import InputError
 from recallk.cli.terminal import show_plan
-from recallk.data.dataset import Dataset, TestItems
+from recallk.data.dataset import Dataset
 from recallk.data.item import Item, Record
 from recallk.data.records import LabelledItems, labelled
 from recallk.data.searches import Search
 from recallk.data.split import split_of
+from recallk.data.tested import TestItems
 from recallk.evaluation.protocols import measure
 from recallk.models.chunks import Preparation
 from recallk.models.embedder import Embedder

@@ -138,9 +138,9 @@ def test_a_mistake_leaves_nothing(pictures: Path, tmp_path: Path, changes: dict[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_taken_is_told_before_the_data_is_read(whole: RunFolder) -> None:
+def test_a_folder_that_is_taken_is_told_before_the_data_is_read(whole: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already; continue it with --resume"):
-        train(TINY | {"data": "nowhere"}, whole.path)
+        train(TINY | {"data": str(tmp_path)}, whole.path)  # an empty folder
 
 
 def test_a_run_has_the_name_of_its_recipe_or_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,8 +121,26 @@ def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None
     if broken:
         verdict = f"{broken:,} of {found.files:,} images are broken: {ends}"
     say(f"{shown(data)}: {verdict}")
-    if broken:
+    refused = None if broken else _why_not_trained(data, columns, root)
+    if refused is not None:
+        say(f"training would not start: {refused}")
+    if broken or refused is not None:
         raise typer.Exit(2)
+
+
+def _why_not_trained(data: str, columns: str | None, root: Path | None) -> str | None:
+    """Return what `recallk train` would say against data whose files are whole; None where it would take them."""
+    from recallk.data.opening import opened_before
+    from recallk.runs.config import make_config
+    from recallk.training.plan import prepare
+
+    layout = {key: str(value) for key, value in {"columns": columns, "root": root}.items() if value is not None}
+    try:
+        with opened_before():
+            prepare(make_config({"data": data, "items": "images", **layout}))
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _check_benchmark(name: str, root: Path, every: bool) -> None:

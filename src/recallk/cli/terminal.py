@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recallk.cli.console import console, say
+from recallk.cli.console import console, duration, say
 from recallk.core import processes
 from recallk.core.text import shown
 from recallk.data.searches import Search
@@ -17,6 +17,7 @@ from recallk.models.batches import Cut
 from recallk.runs.summary import Summary, percent
 from recallk.training.activations import kept_activations
 from recallk.training.choices import Choice
+from recallk.training.pace import LONG, seconds_on_cpu
 from recallk.training.step_memory import step_memory
 from recallk.training.trainer import Trainer
 
@@ -84,11 +85,15 @@ def show_plan(trainer: Trainer, explain: bool = False) -> None:
         fewest, rest = divmod(len(first.chunks), together)
         say(f"processes {together:,}, each embeds {fewest:,}{f' or {fewest + 1:,}' if rest else ''} of the chunks")
     kept = kept_activations(trainer)
-    say(
-        f"passes    activations of {kept.share:.0%} of a batch are kept: a step takes about {kept.cost:.2f} of the "
-        f"time with all (--activation-memory-gb)"
-    )
+    if kept.share < 1:
+        say(
+            f"passes    activations of {kept.share:.0%} of a batch are kept: a step takes about {kept.cost:.2f} of the "
+            f"time with all (--activation-memory-gb)"
+        )
     say(f"steps     {plan.steps:,} in {plan.epochs} epochs, {steps} an epoch")
+    if (seconds := seconds_on_cpu(trainer, kept.cost)) is not None:
+        less = " (a smaller network or --image-size takes less)" if seconds > LONG and noun == "images" else ""
+        say(f"time      about {duration(seconds)} of steps on this CPU, by a trial{less}")
     if plan.choices and not explain:
         chosen = ", ".join(map(_option, plan.choices))
         say(f"chosen    {chosen} (--explain: why)")

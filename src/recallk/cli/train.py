@@ -122,6 +122,8 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
         say(f"look at   {folder.report}")
     where = "FOLDER IMAGE..." if following.trainer.config.items == "images" else "FILE ID..."
     say(f"search    recallk search {shlex.quote(str(run))} --gallery {where}")
+    source = shlex.quote(config.data) if (config := following.trainer.config).dataset == "own" else "SOURCE"
+    say(f"keep      recallk index {shlex.quote(str(run))} {source} -o CATALOGUE; a page: recallk serve CATALOGUE")
 
 
 def _report(run: Path) -> bool:

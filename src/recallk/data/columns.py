@@ -14,7 +14,7 @@ from pyarrow import parquet, types
 from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.text import shown
-from recallk.data.layout import USUAL, Layout
+from recallk.data.layout import NAMES, USUAL, Layout
 
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 _SHOWN = 60  # characters of a cell
@@ -80,7 +80,7 @@ def _csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict[str
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             rows = csv.reader(file, strict=True, delimiter=delimiter)
-            header = next(rows, [])
+            header = [name.strip() for name in next(rows, [])]
             places = _places(path, header, needed, optional)
             columns: dict[str, list[str | None]] = {name: [] for name in places}
             once: dict[str, str] = {}  # a label of a million rows is one string
@@ -105,7 +105,7 @@ def delimiter_of(path: Path, needed: Sequence[str], optional: Sequence[str]) -> 
         header = file.readline(csv.field_size_limit())
 
     def found(delimiter: str) -> tuple[int, int]:
-        names = [name.casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        names = [name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
         return sum(name in names for name in needed), sum(name in names for name in optional)
 
     return max(usual, key=found)
@@ -221,5 +221,6 @@ def _places(path: Path, header: Sequence[str], needed: Sequence[str], optional: 
             places[name] = (exact or alike)[0]
         elif name in needed:
             names = ", ".join(cell(name) for name in header[:20])
-            raise InputError(f"{path}: no column {name!r}; the columns are {names or 'none'}")
+            how = f"; say what it is called there: --columns {name}=NAME" if name in NAMES and names else ""
+            raise InputError(f"{path}: no column {name!r}; the columns are {names or 'none'}{how}")
     return places

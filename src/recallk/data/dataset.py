@@ -45,24 +45,10 @@ from recallk.data.sides import (
 )
 from recallk.data.source import are_looked_for, read_benchmark, read_own, root_of
 from recallk.data.split import FoundRecords, Split, find_records, split_of
+from recallk.data.tested import TestItems
 from recallk.data.unreadable import first_of, unreadable
 
 log = logging.getLogger("recallk")
-
-
-@dataclass(frozen=True)
-class TestItems:
-    """The items of all test sets, each once, and who searches what among them; none with `test_fraction=0`."""
-
-    __test__ = False
-
-    labelled: LabelledItems
-    searches: Sequence[Search]
-
-    @property
-    def none(self) -> bool:
-        """Whether there is nothing to measure on."""
-        return not self.searches
 
 
 @dataclass(frozen=True)
@@ -127,9 +113,10 @@ def read_for_training(settings: DataSettings, recorded: Split | None = None, adv
     files = Files([name for side in sides for name in files_of(side.records).names])
     all_opened = recorded is None and settings.on_bad_image == "skip"
     seconds = MINUTE if settings.dataset == "own" and recorded is None else 0
-    known = are_looked_for(settings.data)
-    opened = len(files) if all_opened else check_files(files, looked_for=known, seconds=seconds, advance=advance)
+    looked_for = are_looked_for(settings.data)
+    opened = len(files) if all_opened else check_files(files, looked_for=looked_for, seconds=seconds, advance=advance)
     items = aside.train, aside.validation, aside.why_not, test, split
+    read.notes.extend(test.remarks(settings.data))
     return Dataset(*items, read.split_by_us, read.notes, len(files), opened, read.validation_given)
 
 
@@ -164,7 +151,7 @@ def read_for_test(settings: DataSettings, recorded: Split | None = None) -> tupl
     if recorded is None and read.split_by_us:
         told = "no split.json in the run, so split anew: it may have been trained on classes tested here"
         read.notes.append(Finding("other counts", settings.data, told))
-    return test, read.notes
+    return test, [*read.notes, *test.remarks(settings.data)]
 
 
 def read_all(data: str, layout: Layout = USUAL) -> tuple[TestItems, Sequence[Finding]]:
@@ -180,7 +167,8 @@ def read_all(data: str, layout: Layout = USUAL) -> tuple[TestItems, Sequence[Fin
     items = labelled(searching)
     require_positives(items, "test")
     check_files(items.items, looked_for=are_looked_for(data))
-    return TestItems(items, [items.search]), notes
+    test = TestItems(items, [items.search])
+    return test, [*notes, *test.remarks(data)]
 
 
 def _read(settings: DataSettings, recorded: Split | None) -> _Read:

@@ -62,9 +62,14 @@ def folder(root: Path, *, classes_needed: bool = True) -> tuple[list[Record], li
         told = "images outside any class: taken as a folder without classes"
         return [Record(path, "") for path in found.images], [*found.notes, Finding("other counts", shown(root), told)]
     records = []
-    labels = _labels(root, found.images)
+    top = _top(root, found.images)
+    labels = _labels(top, found.images)
     said = given_by_folders(set(labels.values()))
-    notes = [*found.notes, *_not_taken(root, said, set(labels.values()))]
+    classes = set(labels.values())
+    odd = _not_taken(root, said, classes) or ([] if said else _in_several_places(root, classes))
+    notes = [*found.notes, *odd]
+    if top != root:
+        notes.append(Finding("other counts", shown(root), f"the classes are the folders below {shown(top)}"))
     for path in found.images:
         label = labels[path.parent]
         if said:
@@ -163,9 +168,10 @@ def _walk(found: FoundImages) -> Iterator[_Candidate]:
                         yield candidate
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError) and not parts
-            raise InputError(
-                f"{path}: {'no such folder' if missing else f'cannot be read as a folder ({why(error)})'}"
-            ) from None
+            told = "no such folder" if missing else f"cannot be read as a folder ({why(error)})"
+            if isinstance(error, NotADirectoryError) and not parts and path.exists():
+                told = "a file, and a folder is needed"
+            raise InputError(f"{path}: {told}") from None
 
 
 def _candidate(
@@ -219,6 +225,25 @@ def _not_taken(root: Path, said: Mapping[str, tuple[Given, str]] | None, labels:
         "folders beside them, and in each a folder for each class"
     )
     return [Finding("other counts", shown(root), told)]
+
+
+def _top(root: Path, images: Sequence[Path]) -> Path:
+    """Return the folder that the classes are in: below `root` where that holds nothing but one folder, and so on."""
+    folders = {path.parent for path in images}
+    return Path(os.path.commonpath(folders)) if len(folders) > 1 and root not in folders else root
+
+
+def _in_several_places(root: Path, labels: Collection[str]) -> list[Finding]:
+    """Tell where folders of one name are different classes, as "2023/owl" and "2024/owl"."""
+    places: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        places.setdefault(label.rpartition("/")[2], []).append(label)
+    several = [found for found in places.values() if len(found) > 1]
+    if not several:
+        return []
+    count = _counted(len(several), "name of a folder is", "names of folders are")
+    told = f"{count} there in several places, as {' and '.join(several[0][:2])}: they are counted as different classes"
+    return [Finding("other counts", shown(root), shown(told))]
 
 
 def _first_two(label: str) -> list[str]:

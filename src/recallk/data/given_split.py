@@ -11,8 +11,10 @@ from recallk.data.columns import Columns, cell
 from recallk.data.item import Role
 from recallk.data.records import VALIDATION
 
-_ROLES: Mapping[str, Role] = {"query": "query", "queries": "query", "gallery": "gallery"}
-_SIDES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", VALIDATION), VALIDATION)}
+_ROLES: Mapping[str, Role] = {"query": "query", "queries": "query", "gallery": "gallery", "catalogue": "gallery"}
+_SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | {
+    **dict.fromkeys(("val", "valid", VALIDATION), VALIDATION)
+}
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 COLUMNS = ("split", "role", "is_query", "is_gallery")
 """The columns of a table that say it; `is_query` and `is_gallery` are those of open-metric-learning."""
@@ -59,6 +61,9 @@ def given_by_folders(folders: Collection[str]) -> Mapping[str, tuple[Given, str]
     if len(sides) < len(found) or len(set(sides.values())) < len(sides) or len(sides) < 2:
         return None
     if not all(below for _, _, below in parts.values()):
+        if not any(below for _, _, below in parts.values()):
+            tops = " and ".join(sorted(sides))
+            raise InputError(f"{tops} hold images, and no folders of classes: put each class in a folder of its own")
         return None
     apart = {given.role for given in sides.values() if given.split == "test"}
     if {"query", "gallery"} == apart and len(sides) == 2:

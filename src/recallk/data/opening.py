@@ -51,6 +51,9 @@ def check_files(
     files: Sequence[File]
     files = items if isinstance(items, Files) else [file for item in items if (file := file_of(item)) is not None]
     found = {} if looked_for else _missing(files)
+    if len(found) == len(files) > 1:
+        told = f"none of {len(files):,} images is there, the first of them {next(iter(found))}"
+        raise InputError(f"{told}: of a table, --root FOLDER says where its paths start")
     _raise_if_any(found)
     end, opened = time.monotonic() + (0 if _OPENED.get() else seconds), 0
     order = np.random.default_rng(0).permutation(len(files)) if len(files) > SAMPLE else np.arange(len(files))

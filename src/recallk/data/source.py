@@ -42,7 +42,8 @@ def read_own(
     whatever cannot be read, and for a file that is there twice.
     """
     if not layout.usual and user_path(data).suffix.lower() not in columns.SUFFIXES | VECTOR_FILES:
-        raise InputError(f"{data}: no table, which columns and root are for: leave them out")
+        told = "not a table (.csv, .tsv, .jsonl, .parquet), and --columns and --root are for tables"
+        raise InputError(f"{data}: {told}")
     if data in DRAWN:
         return DRAWN[data](), []
     path, suffix = user_path(data), user_path(data).suffix.lower()
@@ -185,6 +186,11 @@ def _raise_first(findings: Findings, name: str, root: str | None, but: Collectio
         others = findings.error_count - sum(findings.met[kind] for kind in but) - 1
         more = f" (and {others:,} more: recallk data check {name} --data {root} shows them)" if others else ""
         raise InputError(f"{errors[0]}{more}")
+
+
+def is_there(data: str) -> bool:
+    """Whether own data is drawn, or anything is at its path."""
+    return data in DRAWN or os.path.lexists(user_path(data))
 
 
 def are_looked_for(data: str) -> bool:

@@ -30,6 +30,8 @@ def table(path: Path, layout: Layout = USUAL) -> list[Record]:
     except InputError as error:
         raise InputError(f"{path}, {error}") from None
     folder, records, rows, identities = layout.root_of(path), list[Record](), dict[str, int](), Identities()
+    if layout.root is not None and not folder.is_dir():
+        raise InputError(f"--root {folder}: no such folder")
     # a person counts rows from 1, after the header
     for row, (image, label, number) in enumerate(zip(columns["path"], columns["label"], numbers, strict=True), 1):
         if not image or label in (None, ""):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -98,6 +99,8 @@ def _read(preparation: Preparation, chunks: Iterable[NDArray[np.int64]], workers
         prefetch_factor=2 if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=prepare_reader if workers else None,
+        # of a run of a comparison the usual way would be a server that imports everything anew: seven seconds each time
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     if not workers:
         for chunk in loader:

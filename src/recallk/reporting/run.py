@@ -14,9 +14,10 @@ from recallk.core.files import user_path
 from recallk.core.group import joined
 from recallk.core.relevance import Positives
 from recallk.core.text import shown
-from recallk.data.dataset import TestItems, read_for_test
+from recallk.data.dataset import read_for_test
 from recallk.data.settings import DataSettings
 from recallk.data.split import Split
+from recallk.data.tested import TestItems
 from recallk.evaluation.protocols import display_name
 from recallk.losses.registry import describe
 from recallk.models.made_by import notes_of_others

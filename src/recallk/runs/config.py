@@ -4,6 +4,7 @@ What the items are decides which keys there are: `TrainConfig` has those of all 
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def given_keys(config: object) -> dict[str, Any]:
         return config.model_dump(exclude_unset=True)
     if not isinstance(config, Mapping):
         raise InputError(f"a table of keys is needed, such as {{'data': 'photos'}}, not {brief(config)}")
-    return dict(config)
+    return {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in config.items()}
 
 
 def name_of(config: TrainConfig, recipe: str | None = None) -> str:

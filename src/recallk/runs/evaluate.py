@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import numpy as np
 from torch import Tensor
 
 from recallk.core import processes
@@ -13,9 +14,11 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.group import joined
 from recallk.core.progress import Advance, counting, silent
-from recallk.core.text import brief
-from recallk.data.dataset import TestItems, read_all, read_for_test
+from recallk.core.text import brief, shown
+from recallk.data.dataset import read_all, read_for_test
 from recallk.data.findings import Finding
+from recallk.data.source import is_there
+from recallk.data.tested import TestItems
 from recallk.evaluation.clustering import nmi
 from recallk.evaluation.protocols import display_name, measure, re_identification
 from recallk.models.scales import ONE_SCALE, Scales, checked_scales
@@ -128,8 +131,25 @@ def _evaluate_classes(
 
 def _read(config: TrainConfig, folder: RunFolder, data: str | None) -> tuple[TestItems, Sequence[Finding]]:
     if data is None:
+        if config.dataset == "own" and not is_there(config.data):
+            raise InputError(
+                f"{shown(config.data)}: the run's data is not there any more; say where it is by now: recallk train "
+                f"--resume {shown(folder.path)} --data PATH (--data of evaluate is for other data)"
+            )
         return read_for_test(config, folder.read_split())
-    return read_all(data, config.layout_of(data))
+    test, notes = read_all(data, config.layout_of(data))
+    return test, [*notes, *_trained_on(data, test, folder)]
+
+
+def _trained_on(data: str, test: TestItems, folder: RunFolder) -> list[Finding]:
+    """Return a note where other data has classes that the run was trained on, as far as names tell."""
+    split = None if folder.is_model_alone else folder.read_split()
+    there = {test.labelled.classes[number] for number in np.unique(test.labelled.labels).tolist()}
+    seen = set[str]() if split is None else there & split.splits.get("train", {}).keys()
+    if not seen:
+        return []
+    told = f"{len(seen):,} of these {len(there):,} classes have names that the model was trained on: no unseen classes"
+    return [Finding("other counts", data, told)]
 
 
 def _searched(embeddings: Tensor, test: TestItems, depths: Sequence[int]) -> dict[str, float]:

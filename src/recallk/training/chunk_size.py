@@ -99,12 +99,12 @@ def _tried(training: Training) -> Callable[[int], bool]:
     def fits(size: int) -> bool:
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        return _embeds(training, size) and torch.cuda.max_memory_allocated(device) - before <= budget
+        return goes_through(training, size) and torch.cuda.max_memory_allocated(device) - before <= budget
 
     return fits
 
 
-def _embeds(training: Training, size: int) -> bool:
+def goes_through(training: Training, size: int) -> bool:
     """Return whether a chunk goes through the network and back before memory runs out; nothing else is left of it."""
     embedder, device = training.embedder, training.fabric.device
     buffers, gradients = Buffers(embedder), Gradients(embedder.parameters())

@@ -206,7 +206,8 @@ def make_sampler(
     if drawable < 2:
         raise InputError(
             f"{drawable} of {len(counts)} training classes have {items_per_class} items or more; a batch needs at "
-            f"least 2 such classes: add items, or lower items_per_class"
+            f"least 2 such classes: add classes or items, lower --items-per-class, or keep fewer classes for testing "
+            f"(--test-fraction)"
         )
     if batch_size is None:
         batch_size = min(drawable, LARGEST_DEFAULT // items_per_class) * items_per_class

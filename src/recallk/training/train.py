@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.progress import Advance, silent
 from recallk.core.text import brief
+from recallk.data.source import is_there
 from recallk.runs.config import given_keys, make_config, name_of, with_whole_path
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Row
@@ -58,6 +60,7 @@ def train(
     folder = RunFolder(default_folder(checked) if run is None else user_path(run)).path
     task = {"config": checked.model_dump(mode="json"), "run": str(folder.absolute()), "resumed": False}
     with in_processes_of(checked, task):
+        processes.from_first(partial(_require_data, checked))  # before a run of that name is told of
         processes.from_first(RunFolder(folder).require_free)
         with processes.failing_together():
             trainer = trainer_for(checked, folder, advance)
@@ -109,6 +112,12 @@ def config_to_resume(run: str | os.PathLike[str], changes: Mapping[str, Any] | N
     if other := sorted(given.keys() - WHEN_RESUMED):
         raise InputError(f"{other[0]}: a run is resumed as it was configured; only {_in_words()} may be given")
     return make_config(folder.read_config().model_dump(), given)
+
+
+def _require_data(config: TrainConfig) -> None:
+    """Raise InputError where nothing is at the path of own data."""
+    if config.dataset == "own" and not is_there(config.data):
+        raise InputError(f"{config.data}: no such folder, and no such file")
 
 
 def default_folder(config: TrainConfig, recipe: str | None = None) -> Path:
