@@ -169,8 +169,8 @@ def answered(folder: Path, count: int, asked: int) -> list[dict[str, Any]]:
     assert server.stdout is not None
     server.stdout.readline()
     boundary = b"----------image"
-    start = b'--%s\r\ncontent-disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n' % boundary
-    body = start + photos[60].read_bytes() + b"\r\n--%s--\r\n" % boundary
+    opened = b'--%s\r\ncontent-disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n' % boundary
+    body = opened + photos[60].read_bytes() + b"\r\n--%s--\r\n" % boundary
     headers = {"content-type": f"multipart/form-data; boundary={boundary.decode()}"}
     errors = 0
 
