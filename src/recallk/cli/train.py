@@ -122,8 +122,15 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
         say(f"look at   {folder.report}")
     where = "FOLDER IMAGE..." if following.trainer.config.items == "images" else "FILE ID..."
     say(f"search    recallk search {shlex.quote(str(run))} --gallery {where}")
-    source = shlex.quote(config.data) if (config := following.trainer.config).dataset == "own" else "SOURCE"
+    config = following.trainer.config
+    source = shlex.quote(_from_here(config.data)) if config.dataset == "own" else "SOURCE"
     say(f"keep      recallk index {shlex.quote(str(run))} {source} -o CATALOGUE; a page: recallk serve CATALOGUE")
+
+
+def _from_here(data: str) -> str:
+    """Return a path as a person would type it: from the folder that they are in, where it is below."""
+    here = Path.cwd()
+    return str(Path(data).relative_to(here)) if Path(data).is_relative_to(here) and Path(data) != here else data
 
 
 def _report(run: Path) -> bool:
