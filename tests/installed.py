@@ -70,7 +70,7 @@ def main() -> None:
         assert picture.stat().st_size > 0
         assert recallk.load(folder / "run").embed([query]).shape == (1, 16)
         run(*command, "index", folder / "run", folder / "data", "-o", folder / "catalogue", "--workers", "0")
-        assert '"id": "class0/' in run(*command, "search", folder / "catalogue", query, "--json")
+        assert '"similarity": 0.' in run(*command, "search", folder / "catalogue", query, "--json")
         assert "<html" in served(command, folder / "catalogue", "")
         for name in ("static/page.js", "static/page.css", "api", "about"):
             assert served(command, folder / "catalogue", name)
