@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from recallk import InputError
 from recallk.catalogue import manifest as manifests
@@ -73,6 +74,19 @@ def test_a_model_that_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder / "model")
     with pytest.raises(InputError, match="no such run folder"):
         Index.open(folder).search([draw(tmp_path / "query.png", 99)])
+
+
+def test_another_model_is_told(folder: Path, tmp_path: Path) -> None:
+    """Its vectors would be compared with those of the old one."""
+    weights = folder / "model" / "weights.safetensors"
+    other = {name: 0.9 * value if value.is_floating_point() else value for name, value in load_file(weights).items()}
+    save_file(other, weights)
+    told = "not the model that made the vectors"
+    with pytest.raises(InputError, match=told):
+        Index.open(folder).search([draw(tmp_path / "query.png", 99)])
+    with pytest.raises(InputError, match=told):
+        check(folder)
+    assert Index.open(folder).search(["b/1.png"], 1).ids != [[]]  # which needs no model
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from torch import Tensor
 from recallk.catalogue import changes
 from recallk.catalogue.changes import Changed
 from recallk.catalogue.found import Found, Hit, hit_of
-from recallk.catalogue.manifest import MODEL, VectorDtype, read_manifest
+from recallk.catalogue.manifest import VectorDtype, read_manifest
 from recallk.catalogue.queries import asked
 from recallk.catalogue.source import Given, read_source
-from recallk.catalogue.state import State, changing, creating, open_state
+from recallk.catalogue.state import State, changing, creating, open_model, open_state
 from recallk.catalogue.where import where as meeting
 from recallk.core import processes
 from recallk.core.arrays import ArrayLike
@@ -139,7 +139,7 @@ class Index:
     def embedder(self) -> Embedder:
         """The model that embeds, with its preprocessing."""
         if self._embedder is None:
-            self._embedder = load(self.folder / MODEL)
+            self._embedder = open_model(self._state)
         return self._embedder
 
     @property

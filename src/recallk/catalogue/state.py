@@ -120,10 +120,19 @@ def _open(folder: Path, manifest: Manifest) -> State:
     return State(folder, manifest, parts, removed)
 
 
+def open_model(state: State) -> Embedder:
+    """Return the model of a catalogue. Raises InputError where it is not the one that its vectors were made by."""
+    embedder = saved.load(state.folder / MODEL)
+    if checksum(embedder) != state.manifest.embedder:
+        raise InputError(f"{state.folder / MODEL}: not the model that made the vectors; copy the catalogue again")
+    return embedder
+
+
 def check(folder: Path) -> State:
     """Open a catalogue, and read all of its files. Raises InputError for the first that is not as it was written."""
     with locked(folder):
         state = open_state(folder)
+        open_model(state)
         for part in (*state.manifest.parts, *([] if (removed := state.manifest.removed) is None else [removed])):
             for name, file in part.files.items():
                 check_content(folder / PARTS / part.name / name, file)
