@@ -281,6 +281,25 @@ def test_an_index_that_is_open_goes_on_until_it_is_refreshed(index: Index, tmp_p
     assert other.search([query], 9).ids == index.search([query], 9).ids
 
 
+def test_a_catalogue_that_is_made_anew_by_another_model(index: Index, photos: Path, tmp_path: Path) -> None:
+    """Its vectors are compared with those of its own model, whatever was in memory."""
+    query = draw(tmp_path / "query.png", 99)
+    index.search([query])  # its model is in memory
+    shutil.rmtree(index.folder)
+    other = small_embedder()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(torch.linspace(0.5, 1.5, weight.numel()).reshape(weight.shape))
+    new = Index.build(other, photos, index.folder, workers=0)
+    assert index.refreshed().search([query], 9).ids == new.search([query], 9).ids
+    (photos / "d").mkdir()
+    draw(photos / "d" / "new.png", 98)
+    index.update(photos, workers=0)
+    vector = other.embed([photos / "d" / "new.png"])[0].half().float().numpy()
+    np.testing.assert_allclose(said(index)["d/new.png"], vector, atol=1e-3)
+    assert index.refreshed() is index
+
+
 def test_removing_all_leaves_an_empty_one_that_can_be_filled(index: Index, photos: Path, tmp_path: Path) -> None:
     index.remove(list(said(index)))
     assert len(index) == 0
@@ -349,9 +368,12 @@ def test_what_cannot_be_made(index: Index, embedder: ImageEmbedder, photos: Path
         Index.open(photos)
 
 
-def test_a_column_that_says_something_else_here(embedder: ImageEmbedder, photos: Path, tmp_path: Path) -> None:
-    (photos / "table.csv").write_text("path,label,ID\na/0.png,x,7\n")
-    with pytest.raises(InputError, match="a column 'ID'"):
+@pytest.mark.parametrize("name", ["ID", "Similarity", "picture"])
+def test_a_column_that_says_something_else_here(
+    embedder: ImageEmbedder, photos: Path, tmp_path: Path, name: str
+) -> None:
+    (photos / "table.csv").write_text(f"path,label,{name}\na/0.png,x,7\n")
+    with pytest.raises(InputError, match=f"a column '{name}'"):
         Index.build(embedder, photos / "table.csv", tmp_path / "kept", workers=0)
 
 

@@ -135,6 +135,30 @@ def test_duplicates_and_outliers(kept: Path, photos: Path, tmp_path: Path, capsy
     assert len(list(csv.DictReader((tmp_path / "lonely.csv").open()))) == 2
 
 
+def test_what_is_worth_knowing_of_a_source_is_told(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "a" / "notes.txt").write_text("mine")
+    assert recallk("index", model, photos, "-o", tmp_path / "catalogue", "--workers", "0") == 0
+    assert "note      passed over 1 file that is no image: 1 .txt" in capsys.readouterr().out
+    assert recallk("index", "update", tmp_path / "catalogue", photos, "--workers", "0") == 0
+    assert "note      passed over 1 file that is no image: 1 .txt" in capsys.readouterr().out
+
+
+def test_nothing_is_written_over_and_no_folder_is_made_by_a_look(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("mine")
+    for command in ("duplicates", "outliers"):
+        assert recallk("index", command, kept, "--csv", tmp_path / "mine.csv") == 2
+        assert "mine.csv: exists already" in capsys.readouterr().err
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    for words in (["check"], ["duplicates"], ["outliers"], ["remove", "x"]):
+        assert recallk("index", words[0], tmp_path / "nowhere", *words[1:]) == 2
+        assert "no catalogue (no such folder)" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

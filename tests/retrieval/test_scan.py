@@ -106,18 +106,22 @@ def test_codes_find_nearly_all_and_similarities_are_those_of_the_vectors() -> No
     rows = unit(random.standard_normal((5_000, 64)))
     parts = [coded(rows[:3_000]), coded(rows[3_000:])]
     queries = torch.from_numpy(unit(random.standard_normal((40, 64))))
-    exact, found = nearest_rows(queries, parts, 10, first_look=False), nearest_rows(queries, parts, 10)
+    exact = nearest_rows(queries, [StoredRows(part.vectors) for part in parts], 10)
+    found = nearest_rows(queries, parts, 10)
     shared = [len({*one} & {*other}) for one, other in zip(exact.indexes.tolist(), found.indexes.tolist(), strict=True)]
     assert np.mean(shared) >= 9.9
     for query, row, similarity in zip(queries, found.indexes[:, 0], found.similarities[:, 0], strict=True):
         assert float(similarity) == pytest.approx(float(query @ torch.from_numpy(rows[row].astype(np.float16)).float()))
 
 
-def test_codes_are_not_looked_at_without_the_first_look() -> None:
-    rows = unit(np.random.default_rng(0).standard_normal((50, 8)))
-    wrong = StoredRows(rows, np.zeros((50, 8), np.int8), np.ones(50, np.float32))
+def test_it_is_the_codes_that_are_looked_at_first_and_only_where_all_parts_have_them() -> None:
+    rows = unit(np.random.default_rng(0).standard_normal((500, 8)))
+    codes, scales = encoded(rows)
+    wrong = StoredRows(rows, -codes, scales)  # what is nearest seems farthest
     queries = torch.from_numpy(rows[:3])
-    assert nearest_rows(queries, [wrong], 1, first_look=False).indexes[:, 0].tolist() == [0, 1, 2]
+    assert not {0, 1, 2} & {*nearest_rows(queries, [wrong], 1).indexes[:, 0].tolist()}
+    both = [wrong, StoredRows(rows[:1])]
+    assert nearest_rows(queries, both, 1).indexes[:, 0].tolist() == [0, 1, 2]
 
 
 def test_what_is_asked_for_is_checked_and_clipped() -> None:

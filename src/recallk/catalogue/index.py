@@ -28,6 +28,7 @@ from recallk.core.files import user_path
 from recallk.core.group import joined
 from recallk.core.progress import Advance, silent
 from recallk.core.text import brief
+from recallk.data.findings import Finding
 from recallk.data.layout import USUAL, Layout
 from recallk.models.embedder import Embedder
 from recallk.models.saved import load
@@ -49,8 +50,10 @@ class Index:
 
     """
 
-    def __init__(self, state: State, embedder: Embedder | None = None) -> None:
+    def __init__(self, state: State, embedder: Embedder | None = None, notes: Sequence[Finding] = ()) -> None:
         self._state, self._embedder = state, embedder
+        self.notes = notes
+        """What is worth knowing of the source that it was built from, just now."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Index":
@@ -82,8 +85,8 @@ class Index:
         """
         place = user_path(folder)
         embedder = model if isinstance(model, Embedder) else load(model)
-        _put(creating(place, embedder, dtype), embedder, source, place, layout, workers, advance)
-        return cls(open_state(place), embedder)
+        changed = _put(creating(place, embedder, dtype), embedder, source, place, layout, workers, advance)
+        return cls(open_state(place), embedder, changed.notes)
 
     def add(
         self, source: Given, *, layout: Layout = USUAL, workers: int | None = None, advance: Advance = silent
@@ -92,6 +95,7 @@ class Index:
 
         Raises InputError as `build`, and where an id is there already; then nothing is added.
         """
+        self.refresh()
         changed = _put(changing(self.folder), self.embedder, source, self.folder, layout, workers, advance)
         self.refresh()
         return changed
@@ -110,6 +114,7 @@ class Index:
         Items whose content is the same (by SHA-256) are not embedded again; where their columns are others, these are
         taken. With `remove_missing` what the source does not have is removed. Raises InputError as `build`.
         """
+        self.refresh()
         into, how = changing(self.folder), {"replace": True, "remove_missing": remove_missing}
         changed = _put(into, self.embedder, source, self.folder, layout, workers, advance, **how)
         self.refresh()
@@ -123,12 +128,16 @@ class Index:
 
     def refresh(self) -> None:
         """See what others have changed in the folder since it was opened."""
-        if read_manifest(self.folder) != self._state.manifest:
-            self._state = open_state(self.folder)
+        now = self.refreshed()
+        self._state, self._embedder = now._state, now._embedder
 
-    def reopened(self) -> "Index":
-        """Return the catalogue as it is by now, with the same model in memory; this one stays as it is."""
-        return Index(open_state(self.folder), self._embedder)
+    def refreshed(self) -> "Index":
+        """Return the catalogue as it is by now, and leave this one as it is; itself, where nothing has changed."""
+        if read_manifest(self.folder) == self._state.manifest:
+            return self
+        state = open_state(self.folder)
+        same = state.manifest.embedder == self._state.manifest.embedder  # else it was made anew, by another model
+        return Index(state, self._embedder if same else None)
 
     @property
     def folder(self) -> Path:

@@ -63,7 +63,13 @@ class Part:
 
     def pictures(self, numbers: NDArray[np.int64]) -> Sequence[bytes | None] | None:
         """Return the images of some items, where they are kept here."""
-        return None if self._pictures is None else [self.picture(number) for number in numbers.tolist()]
+        if self._pictures is None:
+            return None
+        kept = read_file(
+            self.folder / PICTURES, lambda _: parquet.read_table(self._pictures), "a Parquet table", _DAMAGED
+        )
+        found: list[bytes | None] = kept["png"].take(numbers).to_pylist()
+        return found
 
     @cached_property
     def items(self) -> pyarrow.Table:

@@ -40,6 +40,7 @@ _ROWS = 2**13  # vectors that are read at a time
 ID = "id"
 OWN = (ID, "label", "split", "role", "image", "text")
 """The columns that say what an item is; all others are what a table says of it further."""
+_ANSWERED = ("similarity", "picture")  # beside the columns, where an item is found
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_source(given: Given, noun: str, folder: Path, layout: Layout) -> Source
 
     `noun` is what its model embeds. Where the source says which items are queries and which the gallery, the gallery is
     taken alone. The paths of images are written from the folder. Raises InputError, one line, for whatever cannot be
-    read, items of another kind, an id that stands there twice, and a further column that is called as one of `OWN`.
+    read, items of another kind, an id that stands there twice, and a further column that is called as one of ours.
     """
     if isinstance(given, str | os.PathLike):
         source, kind = os.fspath(given), kind_of(os.fspath(given))
@@ -86,7 +87,7 @@ def read_source(given: Given, noun: str, folder: Path, layout: Layout) -> Source
         told = f"the name {brief(error.object)} is no UTF-8, and cannot be written into a table; rename it"
         raise InputError(f"{shown(source)}: {told}") from None
     for name in further.column_names:
-        if name.casefold() in OWN:
+        if name.casefold() in (*OWN, *_ANSWERED):
             raise InputError(f"{source}: a column {shown(name)!r}, which says something else here; rename it")
         table = table.append_column(name, further[name].take(rows))
     return Source(items, table, kind == "images", notes)

@@ -130,6 +130,7 @@ def open_model(state: State) -> Embedder:
 
 def check(folder: Path) -> State:
     """Open a catalogue, and read all of its files. Raises InputError for the first that is not as it was written."""
+    open_state(folder)  # where there is none, no folder is made for a lock
     with locked(folder):
         state = open_state(folder)
         open_model(state)

@@ -8,6 +8,8 @@ import typer
 from rich.table import Column, Table
 
 from recallk.cli.console import console, progress, say
+from recallk.cli.options import layout_of
+from recallk.core.csv_files import require_new
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
@@ -81,14 +83,10 @@ def check_data(
 
 def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None, root: Path | None) -> None:
     from recallk.core.extras import require
-    from recallk.data.layout import Layout, parse_columns
-    from recallk.data.own_check import check_own, require_new, write_remarks
+    from recallk.data.own_check import check_own, write_remarks
 
     require("train", "recallk data check")
-    try:
-        layout = Layout(parse_columns(columns) if columns else {}, user_path(root) if root else None)
-    except ValueError as error:
-        raise InputError(f"--columns: {error}") from None
+    layout = layout_of(columns, root)
     if csv is not None:
         require_new(user_path(csv))
     with progress("opening images", note="reading the data") as moves:

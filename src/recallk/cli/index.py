@@ -1,8 +1,6 @@
 """`recallk index`: a catalogue is made, changed, and looked at."""
 
 from collections.abc import Sequence
-from csv import writer
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,10 +9,10 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from recallk.cli.console import ProgressShown, console, say
-from recallk.core.errors import InputError
-from recallk.core.files import write_text
+from recallk.cli.options import layout_of
+from recallk.core.csv_files import require_new, write_csv
+from recallk.core.files import user_path
 from recallk.core.text import shown
-from recallk.data.layout import Layout, parse_columns
 
 _SHOWN = 20  # groups and items that are printed
 
@@ -60,8 +58,16 @@ def build(
 
     with ProgressShown() as following:
         index = Index.build(
-            run, source, output, dtype=dtype, layout=_layout(columns, root), workers=workers, advance=following.advance
+            run,
+            source,
+            output,
+            dtype=dtype,
+            layout=layout_of(columns, root),
+            workers=workers,
+            advance=following.advance,
         )
+    for note in index.notes:
+        say(f"note      {note.message}")
     say(f"catalogue {len(index):,} {index.noun}, with {', '.join(index.columns)}; in {output}")
     say(f"search    recallk search {output} QUERY")
 
@@ -75,7 +81,7 @@ def add(
 
     with ProgressShown() as following:
         index = Index.open(catalogue)
-        changed = index.add(source, layout=_layout(columns, root), workers=workers, advance=following.advance)
+        changed = index.add(source, layout=layout_of(columns, root), workers=workers, advance=following.advance)
     _say(changed)
 
 
@@ -98,7 +104,7 @@ def update(
         changed = index.update(
             source,
             remove_missing=remove_missing,
-            layout=_layout(columns, root),
+            layout=layout_of(columns, root),
             workers=workers,
             advance=following.advance,
         )
@@ -119,7 +125,7 @@ def check(catalogue: _Catalogue) -> None:
     from recallk.catalogue.state import check as checked
 
     state = checked(catalogue)
-    say(f"whole     {len(state):,} {state.manifest.items} in {len(state.parts)} parts, all files as they were written")
+    say(f"whole     {len(state):,} {state.manifest.items}, all files as they were written")
 
 
 @app.command("duplicates")
@@ -132,6 +138,8 @@ def duplicates(
     from recallk.catalogue.index import Index
     from recallk.catalogue.look import duplicates as found
 
+    if csv is not None:
+        require_new(user_path(csv))
     groups = found(Index.open(catalogue), least)
     rows = [(str(number), hit.id, f"{hit.similarity:.3f}") for number, group in enumerate(groups, 1) for hit in group]
     items = f"{len(rows):,} items in {len(groups):,} groups"
@@ -149,19 +157,14 @@ def outliers(
     from recallk.catalogue.look import NEIGHBOURS
     from recallk.catalogue.look import outliers as found
 
+    if csv is not None:
+        require_new(user_path(csv))
     names = ("id", "mean similarity", "of another label")
     rows = [
         (each.hit.id, f"{each.hit.similarity:.3f}", f"{each.others} of {NEIGHBOURS}")
         for each in found(Index.open(catalogue), most)
     ]
     _show(f"the {len(rows):,} items that are least like their {NEIGHBOURS} nearest", names, rows, csv)
-
-
-def _layout(columns: str | None, root: Path | None) -> Layout:
-    try:
-        return Layout({} if columns is None else parse_columns(columns), root)
-    except ValueError as error:
-        raise InputError(f"--columns {shown(columns)}: {error}") from None
 
 
 def _say(changed: Any) -> None:
@@ -185,9 +188,7 @@ def _show(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], csv: 
             table.add_row(*map(shown, row))
         console.print(table)
     if csv is not None:
-        lines = StringIO()
-        writer(lines, lineterminator="\n").writerows([names, *rows])
-        write_text(csv, lines.getvalue())
+        write_csv(user_path(csv), names, rows)
         say(f"all of them are in {csv}")
     elif len(rows) > _SHOWN:
         say(f"the first {_SHOWN} are shown: --csv FILE writes all")

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -10,6 +11,8 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
+from recallk.data.layout import Layout, parse_columns
 from recallk.runs.config import KEYS, fields_of
 
 DIGITS = 9
@@ -56,6 +59,15 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{option} {text}: numbers with commas between") from None
+
+
+def layout_of(columns: str | None, root: Path | None) -> Layout:
+    """Return how a table is laid out that `--columns` and `--root` tell of. Raises InputError for what names none."""
+    try:
+        named = {} if columns is None else parse_columns(columns)
+    except ValueError as error:
+        raise InputError(f"--columns: {error}") from None
+    return Layout(named, None if root is None else user_path(root))
 
 
 def typed_options(context: typer.Context) -> list[str]:

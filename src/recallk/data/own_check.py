@@ -1,9 +1,6 @@
 """What a person should know of own data before training: sizes, broken files, duplicates, images that are small."""
 
-import csv
 import hashlib
-import io
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.core.cores import own_cores
+from recallk.core.csv_files import write_csv
 from recallk.core.errors import InputError
-from recallk.core.files import write_text
 from recallk.core.progress import Advance, silent
 from recallk.core.text import shown
 from recallk.data.findings import Finding
@@ -99,22 +96,10 @@ def check_own(data: str, image_size: int = 224, layout: Layout = USUAL, advance:
     return OwnCheck(_sides(records), len(files), remarks, notes)
 
 
-def require_new(path: Path) -> None:
-    """Raise InputError where a file cannot be made: nothing that is there is written over."""
-    if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; choose another name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no folder {path.parent}; make it, or choose another place")
-
-
 def write_remarks(found: OwnCheck, path: Path) -> None:
     """Write a line for each remark as CSV. Raises InputError where that cannot be, as `require_new`."""
-    require_new(path)
-    lines = io.StringIO(newline="")
-    rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(("kind", "file", "other", "message"))
-    rows.writerows((remark.kind, remark.file, remark.other, remark.message) for remark in found.remarks)
-    write_text(path, lines.getvalue())
+    rows = ((remark.kind, remark.file, remark.other, remark.message) for remark in found.remarks)
+    write_csv(path, ("kind", "file", "other", "message"), rows)
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,13 @@ def nearest_rows(
     *,
     allowed: NDArray[np.bool_] | None = None,
     exclude: Sequence[int] | None = None,
-    first_look: bool = True,
 ) -> Neighbours:
     """Find each query's k rows of the largest inner product.
 
     Exactly, where the parts have no codes: the products in the numbers as they are stored are off by a bounded amount,
     and whatever could be among the first k is compared again in float64. With codes, `OVERSAMPLED` times k are compared
-    again, the best by their codes; most queries then find what they find without (`first_look` False leaves the codes
-    aside). Equal similarities (float32) come in the order of their rows, numbered through the parts.
+    again, the best by their codes; most queries then find what they find without. Equal similarities (float32) come in
+    the order of their rows, numbered through the parts.
 
     Args:
         queries: `(Q, D)` float32 of unit length, on the CPU.
@@ -61,7 +60,6 @@ def nearest_rows(
         k: at least 1; clipped to the rows that are allowed for each query.
         allowed: `(N,)`, which rows may be found; by default all.
         exclude: for each query a row that is not found, or -1.
-        first_look: whether codes are looked at, where there are some.
 
     Returns:
         The neighbours, `(Q, k)`.
@@ -76,9 +74,7 @@ def nearest_rows(
     found = [
         neighbours
         for some in blocks(len(queries), _AT_ONCE)
-        for neighbours in _nearest(
-            queries[some], parts, depth, allowed, None if exclude is None else exclude[some], first_look
-        )
+        for neighbours in _nearest(queries[some], parts, depth, allowed, None if exclude is None else exclude[some])
     ]
     similarities = np.stack([each[0] for each in found]) if found else np.empty((0, depth), np.float32)
     indexes = np.stack([each[1] for each in found]) if found else np.empty((0, depth), np.int64)
@@ -98,11 +94,10 @@ def _nearest(
     depth: int,
     allowed: NDArray[np.bool_] | None,
     exclude: Sequence[int] | None,
-    first_look: bool,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     if not depth:
         return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
-    coded = first_look and all(part.codes is not None for part in parts)
+    coded = all(part.codes is not None for part in parts)
     off = 0.0 if coded else max(map(_off, parts))
     candidates = [_Candidates(depth * OVERSAMPLED if coded else depth, off) for _ in queries]
     first = 0

@@ -21,7 +21,6 @@ from starlette.routing import Route
 
 from recallk.catalogue.found import Hit
 from recallk.catalogue.index import Index
-from recallk.catalogue.manifest import read_manifest
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.data.images import read_bytes
@@ -51,15 +50,11 @@ class Served:
     def __init__(self, folder: Path) -> None:
         self._index, self._lock = Index.open(folder), Lock()
         _ = self._index.embedder  # a damaged model is told at the start
-        self._manifest = read_manifest(folder)
 
     def now(self) -> Index:
         """Return the catalogue as it is; who has asked before goes on with what it was."""
         with self._lock:
-            manifest = read_manifest(self._index.folder)
-            if manifest != self._manifest:
-                self._index = self._index.reopened()
-                self._manifest = manifest
+            self._index = self._index.refreshed()
             return self._index
 
 
@@ -86,9 +81,7 @@ def make_app(folder: Path, hosts: list[str]) -> Starlette:
         return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=60"})
 
     async def about(_: Request) -> Response:
-        index = served.now()
-        told = {"name": folder.resolve().name, "items": len(index), "columns": list(index.columns), "of": index.noun}
-        return JSONResponse(told)
+        return JSONResponse(await work(lambda: _about(served.now())))
 
     async def page(_: Request) -> Response:
         return Response(_file("page.html"), media_type="text/html")
@@ -126,6 +119,11 @@ def make_app(folder: Path, hosts: list[str]) -> Starlette:
     ]
     handlers: dict[Any, Callable[..., Any]] = {InputError: _refused, HTTPException: _http, Exception: _failed}
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+
+def _about(index: Index) -> dict[str, Any]:
+    name = index.folder.resolve().name
+    return {"name": name, "items": len(index), "columns": list(index.columns), "of": index.noun}
 
 
 def _found(index: Index, what: Asked) -> dict[str, Any]:
