@@ -368,7 +368,27 @@ def test_what_cannot_be_made(index: Index, embedder: ImageEmbedder, photos: Path
         Index.open(photos)
 
 
-@pytest.mark.parametrize("name", ["ID", "Similarity", "picture"])
+def test_a_table_may_say_ids_and_texts(embedder: ImageEmbedder, photos: Path, tmp_path: Path) -> None:
+    (photos / "table.csv").write_text(
+        "path,label,ID,text,role\na/0.png,x,7,a cup,gallery\na/3.png,x,8,,query\nb/1.png,y,007,,gallery\n"
+    )
+    index = Index.build(embedder, photos / "table.csv", tmp_path / "kept", workers=0)
+    assert sorted(said(index)) == ["007", "7"]
+    assert index.columns == ("id", "label", "role", "image", "text")
+    assert index.hit("7").known["text"] == "a cup"
+    image = index.hit("007").image
+    assert isinstance(image, Path)
+    assert image.samefile(photos / "b" / "1.png")
+    for rows, told in (
+        ("a/0.png,x,7\nb/1.png,y,7", "the id '7' is there twice"),
+        ("a/0.png,x,7\nb/1.png,y,", "row 2: empty id"),
+    ):
+        (photos / "table.csv").write_text(f"path,label,id\n{rows}\n")
+        with pytest.raises(InputError, match=told):
+            Index.build(embedder, photos / "table.csv", tmp_path / "other", workers=0)
+
+
+@pytest.mark.parametrize("name", ["Image", "Similarity", "picture"])
 def test_a_column_that_says_something_else_here(
     embedder: ImageEmbedder, photos: Path, tmp_path: Path, name: str
 ) -> None:

@@ -29,7 +29,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return True
 
     monkeypatch.setattr(pace, "goes_through", goes_through)
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("recallk.training.pace.time.perf_counter", lambda: clock[0])
     return found
 
 
@@ -51,7 +51,7 @@ def test_where_nobody_can_tell(
 ) -> None:
     run = trainer()
     with monkeypatch.context() as patch:
-        patch.setattr(pace.processes, "is_alone", lambda: False)
+        patch.setattr("recallk.training.pace.processes.is_alone", lambda: False)
         assert pace.seconds_on_cpu(run, 1) is None
     assert pace.seconds_on_cpu(trainer(compile=True), 1) is None
     assert tried == []

@@ -40,6 +40,8 @@ _ROWS = 2**13  # vectors that are read at a time
 ID = "id"
 OWN = (ID, "label", "split", "role", "image", "text")
 """The columns that say what an item is; all others are what a table says of it further."""
+_OF_TABLES = frozenset({ID, "text"})
+"""Of these, what a table of images may say, whose readers for training pass over them."""
 _ANSWERED = ("similarity", "picture")  # beside the columns, where an item is found
 
 
@@ -78,6 +80,13 @@ def read_source(given: Given, noun: str, folder: Path, layout: Layout) -> Source
     else:
         items, rows, known, notes = _vectors(source) if kind == "vectors" else _images(source, folder, layout)
         further = further_columns(source, layout, vectors=kind == "vectors")
+        named = {name.casefold(): name for name in further.column_names}
+        for own in _OF_TABLES & named.keys():  # of vectors they have been read already
+            cells = [None if cell is None else str(cell) for cell in further[named[own]].take(rows).to_pylist()]
+            if own == ID and None in cells:
+                raise InputError(f"{shown(source)}, row {rows[cells.index(None)] + 1}: empty id")
+            known = {**known, own: cells}
+            further = further.drop_columns(named[own])
     ids, counts = np.unique(np.array(known[ID], dtype=object), return_counts=True)
     if len(ids) < len(items):
         raise InputError(f"{shown(source)}: the id {brief(ids[counts > 1][0])} is there twice; ids are to differ")
