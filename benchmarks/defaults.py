@@ -3,9 +3,9 @@
 On one problem: the defaults, twenty settings drawn at random from what people try, the settings of
 pytorch-metric-learning's examples with its multi-similarity loss, and the defaults at a third of their rate and three
 times it, which is what a finder of rates could gain. All see as many images as the defaults do. Then the defaults, the
-three best settings and the better example with two seeds more: the best of twenty single runs is mostly lucky. In a
-folder that goes on where it was interrupted; every run is a line of `benchmarks/results/defaults.csv`, and `--table`
-prints what the lines say.
+three best settings and the better example with two seeds more: the best of twenty single runs is mostly lucky. Every
+run is a line of `benchmarks/results/defaults.csv`, written when the run ends; a run that has its line is not made
+again, so that a search goes on where it was interrupted. `--table` prints what the lines of whole searches say.
 """
 
 import csv
@@ -93,7 +93,7 @@ def settings(pretrained: bool) -> dict[str, Changes]:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train, on one core, and return the line of the table; a run that has ended is not trained again."""
+    """Train, on one core, and return the line of the table."""
     torch.set_num_threads(1)
     folder = RunFolder(job.folder)
     if not folder.config.is_file():
@@ -124,10 +124,15 @@ def run(job: Job) -> dict[str, Any]:
     } | {key: "-".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def write(problem: str, lines: list[dict[str, Any]]) -> None:
-    """Write the lines of a problem into the table of all."""
+def read(problem: str | None = None) -> list[dict[str, Any]]:
+    """Return the lines of a problem, or of all."""
     there = list(csv.DictReader(RESULTS.open())) if RESULTS.is_file() else []
-    lines = sorted([*(line for line in there if line["problem"] != problem), *lines], key=lambda line: line["problem"])
+    return [line for line in there if problem in (None, line["problem"])]
+
+
+def write(new: dict[str, Any]) -> None:
+    """Write a line into the table of all."""
+    lines = sorted([*read(), new], key=lambda line: line["problem"])
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(lines[-1]), lineterminator="\n")
         writer.writeheader()
@@ -154,12 +159,14 @@ def table() -> str:
         "| problem | images seen | untrained | defaults | best of twenty | median of twenty | example |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    lines = list(csv.DictReader(RESULTS.open()))
-    for problem in dict.fromkeys(line["problem"] for line in lines):
-        own = [line for line in lines if line["problem"] == problem]
+    for problem in PROBLEMS:
+        own = read(problem)
+        firsts, examples = best(own, "setting", seeds=SEEDS), best(own, "example", seeds=SEEDS)
+        if not firsts or not examples:
+            continue
         means, usual = mean_of(own), next(line for line in own if line["setting"] == "defaults")
         drawn = [mean for name, (mean, _) in means.items() if name.startswith("setting")]
-        (first,), (example,) = best(own, "setting", seeds=SEEDS), best(own, "example", seeds=SEEDS)
+        (first,), (example,) = firsts, examples
         cells = [100 * float(usual["recall@1 before"]), means["defaults"][0], means[first][0], float(np.median(drawn))]
         shown = [f"{int(usual['images seen']):,}", *(f"{cell:.1f}" for cell in [*cells, means[example][0]])]
         rows.append(f"| {' | '.join([problem, *shown])} |")
@@ -193,17 +200,17 @@ def main(
         ]
 
     with multiprocessing.get_context("spawn").Pool(at_once, maxtasksperchild=1) as pool:
-        lines = list[dict[str, Any]]()
 
         def run_all(wanted: list[Job]) -> None:
-            for line in pool.imap(run, wanted):
+            there = {(line["setting"], int(line["seed"])) for line in read(problem)}
+            for line in pool.imap(run, [job for job in wanted if (job.name, job.seed) not in there]):
                 print(*list(line.values())[:10], flush=True)
-                lines.append(line)
+                write(line)
 
         run_all(jobs(["defaults"], range(1, SEEDS + 1)) + jobs([name for name in of_all if name != "defaults"], [1]))
-        again = best(lines, "setting", REPEATED) + best(lines, "example")
+        firsts = [line for line in read(problem) if int(line["seed"]) == 1]
+        again = best(firsts, "setting", REPEATED) + best(firsts, "example")
         run_all(jobs(again, range(2, SEEDS + 1)))
-    write(problem, lines)
 
 
 if __name__ == "__main__":

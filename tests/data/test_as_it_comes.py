@@ -109,7 +109,7 @@ def test_other_data_with_classes_that_were_trained_on_is_told(tmp_path: Path) ->
     recallk.train(SMALL | {"data": str(data), "batch_size": 4}, tmp_path / "run")
     other = classes(tmp_path / "other", "a", "c", "e")
     (told,) = [note.message for note in recallk.evaluate(tmp_path / "run", str(other)).notes]
-    assert told == "1 of these 3 classes have names that the model was trained on: no unseen classes"
+    assert told == "1 of these 3 classes have names that the model was trained on: not new to it"
     assert recallk.evaluate(tmp_path / "run", str(classes(tmp_path / "new", "e", "f"))).notes == []
 
 

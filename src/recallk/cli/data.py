@@ -8,7 +8,6 @@ import typer
 from rich.table import Column, Table
 
 from recallk.cli.console import console, progress, say
-from recallk.cli.options import layout_of
 from recallk.core.csv_files import require_new
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
@@ -82,6 +81,7 @@ def check_data(
 
 
 def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None, root: Path | None) -> None:
+    from recallk.cli.options import layout_of
     from recallk.core.extras import require
     from recallk.data.own_check import check_own, write_remarks
 

@@ -148,7 +148,7 @@ def _trained_on(data: str, test: TestItems, folder: RunFolder) -> list[Finding]:
     seen = set[str]() if split is None else there & split.splits.get("train", {}).keys()
     if not seen:
         return []
-    told = f"{len(seen):,} of these {len(there):,} classes have names that the model was trained on: no unseen classes"
+    told = f"{len(seen):,} of these {len(there):,} classes have names that the model was trained on: not new to it"
     return [Finding("other counts", data, told)]
 
 
