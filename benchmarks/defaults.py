@@ -29,14 +29,14 @@ from recallk.training.train import resume, train
 RESULTS = Path(__file__).parent / "results" / "defaults.csv"
 SETTINGS, SEEDS, REPEATED = 20, 3, 3
 BYOB = {"data": "glyphs", "backbone": "test_byobnet", "weights": "none", "image_size": 32, "resize": 32, "workers": 0}
-LITE0 = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "resize": 32, "workers": 0}
+LITE0 = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "resize": 32, "workers": 0, "channels_last": True}
 PROBLEMS: dict[str, dict[str, Any]] = {
     "glyphs-12": BYOB | {"limit_classes": 12},
     "glyphs-60": BYOB | {"limit_classes": 60},
     "glyphs-400": BYOB | {"limit_classes": 400},
     "icons-60": LITE0 | {"dataset": "icons", "limit_classes": 60},
     "icons-200": LITE0 | {"dataset": "icons", "limit_classes": 200},
-    "photographs": LITE0 | {"limit_classes": 100, "image_size": 48, "resize": 48},
+    "photographs": LITE0 | {"limit_classes": 60},
     "emoji": LITE0 | {"limit_classes": 300},
 }
 """What is trained on, and with what: all that a user would have to say. None of the choices was made on emoji. Images

@@ -130,10 +130,10 @@ class _Candidates:
 
     def add(self, scores: Tensor, first: int) -> None:
         """Take the scores `(n,)` of rows from `first` on; -inf is never found."""
-        self._best = torch.cat([self._best, scores]).topk(len(self._best), sorted=False).values
-        near = (scores >= self._least).nonzero()[:, 0]
+        near = (scores >= self._least).nonzero()[:, 0]  # few, but for the first rows
         self._scores.append(scores[near])
         self._rows.append(near + first)
+        self._best = torch.cat([self._best, self._scores[-1]]).topk(len(self._best), sorted=False).values
 
     @property
     def _least(self) -> float:
@@ -171,8 +171,9 @@ def _coded_scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor
     assert part.codes is not None
     assert part.scales is not None
     codes, scales = torch.from_numpy(part.codes), torch.from_numpy(part.scales)
-    asked = torch.from_numpy(encoded(queries.numpy())[0])
-    return lambda rows: torch._int_mm(asked, codes[rows].T).float() * scales[rows]
+    asked = torch.from_numpy(encoded(queries.numpy())[0]).T
+    # the codes stand first: as the second factor they would be copied into another order
+    return lambda rows: torch._int_mm(codes[rows], asked).float().mul_(scales[rows, None]).T
 
 
 def _second_look(
