@@ -390,7 +390,7 @@ def test_a_mistake_of_ours_is_told_without_its_words(kept: Path, monkeypatch: py
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr(apps, "_found", broken)
+    monkeypatch.setattr(apps, "_answer_together", broken)
     with TestClient(make_app(kept, ["testserver"]), raise_server_exceptions=False) as client:
         answer = client.get("/search", params={"id": "a/0.png"})
     assert answer.status_code == 500

@@ -14,7 +14,8 @@ from recallk.retrieval.codes import encoded
 from recallk.retrieval.exact import Neighbours, blocks, check_k
 
 _ROWS = 2**16  # that are looked at between two lists of the best
-_FEW = 8  # queries: for more, numbers are converted once for all of them
+_FEW = 4  # queries: for more, numbers are converted once for all of them,
+_CONVERTED = 2**11  # so many rows at a time, which stay in the cache
 _AT_ONCE = 64  # queries whose candidates are held
 _SECOND_ROWS = 2**13
 _HALF, _SINGLE = 2.0**-11, 2.0**-24
@@ -158,8 +159,8 @@ def _scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor]:
     if vectors.dtype == torch.float32 or len(queries) > _FEW:
 
         def products(rows: slice) -> Tensor:
-            with full_precision(queries.device):
-                return queries @ vectors[rows].float().T
+            with full_precision(queries.device):  # the rows stand first, as below
+                return torch.cat([some.float() @ queries.T for some in vectors[rows].split(_CONVERTED)]).T
 
         return products
     halves = queries.half()
@@ -172,7 +173,7 @@ def _coded_scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor
     assert part.scales is not None
     codes, scales = torch.from_numpy(part.codes), torch.from_numpy(part.scales)
     asked = torch.from_numpy(encoded(queries.numpy())[0]).T
-    # the codes stand first: as the second factor they would be copied into another order
+    # the rows stand first: as the second factor they would be copied into another order
     return lambda rows: torch._int_mm(codes[rows], asked).float().mul_(scales[rows, None]).T
 
 

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.data.images import read_bytes
 from recallk.reporting.pictures import thumbnail
+from recallk.serve.gathered import Gathered, Waiting
 from recallk.serve.limits import BodyLimit
 from recallk.serve.openapi import DESCRIPTION
 from recallk.serve.requests import Asked, RefusedError, asked
@@ -65,9 +67,11 @@ def make_app(folder: Path, hosts: list[str]) -> Starlette:
     async def work(compute: Callable[[], Any]) -> Any:
         return await to_thread.run_sync(compute, limiter=at_once)
 
+    searched = Gathered[Search](lambda waiting: _answer(served.now(), waiting), at_once)
+
     async def search(request: Request) -> Response:
         what = await asked(request)
-        return JSONResponse(await work(lambda: _found(served.now(), what)))
+        return JSONResponse(await searched(await work(lambda: _search(served.now(), what))))
 
     async def item(request: Request) -> Response:
         return JSONResponse(await work(lambda: _told(_item(served.now(), request.path_params["name"]))))
@@ -126,16 +130,54 @@ def _about(index: Index) -> dict[str, Any]:
     return {"name": name, "items": len(index), "columns": list(index.columns), "of": index.noun}
 
 
-def _found(index: Index, what: Asked) -> dict[str, Any]:
-    """Search, and return the answer as it is sent."""
+@dataclass(frozen=True)
+class Search:
+    """What is asked for, and its queries: ids, and images as they are decoded."""
+
+    what: Asked
+    queries: list[str | Image.Image]
+
+    @property
+    def end(self) -> int:
+        """Up to which place of the list is asked for."""
+        return self.what.offset + self.what.k
+
+
+def _search(index: Index, what: Asked) -> Search:
+    """Read the images that were sent, and see that the ids are there."""
     for name in what.ids:
         _item(index, name)  # what is no id would be taken for a file
     if what.images and index.noun != "images":
         raise RefusedError("the catalogue is of vectors: search by an id")
-    queries = [*what.ids, *(_decoded(content) for content in what.images)]
-    end = what.offset + what.k
-    hits = index.search(queries, end + 1, where=what.where, together=len(queries) > 1).hits[0]
-    return {"results": [_told(hit) for hit in hits[what.offset : end]], "offset": what.offset, "more": len(hits) > end}
+    return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
+
+
+def _answer(index: Index, waiting: Sequence[Waiting[Search]]) -> None:
+    """Answer searches: in one go those of one query each under the same condition."""
+    alike: dict[Any, list[Waiting[Search]]] = {}
+    for number, each in enumerate(waiting):
+        alone = len(each.search.queries) > 1
+        alike.setdefault((number,) if alone else each.search.what.where, []).append(each)
+    for some in alike.values():
+        try:
+            _answer_together(index, some)
+        except Exception:  # one of them fails: which one is seen when each is alone
+            for each in some:
+                try:
+                    _answer_together(index, [each])
+                except Exception as error:
+                    each.error = error
+
+
+def _answer_together(index: Index, some: Sequence[Waiting[Search]]) -> None:
+    """Search for some that stand under one condition, of one query each or one of several."""
+    queries = [query for each in some for query in each.search.queries]
+    most = max(each.search.end for each in some) + 1  # one more shows whether there are more
+    found = index.search(queries, most, where=some[0].search.what.where, together=len(queries) > len(some))
+    for each, hits in zip(some, found.hits, strict=True):
+        what, end = each.search.what, each.search.end
+        results = [_told(hit) for hit in hits[what.offset : end]]
+        each.answer = {"results": results, "offset": what.offset, "more": len(hits) > end}
 
 
 def _item(index: Index, name: str) -> Hit:

@@ -1,0 +1,54 @@
+"""Searches that wait are answered together: several clients cost one pass through the network and the vectors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from anyio import CapacityLimiter, Event, to_thread
+
+Search = TypeVar("Search")
+MOST_TOGETHER = 16
+"""Searches of one pass: more would have the first wait for the last."""
+
+
+@dataclass(eq=False)  # one is like no other, and images are dear to compare
+class Waiting(Generic[Search]):
+    """A search that waits, and in the end its answer, or the error that is to be raised."""
+
+    search: Search
+    answer: Any = None
+    error: Exception | None = None
+    done: Event = field(default_factory=Event, repr=False)
+
+
+class Gathered(Generic[Search]):
+    """Answers searches: whatever has come while others were computed is computed in one go.
+
+    `compute`, called in a thread, fills in the answers or errors of some searches.
+    """
+
+    def __init__(self, compute: Callable[[Sequence[Waiting[Search]]], None], at_once: CapacityLimiter) -> None:
+        self._compute, self._at_once = compute, at_once
+        self._waiting = list[Waiting[Search]]()
+
+    async def __call__(self, search: Search) -> Any:
+        """Return the answer to a search, or raise its error."""
+        own = Waiting(search)
+        self._waiting.append(own)
+        async with self._at_once:
+            while own in self._waiting:  # else another has taken it along
+                some = self._waiting[:MOST_TOGETHER]
+                del self._waiting[:MOST_TOGETHER]
+                try:
+                    await to_thread.run_sync(self._compute, some)
+                except BaseException as error:
+                    for each in some:
+                        each.error = RuntimeError(repr(error))
+                    raise
+                finally:
+                    for each in some:
+                        each.done.set()
+        await own.done.wait()
+        if own.error is not None:
+            raise own.error
+        return own.answer
