@@ -95,14 +95,14 @@ def test_the_guide_to_catalogues_runs(
         Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
 
     for label in range(24):
-        for number in range(5):
+        for number in range(9):
             draw(Path("photos") / str(label) / f"{number}.jpg")
     for name in ("query.jpg", "other.jpg", "more/new/0.jpg"):
         draw(Path(name))
     typed = commands("catalogue.md")
     assert {" ".join(words[:2]) for words in typed if words[0] == "index"} == {
         *("index runs/photos", "index add", "index update", "index remove", "index check"),
-        *("index duplicates", "index outliers"),
+        *("index duplicates", "index outliers", "index approximate"),
     }
     for words in typed:
         if words[0] == "serve":  # which goes on; it is tested in a browser
@@ -111,8 +111,8 @@ def test_the_guide_to_catalogues_runs(
         further = ["--workers", "0"] if words[:2] in (["index", "runs/photos"], ["index", "add"]) else further
         assert recallk(*words, *further) == 0, (words, capsys.readouterr())
     printed = capsys.readouterr().out
-    assert "1 added; 121 items now" in printed
-    assert "2 removed; 118 items now" in printed
+    assert "1 added; 217 items now" in printed
+    assert "2 removed; 214 items now" in printed
     (code,) = blocks("catalogue.md", "python")
     exec(compile(code, "catalogue.md", "exec"), {})
     assert "2 0" in capsys.readouterr().out

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from recallk import InputError
+from recallk.catalogue import approximate as approximates
 from recallk.catalogue.index import Index
 from recallk.catalogue.manifest import is_catalogue
 from recallk.catalogue.state import check
@@ -95,7 +96,8 @@ def interrupt(place: Place, times: int) -> dict[str, int]:
     held: Said = {}
     for number in range(times):
         ids = sorted(vectors)
-        what = str(random.choice(["add", "update", "remove"])) if len(ids) > 4 else "add"
+        possible = ["add", "update", "remove", *(["approximate"] if len(ids) >= 20 else [])]
+        what = str(random.choice(possible)) if len(ids) > 4 else "add"
         changed = dict(vectors)
         if what == "add":
             new = {f"i{count + n}": random.standard_normal(DIMENSIONS).astype(np.float32) for n in range(6)}
@@ -108,7 +110,7 @@ def interrupt(place: Place, times: int) -> dict[str, int]:
             }
             changed |= some
             source = place.source(some)
-        else:
+        elif what == "remove":
             gone = [name for name in ids if random.random() < random.choice([0.1, 0.9])]
             changed = {name: vector for name, vector in vectors.items() if name not in gone}
         if not is_catalogue(place.folder):
@@ -117,6 +119,8 @@ def interrupt(place: Place, times: int) -> dict[str, int]:
             change = lambda: Index.open(place.folder).add(source)  # noqa: B023, E731
         elif what == "update":
             change = lambda: Index.open(place.folder).update(source)  # noqa: B023, E731
+        elif what == "approximate":
+            change = lambda: Index.open(place.folder).approximate("ivf", k=1)  # noqa: E731
         else:
             change = lambda: Index.open(place.folder).remove(gone)  # noqa: B023, E731
         by_call = bool(random.random() < 0.6)
@@ -130,6 +134,9 @@ def interrupt(place: Place, times: int) -> dict[str, int]:
             continue
         index = Index.open(place.folder)
         found = said(index)
+        if what == "approximate":  # which leaves the items as they were
+            _check_approximate(index, place)
+            continue
         is_new = same(found, expected)
         assert is_new or same(found, held), f"interruption {number}: {what}"
         outcomes["new" if is_new else "old"] += 1
@@ -143,8 +150,25 @@ def interrupt(place: Place, times: int) -> dict[str, int]:
     return outcomes
 
 
+def _check_approximate(index: Index, place: Place) -> None:
+    """It is there as a whole or not at all, in another process, for FAISS starts threads that a fork would lack."""
+    child = os.fork()
+    if not child:
+        whole = 1
+        try:
+            check(place.folder)
+            query = np.ones((1, DIMENSIONS), np.float32)
+            if index.has_approximate:
+                assert index.search(query, 3, approximate=True).similarities.shape == (1, 3)
+            whole = 0
+        finally:
+            os._exit(whole)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(approximates, "FEWEST", 20)
     torch.manual_seed(0)
     head = VectorEmbedder(VectorSettings(input_size=DIMENSIONS, embedding_size=4)).eval()
     return Place(tmp_path / "catalogue", tmp_path, head, np.random.default_rng(0))

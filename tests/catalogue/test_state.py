@@ -132,7 +132,7 @@ def test_what_an_interrupted_writer_left_is_removed_by_the_next(folder: Path, tm
     assert len(index) == 8
     index.add(draw(tmp_path / "more" / "d" / "new.png", 50).parents[1], workers=0)
     state = open_state(folder)
-    assert {path.name for path in (folder / PARTS).iterdir()} == state.manifest.folders
+    assert {path.name for path in (folder / PARTS).iterdir()} == {part.name for part in state.manifest.stored}
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "model", PARTS]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from recallk.catalogue.index import Index
 from recallk.data.images import read_image
 from recallk.models.saved import save
+from tests.catalogue.test_approximate import head, source
 from tests.catalogue.place import draw, draw_all, said, small_embedder
 from tests.cli.test_cli import recallk
+from tests.retrieval.test_approximate import clustered
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +216,23 @@ def test_readers_are_started(model: Path, photos: Path, tmp_path: Path, monkeypa
     for workers in ("0", "3"):
         assert recallk("index", model, photos, "-o", tmp_path / workers, "--workers", workers) == 0
     assert seen == [0, 3]
+
+
+def test_an_approximate_search_says_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = Index.build(head(), source(tmp_path, clustered(300)), tmp_path / "catalogue")
+    query = tmp_path / "query.npy"
+    np.save(query, clustered(2, seed=3))
+    assert recallk("search", index.folder, query, "--approximate") == 2
+    assert "recallk index approximate" in capsys.readouterr().err
+    words = ("index", "approximate", index.folder, "--kind", "ivf", "--recall", "0.99", "-k", "4")
+    assert recallk(*words) == 0
+    printed = capsys.readouterr().out
+    assert "built     ivf over 300 vectors" in printed
+    assert re.search(r"recall@4 [01]\.\d{3} of what exact search finds, for 30 items held out", printed)
+    assert recallk("search", index.folder, query, "--approximate", "--json", "-k", "4") == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = index.search([query], 4)
+    for one, ids in zip(found, expected.ids, strict=True):
+        assert len({each["id"] for each in one["results"]} & {*ids}) >= 3
+    assert recallk("index", "approximate", index.folder, "--recall", "1.5") == 2
+    assert capsys.readouterr().err.count("\n") == 1

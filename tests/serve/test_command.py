@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from recallk.catalogue import state as states
+from recallk.catalogue.approximate import OpenApproximate
 from recallk.catalogue.index import Index
 from tests.catalogue.place import draw_all, small_embedder
+from tests.catalogue.test_approximate import head, source
 from tests.cli.test_cli import recallk
+from tests.retrieval.test_approximate import clustered
 
 
 @pytest.fixture
@@ -73,3 +78,28 @@ def test_mistakes(
     assert recallk("serve", *(word.format(kept=kept) for word in words)) == 2
     assert told in capsys.readouterr().err
     assert not served
+
+
+def test_an_approximate_search_is_served(
+    tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.build(head(), source(tmp_path, clustered(300)), tmp_path / "catalogue")
+    assert recallk("serve", index.folder, "--approximate", "--port", "0") == 2
+    assert "recallk index approximate" in capsys.readouterr().err
+    index.approximate("ivf")
+    assert recallk("serve", index.folder, "--approximate", "--port", "0") == 0
+    searched, whole = list[bool](), OpenApproximate.nearest
+
+    def seen(*words: Any) -> Any:
+        searched.append(True)
+        return whole(*words)
+
+    monkeypatch.setattr(OpenApproximate, "nearest", seen)
+    with TestClient(served[0], base_url="http://127.0.0.1") as client:
+        answer = client.get("/search", params={"id": "i7", "k": 4})
+        assert len(answer.json()["results"]) == 4
+        assert searched == [True]
+        monkeypatch.setattr(states, "MOST_REMOVED", 0.0)
+        index.remove(["i3"])  # drops it: until it is built again the search is exact
+        assert len(client.get("/search", params={"id": "i7", "k": 4}).json()["results"]) == 4
+        assert searched == [True]

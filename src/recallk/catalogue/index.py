@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.catalogue import changes
+from recallk.catalogue.approximate import OpenApproximate, build_approximate, rows_of
 from recallk.catalogue.changes import Changed
 from recallk.catalogue.found import Found, Hit, hit_of
 from recallk.catalogue.manifest import VectorDtype, read_manifest
@@ -34,8 +35,9 @@ from recallk.models.embedder import Embedder
 from recallk.models.saved import load
 from recallk.models.together import embed_together
 from recallk.models.vector_embedder import ROWS
+from recallk.retrieval.approximate import Kind, Measured
 from recallk.retrieval.exact import check_k
-from recallk.retrieval.scan import StoredRows, nearest_rows
+from recallk.retrieval.scan import nearest_rows
 
 
 class Index:
@@ -52,6 +54,7 @@ class Index:
 
     def __init__(self, state: State, embedder: Embedder | None = None, notes: Sequence[Finding] = ()) -> None:
         self._state, self._embedder = state, embedder
+        self._approximate: OpenApproximate | None = None
         self.notes = notes
         """What is worth knowing of the source that it was built from, just now."""
 
@@ -126,10 +129,24 @@ class Index:
         self.refresh()
         return changed
 
+    def approximate(
+        self, kind: Kind = "hnsw", *, recall: float = 0.95, k: int = 10, advance: Advance = silent
+    ) -> Measured:
+        """Build an index of FAISS for approximate search, a graph ("hnsw") or lists ("ivf"), and measure it.
+
+        It is searched as widely as it takes to find a share `recall` of the `k` nearest, by items that are held out
+        while it is built; what it then finds is measured on others. It is kept in the catalogue until a change writes
+        the rows that it knows anew. Raises InputError as `add`, and where there are fewer than 100 items.
+        """
+        measured = build_approximate(self.folder, kind, recall, k, advance)
+        self.refresh()
+        return measured
+
     def refresh(self) -> None:
         """See what others have changed in the folder since it was opened."""
         now = self.refreshed()
-        self._state, self._embedder = now._state, now._embedder
+        if now is not self:
+            self._state, self._embedder, self._approximate = now._state, now._embedder, None
 
     def refreshed(self) -> "Index":
         """Return the catalogue as it is by now, and leave this one as it is; itself, where nothing has changed."""
@@ -161,6 +178,11 @@ class Index:
         """What is known of the items, by name."""
         return tuple(self._state.items.column_names)
 
+    @property
+    def has_approximate(self) -> bool:
+        """Whether there is an index for approximate search of what it holds."""
+        return self._state.manifest.approximate is not None
+
     def __len__(self) -> int:
         return len(self._state)
 
@@ -180,6 +202,7 @@ class Index:
         *,
         where: str | None = None,
         together: bool = False,
+        approximate: bool = False,
     ) -> Found:
         """Find the `k` items that are most like each of the queries.
 
@@ -191,7 +214,10 @@ class Index:
         than `k` items meet it, each query gets as many as there are.
 
         The search is exact, in float64 of the numbers as they are stored; in a catalogue of int8 almost
-        (`retrieval.scan`). Raises InputError, one line, for queries and conditions that make no sense.
+        (`retrieval.scan`). With `approximate` it is by the index that `Index.approximate` has built; what has been
+        added since is searched exactly, and so is everything where there is a condition.
+
+        Raises InputError, one line, for queries and conditions that make no sense.
         """
         check_k(k)
         if not len(self):
@@ -210,8 +236,13 @@ class Index:
             allowed = allowed.copy()
             allowed[[row for row in given.rows if row >= 0]] = False
             exclude = None
-        parts = [StoredRows(part.vectors, part.codes, part.scales) for part in self._state.parts]
-        found = nearest_rows(embeddings, parts, k, allowed=None if allowed.all() else allowed, exclude=exclude)
+        if approximate:
+            self._approximate = self._approximate or OpenApproximate(self._state)
+        if self._approximate is not None and approximate and where is None and not together:
+            found = self._approximate.nearest(self._state, embeddings, k, exclude)
+        else:
+            usual = None if allowed.all() else allowed
+            found = nearest_rows(embeddings, rows_of(self._state), k, allowed=usual, exclude=exclude)
         pairs = zip(found.indexes.tolist(), found.similarities.tolist(), strict=True)
         hits = [[self.hit_of_row(row, s) for row, s in zip(*pair, strict=True)] for pair in pairs]
         return Found(hits, found.similarities, names, images)

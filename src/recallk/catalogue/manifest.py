@@ -9,13 +9,14 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recallk.core.errors import InputError
-from recallk.core.files import read_file, write_text
+from recallk.core.files import read_file, sync, write_text, writing
 from recallk.core.text import brief, shown
 
 FORMAT: Final = 1
 MANIFEST = "manifest.json"
 MODEL = "model"
 PARTS = "parts"
+APPROXIMATE = "approximate.faiss"
 VectorDtype = Literal["float16", "float32", "int8"]
 """Of the numbers that are searched; of int8 the best are compared again in float16."""
 _DAMAGED = "it is damaged: copy the catalogue again"
@@ -41,6 +42,20 @@ class StoredPart(_Table):
     files: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], StoredFile]
 
 
+class StoredApproximate(_Table):
+    """An index for approximate search: a folder below `parts`, of which parts it was built, and what it finds."""
+
+    part: StoredPart
+    of: tuple[str, ...]
+    """Names of the first parts of the catalogue: their rows it knows, by their numbers."""
+    kind: Literal["hnsw", "ivf"]
+    width: Annotated[int, Field(ge=1)]
+    """How far a graph is followed (efSearch), or how many lists are looked through (nprobe)."""
+    k: Annotated[int, Field(ge=1)]
+    recall: Annotated[float, Field(ge=0, le=1)]
+    """The share of the k nearest that it found of items held out."""
+
+
 class Manifest(_Table):
     """What a catalogue holds: rows of parts, one part after another, but for those that are removed."""
 
@@ -56,11 +71,13 @@ class Manifest(_Table):
     parts: tuple[StoredPart, ...] = ()
     removed: StoredPart | None = None
     """The numbers of rows that are no longer there."""
+    approximate: StoredApproximate | None = None
 
     @property
-    def folders(self) -> set[str]:
-        """The folders below `parts` that are in use."""
-        return {part.name for part in (*self.parts, *([] if self.removed is None else [self.removed]))}
+    def stored(self) -> tuple[StoredPart, ...]:
+        """All folders below `parts` that are in use."""
+        further = (self.removed, None if self.approximate is None else self.approximate.part)
+        return (*self.parts, *(part for part in further if part is not None))
 
     @property
     def rows(self) -> int:
@@ -93,6 +110,17 @@ def stored(path: Path) -> StoredFile:
         while block := file.read(_BLOCK):
             digest.update(block)
         return StoredFile(bytes=file.tell(), sha256=digest.hexdigest())
+
+
+def stored_folder(folder: Path, rows: int) -> StoredPart:
+    """Have all files of a folder on the disk, and return what is to be written of it."""
+    with writing(folder):
+        for path in sorted(folder.iterdir()):
+            sync(path)
+        sync(folder)
+        sync(folder.parent)
+        files = {path.name: stored(path) for path in sorted(folder.iterdir())}
+    return StoredPart(name=folder.name, rows=rows, files=files)
 
 
 def check_size(path: Path, file: StoredFile) -> None:

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,9 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from recallk.catalogue.manifest import PARTS, StoredPart, VectorDtype, check_size, stored
+from recallk.catalogue.manifest import PARTS, StoredPart, VectorDtype, check_size, stored_folder
 from recallk.core.errors import InputError
-from recallk.core.files import make_folder, read_file, sync, why, writing
+from recallk.core.files import make_folder, reading, why, writing
 from recallk.retrieval.codes import encoded
 
 ITEMS = "items.parquet"
@@ -52,12 +52,8 @@ class Part:
         """Return the image of an item, as PNG, where it is kept here."""
         if self._pictures is None:
             return None
-
-        def of_group(_: Path) -> Any:
-            with parquet.ParquetFile(self._pictures) as file:
-                return file.read_row_group(number // _GROUP)
-
-        group = read_file(self.folder / PICTURES, of_group, "a Parquet table", _DAMAGED)
+        with self._reading(PICTURES), parquet.ParquetFile(self._pictures) as file:
+            group = file.read_row_group(number // _GROUP)
         found: bytes | None = group["png"][number % _GROUP].as_py()
         return found
 
@@ -65,16 +61,19 @@ class Part:
         """Return the images of some items, where they are kept here."""
         if self._pictures is None:
             return None
-        kept = read_file(
-            self.folder / PICTURES, lambda _: parquet.read_table(self._pictures), "a Parquet table", _DAMAGED
-        )
+        with self._reading(PICTURES):
+            kept = parquet.read_table(self._pictures)
         found: list[bytes | None] = kept["png"].take(numbers).to_pylist()
         return found
 
     @cached_property
     def items(self) -> pyarrow.Table:
         """What is known of the items."""
-        return read_file(self.folder / ITEMS, lambda _: parquet.read_table(self._items), "a Parquet table", _DAMAGED)
+        with self._reading(ITEMS):
+            return parquet.read_table(self._items)
+
+    def _reading(self, name: str) -> AbstractContextManager[None]:
+        return reading(self.folder / name, "a Parquet table", _DAMAGED)
 
 
 def open_part(catalogue: Path, about: StoredPart) -> Part:
@@ -171,7 +170,7 @@ class PartWriter:
             if pictures is not None:
                 column = pyarrow.table({"png": pyarrow.array(pictures, pyarrow.binary())})
                 parquet.write_table(column, self.folder / PICTURES, row_group_size=_GROUP, compression="none")
-        return _finished(self.folder, self._rows)
+        return stored_folder(self.folder, self._rows)
 
     def _begin(self, name: str, dtype: str, width: int | None = None) -> None:
         shape = (self._rows,) if width is None else (self._rows, width)
@@ -192,14 +191,4 @@ def write_removed(catalogue: Path, rows: NDArray[np.int64]) -> StoredPart:
     make_folder(folder)
     with writing(folder):
         np.save(folder / REMOVED, rows.astype("<i8"))
-    return _finished(folder, len(rows))
-
-
-def _finished(folder: Path, rows: int) -> StoredPart:
-    with writing(folder):
-        for path in sorted(folder.iterdir()):
-            sync(path)
-        sync(folder)
-        sync(folder.parent)
-        files = {path.name: stored(path) for path in sorted(folder.iterdir())}
-    return StoredPart(name=folder.name, rows=rows, files=files)
+    return stored_folder(folder, len(rows))

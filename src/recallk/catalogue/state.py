@@ -6,20 +6,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
 from recallk.catalogue.manifest import (
+    APPROXIMATE,
     MANIFEST,
     MODEL,
     PARTS,
     Manifest,
+    StoredApproximate,
     StoredPart,
     VectorDtype,
     check_content,
+    check_size,
     is_catalogue,
     read_manifest,
     write_manifest,
@@ -53,6 +56,8 @@ class State:
     manifest: Manifest
     parts: tuple[Part, ...] = field(repr=False)
     removed: NDArray[np.int64] = field(repr=False)
+    approximate: BinaryIO | None = field(default=None, repr=False)
+    """The file of the index for approximate search, where there is one."""
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -117,7 +122,12 @@ def open_state(folder: Path) -> State:
 def _open(folder: Path, manifest: Manifest) -> State:
     parts = tuple(open_part(folder, part) for part in manifest.parts)
     removed = np.empty(0, np.int64) if manifest.removed is None else open_removed(folder, manifest.removed)
-    return State(folder, manifest, parts, removed)
+    approximate = None
+    if (about := manifest.approximate) is not None:
+        file = folder / PARTS / about.part.name / APPROXIMATE
+        check_size(file, about.part.files[APPROXIMATE])
+        approximate = file.open("rb")
+    return State(folder, manifest, parts, removed, approximate)
 
 
 def open_model(state: State) -> Embedder:
@@ -134,7 +144,7 @@ def check(folder: Path) -> State:
     with locked(folder):
         state = open_state(folder)
         open_model(state)
-        for part in (*state.manifest.parts, *([] if (removed := state.manifest.removed) is None else [removed])):
+        for part in state.manifest.stored:
             for name, file in part.files.items():
                 check_content(folder / PARTS / part.name / name, file)
         return state
@@ -184,26 +194,41 @@ def creating(folder: Path, embedder: Embedder, dtype: VectorDtype) -> Iterator[S
                 folder.rmdir()
 
 
-def commit(state: State, parts: tuple[StoredPart, ...], removed: NDArray[np.int64]) -> State:
+def commit(
+    state: State,
+    parts: tuple[StoredPart, ...],
+    removed: NDArray[np.int64],
+    approximate: StoredApproximate | None = None,
+) -> State:
     """Put a state of these parts, without the removed rows, in the place of another, and return it.
 
-    Many parts are put together into one, and so is what has lost many rows. What is no longer used is removed; whoever
-    has it open can go on reading.
+    Many parts are put together into one, and so is what has lost many rows. An index for approximate search is
+    replaced by another, or stays where its parts do. What is no longer used is removed; whoever has it open can go on
+    reading.
     """
-    new = _commit(state, parts, removed)
+    new = _commit(state, parts, removed, approximate)
     if len(new.parts) > MOST_PARTS or len(removed) > MOST_REMOVED * max(1, len(new.alive)):
         return _commit(new, (_together(new),) if len(new) else (), np.empty(0, np.int64))
     return new
 
 
-def _commit(state: State, parts: tuple[StoredPart, ...], removed: NDArray[np.int64]) -> State:
+def _commit(
+    state: State,
+    parts: tuple[StoredPart, ...],
+    removed: NDArray[np.int64],
+    approximate: StoredApproximate | None = None,
+) -> State:
+    kept = approximate or state.manifest.approximate
+    if kept is not None and kept.of != tuple(part.name for part in parts[: len(kept.of)]):
+        kept = None
     written = write_removed(state.folder, np.sort(removed)) if len(removed) else None
     change = state.manifest.change + 1
-    manifest = state.manifest.model_copy(update={"change": change, "parts": parts, "removed": written})
+    new = {"change": change, "parts": parts, "removed": written, "approximate": kept}
+    manifest = state.manifest.model_copy(update=new)
     write_manifest(state.folder, manifest)
-    new = _open(state.folder, manifest)
+    opened = _open(state.folder, manifest)
     remove_unused(state.folder, manifest)
-    return new
+    return opened
 
 
 def _together(state: State) -> StoredPart:
@@ -224,7 +249,7 @@ def _together(state: State) -> StoredPart:
 
 def remove_unused(folder: Path, manifest: Manifest | None) -> None:
     """Remove what lies in a catalogue's folder and is not of the state; the caller holds the lock."""
-    used = set[str]() if manifest is None else manifest.folders
+    used = set[str]() if manifest is None else {part.name for part in manifest.stored}
     with suppress(OSError):  # it is in nobody's way
         for path in (folder / PARTS).iterdir():
             if path.name not in used:

@@ -119,6 +119,30 @@ def remove(catalogue: _Catalogue, ids: Annotated[list[str], typer.Argument(help=
     _say(Index.open(catalogue).remove(ids))
 
 
+@app.command("approximate")
+def approximate(
+    catalogue: _Catalogue,
+    kind: Annotated[
+        Literal["hnsw", "ivf"], typer.Option(help="a graph of neighbours, or lists: quicker to build, slower to search")
+    ] = "hnsw",
+    recall: Annotated[
+        float, typer.Option(help="search as widely as finds this share of the k nearest of items held out")
+    ] = 0.95,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="of that recall@k")] = 10,
+) -> None:
+    """Build an index of FAISS for approximate search of many items, and say how much of the exact results it finds."""
+    from recallk.catalogue.index import Index
+
+    with ProgressShown() as following:
+        index = Index.open(catalogue)
+        found = index.approximate(kind, recall=recall, k=k, advance=following.advance)
+    say(f"built     {found.kind} over {len(index):,} {index.noun}, searched with a width of {found.width:,}")
+    least = "" if found.recall >= recall else f"; {recall:g} was wanted"
+    say(f"recall@{found.k} {found.recall:.3f} of what exact search finds, for {found.queries} items held out{least}")
+    say(f"time      {1e3 * found.seconds:.2f} ms a query; exactly {1e3 * found.exact_seconds:.2f} ms")
+    say(f"search    recallk search {catalogue} QUERY --approximate")
+
+
 @app.command("check")
 def check(catalogue: _Catalogue) -> None:
     """Read every file of a catalogue, and compare it with what was written."""

@@ -3,7 +3,7 @@
 from itertools import chain, islice
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -42,6 +42,10 @@ def search(
     together: Annotated[
         bool, typer.Option("--together", help="of a catalogue: one search for the mean of all queries")
     ] = False,
+    approximate: Annotated[
+        bool,
+        typer.Option("--approximate", help="of a catalogue: by the index that recallk index approximate has built"),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="of a catalogue: a line of JSON for each query, and no picture")
     ] = False,
@@ -56,25 +60,24 @@ def search(
     if is_catalogue(catalogue):
         if gallery is not None or scales != "1":
             raise InputError(f"{catalogue} is a catalogue, which --gallery and --scales are not for: leave them out")
-        _search_catalogue(catalogue, queries, k, where, together, json, picture)
+        asked = {"k": k, "where": where, "together": together, "approximate": approximate}
+        _search_catalogue(catalogue, queries, asked, json, picture)
         return
     if gallery is None:
         raise InputError(
             f"{catalogue}: no catalogue; of a run, say what to search with --gallery, or make a catalogue first: "
             f"recallk index {catalogue} GALLERY -o CATALOGUE"
         )
-    if where is not None or together or json:
-        raise InputError("--where, --together and --json are for a catalogue: recallk index makes one")
+    if where is not None or together or approximate or json:
+        raise InputError("--where, --together, --approximate and --json are for a catalogue: recallk index makes one")
     _search_gallery(catalogue, queries, gallery, k, scales, picture)
 
 
-def _search_catalogue(
-    catalogue: Path, queries: list[str], k: int, where: str | None, together: bool, json: bool, picture: Path
-) -> None:
+def _search_catalogue(catalogue: Path, queries: list[str], asked: dict[str, Any], json: bool, picture: Path) -> None:
     from recallk.catalogue.index import Index
     from recallk.reporting.pictures import draw_found
 
-    found = Index.open(catalogue).search(queries, k, where=where, together=together)
+    found = Index.open(catalogue).search(queries, **asked)
     if console.quiet:  # one process of several prints, and draws
         return
     if json:

@@ -8,7 +8,7 @@ import typer
 
 from recallk.cli.console import say
 from recallk.core.errors import InputError
-from recallk.core.files import why
+from recallk.core.files import user_path, why
 
 OWN = ("127.0.0.1", "localhost", "::1")
 
@@ -20,16 +20,24 @@ def serve(
         typer.Option(help="address to listen at; at another than the usual one, whoever reaches it can search"),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="search by the index that recallk index approximate has built")
+    ] = False,
 ) -> None:
     """Serve a page to search a catalogue with images, and an API for programs."""
     import torch
     import uvicorn
 
+    from recallk.catalogue.approximate import OpenApproximate
+    from recallk.catalogue.state import open_state
     from recallk.serve.app import make_app
 
     torch.set_num_threads(1)  # as many searches at a time as there are cores: threads of each would be in the way
     # asked for under another name than its own, it may be somebody's page that would read it through this browser
-    app = make_app(catalogue, [*OWN, "[::1]"] if host in OWN else ["*"])
+    hosts = [*OWN, "[::1]"] if host in OWN else ["*"]
+    if approximate:
+        OpenApproximate(open_state(user_path(catalogue)))  # where there is none, that is told
+    app = make_app(catalogue, hosts, approximate=approximate)
     listening = _listening(host, port)
     shown = f"[{host}]" if ":" in host else host
     say(f"serving   {catalogue}: open http://{shown}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it")

@@ -42,12 +42,19 @@ def read_file(path: Path, parse: Callable[[Path], T], what: str, remedy: str) ->
     Raises InputError, one line, for whatever goes wrong: "PATH: no such file", or "PATH: not WHAT (why); REMEDY".
     Pipes, devices and folders are refused before they are opened.
     """
-    try:
+    with reading(path, what, remedy):
         require_file(path)
         started = time.perf_counter()
         parsed = parse(path)
         log.debug("read %s in %.2f s", path, time.perf_counter() - started)
         return parsed
+
+
+@contextmanager
+def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Raise InputError, as `read_file`, for whatever goes wrong while a file that may be open already is read."""
+    try:
+        yield
     except (RecallkError, KeyboardInterrupt, SystemExit, MemoryError, NameError):
         raise  # the last is a mistake of ours
     except OSError as error:

@@ -116,7 +116,7 @@ def _nearest(
                 candidate.add(own, here.start)
         first += len(part)
     return [
-        _second_look(query, parts, candidate.rows(), depth)
+        second_look(query, parts, candidate.rows(), depth)
         for query, candidate in zip(queries.double().numpy(), candidates, strict=True)
     ]
 
@@ -177,10 +177,10 @@ def _coded_scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor
     return lambda rows: torch._int_mm(codes[rows], asked).float().mul_(scales[rows, None]).T
 
 
-def _second_look(
+def second_look(
     query: NDArray[np.float64], parts: Sequence[StoredRows], rows: NDArray[np.int64], depth: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the similarities of the best of some rising rows, and which these are."""
+    """Return the similarities, float32 of float64, of the best of some rising rows, and which these are."""
     ends = np.cumsum([len(part) for part in parts])
     of_part = np.searchsorted(rows, ends)
     found, start, first = [np.empty(0, np.float32)], 0, 0

@@ -60,14 +60,17 @@ class Served:
             return self._index
 
 
-def make_app(folder: Path, hosts: list[str]) -> Starlette:
-    """Return the application; `hosts` are the names under which it may be asked for. Raises as `Index.open`."""
+def make_app(folder: Path, hosts: list[str], *, approximate: bool = False) -> Starlette:
+    """Return the application; `hosts` are the names under which it may be asked for. Raises as `Index.open`.
+
+    With `approximate` it searches by the catalogue's index for that, and exactly while a change has dropped it.
+    """
     served, at_once = Served(folder), CapacityLimiter(own_cores())  # searches: more would only wait for each other
 
     async def work(compute: Callable[[], Any]) -> Any:
         return await to_thread.run_sync(compute, limiter=at_once)
 
-    searched = Gathered[Search](lambda waiting: _answer(served.now(), waiting), at_once)
+    searched = Gathered[Search](lambda waiting: _answer(served.now(), waiting, approximate), at_once)
 
     async def search(request: Request) -> Response:
         what = await asked(request)
@@ -152,7 +155,7 @@ def _search(index: Index, what: Asked) -> Search:
     return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
 
 
-def _answer(index: Index, waiting: Sequence[Waiting[Search]]) -> None:
+def _answer(index: Index, waiting: Sequence[Waiting[Search]], approximate: bool = False) -> None:
     """Answer searches: in one go those of one query each under the same condition."""
     alike: dict[Any, list[Waiting[Search]]] = {}
     for number, each in enumerate(waiting):
@@ -160,20 +163,26 @@ def _answer(index: Index, waiting: Sequence[Waiting[Search]]) -> None:
         alike.setdefault((number,) if alone else each.search.what.where, []).append(each)
     for some in alike.values():
         try:
-            _answer_together(index, some)
+            _answer_together(index, some, approximate)
         except Exception:  # one of them fails: which one is seen when each is alone
             for each in some:
                 try:
-                    _answer_together(index, [each])
+                    _answer_together(index, [each], approximate)
                 except Exception as error:
                     each.error = error
 
 
-def _answer_together(index: Index, some: Sequence[Waiting[Search]]) -> None:
+def _answer_together(index: Index, some: Sequence[Waiting[Search]], approximate: bool) -> None:
     """Search for some that stand under one condition, of one query each or one of several."""
     queries = [query for each in some for query in each.search.queries]
     most = max(each.search.end for each in some) + 1  # one more shows whether there are more
-    found = index.search(queries, most, where=some[0].search.what.where, together=len(queries) > len(some))
+    found = index.search(
+        queries,
+        most,
+        where=some[0].search.what.where,
+        together=len(queries) > len(some),
+        approximate=approximate and index.has_approximate,
+    )
     for each, hits in zip(some, found.hits, strict=True):
         what, end = each.search.what, each.search.end
         results = [_told(hit) for hit in hits[what.offset : end]]
