@@ -12,8 +12,8 @@ import pytest
 from recallk.catalogue.index import Index
 from recallk.data.images import read_image
 from recallk.models.saved import save
-from tests.catalogue.test_approximate import head, source
 from tests.catalogue.place import draw, draw_all, said, small_embedder
+from tests.catalogue.test_approximate import head, source
 from tests.cli.test_cli import recallk
 from tests.retrieval.test_approximate import clustered
 
