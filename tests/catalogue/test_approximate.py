@@ -75,7 +75,7 @@ def test_what_comes_later_is_found_and_what_goes_is_not(index: Index, tmp_path: 
 def test_with_a_condition_or_together_the_search_is_exact(index: Index) -> None:
     index.approximate("ivf", recall=0.01, k=1)
     for how in ({"where": "label = 'b'"}, {"together": True}):
-        assert index.search(query(), 9, approximate=True, **how).ids == index.search(query(), 9, **how).ids  # type: ignore[arg-type]
+        assert index.search(query(), 9, approximate=True, **how).ids == index.search(query(), 9, **how).ids
 
 
 def test_a_change_that_writes_its_rows_anew_drops_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_another_takes_its_place(index: Index) -> None:
 def test_mistakes(index: Index, tmp_path: Path) -> None:
     for wrong in ({"kind": "trees"}, {"recall": 0}, {"recall": 1.1}, {"recall": "much"}, {"k": 0}, {"k": 16}):
         with pytest.raises(InputError) as told:
-            index.approximate(**wrong)  # type: ignore[arg-type]
+            index.approximate(**wrong)
         assert "\n" not in str(told.value)
     few = Index.build(head(), source(tmp_path, clustered(99)), tmp_path / "few")
     with pytest.raises(InputError, match=r"99 items, and 200 are needed for recall@10"):

@@ -37,7 +37,7 @@ def test_the_program_lists_every_command(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_every_module_of_a_command_is_in_the_table() -> None:
-    support = {"__init__", "main", "commands", "options", "console", "terminal"}
+    support = {"__init__", "main", "commands", "options", "catalogues", "console", "terminal"}
     modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - support
     assert {line.place.partition(".")[0] for line in COMMANDS.values()} == modules
 

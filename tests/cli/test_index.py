@@ -236,3 +236,28 @@ def test_an_approximate_search_says_what_it_finds(tmp_path: Path, capsys: pytest
         assert len({each["id"] for each in one["results"]} & {*ids}) >= 3
     assert recallk("index", "approximate", index.folder, "--recall", "1.5") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_catalogue_is_pushed_and_searched_where_it_is(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, query = f"qdrant://{tmp_path}/store/items", draw(tmp_path / "query.png", 99)
+    assert recallk("index", "push", kept, "--to", url) == 0
+    printed = capsys.readouterr().out
+    assert f"pushed    9 sent, 0 removed; 9 items in {url}" in printed
+    assert "checked   recall@10 1.000 where it searches exactly" in printed
+    assert f"recallk search {url} QUERY --model {kept}" in printed
+    words = ("-k", "4", "--where", "label <> 'a'", "--json")
+    for place in (kept, url):
+        assert recallk("search", place, query, *words, *(() if place == kept else ("--model", kept))) == 0
+    here, there = (json.loads(line)["results"] for line in capsys.readouterr().out.splitlines())
+    assert [each["id"] for each in there] == [each["id"] for each in here]
+    assert recallk("search", url, "a/0.png", "-k", "2", "--approximate", "--picture", tmp_path / "found.png") == 0
+    assert (tmp_path / "found.png").is_file()
+    capsys.readouterr()
+    assert recallk("index", "push", kept, "--to", f"parquet:{tmp_path}/all.parquet") == 0
+    assert "the same, number by number" in capsys.readouterr().out
+    mistakes: list[tuple[Any, ...]] = [("search", kept, query, "--model", kept), ("search", url, query)]
+    for mistake in (*mistakes, ("index", "push", kept, "--to", "x")):
+        assert recallk(*mistake) == 2
+        assert capsys.readouterr().err.count("\n") == 1

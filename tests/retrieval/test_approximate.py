@@ -16,7 +16,8 @@ def clustered(size: int, dimensions: int = 24, seed: int = 0) -> NDArray[np.floa
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((30, dimensions))
     rows = centres[random.integers(0, 30, size)] + 0.8 * random.standard_normal((size, dimensions))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float32)
 
 
 def in_parts(rows: NDArray[np.float32], dtype: Any = np.float16) -> list[StoredRows]:

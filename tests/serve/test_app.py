@@ -15,6 +15,9 @@ from starlette.testclient import TestClient
 
 from recallk import InputError
 from recallk.catalogue.index import Index
+from recallk.catalogue.push import push
+from recallk.catalogue.qdrant import Collection
+from recallk.catalogue.remote import Remote
 from recallk.serve import app as apps
 from recallk.serve import limits
 from recallk.serve.app import make_app
@@ -37,7 +40,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(kept: Path) -> Iterator[TestClient]:
-    with TestClient(make_app(kept, ["testserver"]), raise_server_exceptions=False) as found:
+    with TestClient(make_app(Index.open(kept), ["testserver"]), raise_server_exceptions=False) as found:
         yield found
 
 
@@ -155,13 +158,13 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client: TestClient) -> 
 
 
 def test_another_name_of_the_host_is_refused(kept: Path) -> None:
-    with TestClient(make_app(kept, ["127.0.0.1"]), base_url="http://evil.example") as client:
+    with TestClient(make_app(Index.open(kept), ["127.0.0.1"]), base_url="http://evil.example") as client:
         assert client.get("/about").status_code == 400
 
 
 def test_a_catalogue_that_changes_is_seen(tmp_path: Path) -> None:
     index = Index.build(small_embedder(), draw_all(tmp_path / "photos"), tmp_path / "catalogue", workers=0)
-    with TestClient(make_app(index.folder, ["testserver"])) as client:
+    with TestClient(make_app(Index.open(index.folder), ["testserver"])) as client:
         assert client.get("/about").json()["items"] == 9
         index.remove(["a/0.png"])
         assert client.get("/about").json()["items"] == 8
@@ -173,7 +176,7 @@ def test_a_catalogue_that_changes_is_seen(tmp_path: Path) -> None:
 def test_an_item_whose_image_is_gone(tmp_path: Path) -> None:
     index = Index.build(small_embedder(), draw_all(tmp_path / "photos", 3), tmp_path / "catalogue", workers=0)
     (tmp_path / "photos" / "a" / "0.png").unlink()
-    with TestClient(make_app(index.folder, ["testserver"])) as client:
+    with TestClient(make_app(Index.open(index.folder), ["testserver"])) as client:
         answer = client.get("/pictures/a%2F0.png")
         assert answer.status_code == 404
         assert str(tmp_path) not in answer.text
@@ -187,7 +190,7 @@ def test_vectors_are_searched_by_ids(tmp_path: Path) -> None:
     np.save(tmp_path / "all.npy", np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32))
     head = VectorEmbedder(VectorSettings(input_size=4, embedding_size=3)).eval()
     index = Index.build(head, tmp_path / "all.npy", tmp_path / "catalogue")
-    with TestClient(make_app(index.folder, ["testserver"])) as client:
+    with TestClient(make_app(Index.open(index.folder), ["testserver"])) as client:
         assert len(ids(client.get("/search", params={"id": "row 1"}))) == 5
         assert client.post("/search", files={"image": png()}).status_code == 400
         assert client.get("/pictures/row%201").status_code == 404
@@ -195,7 +198,7 @@ def test_vectors_are_searched_by_ids(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_catalogue(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no catalogue"):
-        make_app(tmp_path, [])
+        make_app(Index.open(tmp_path), [])
 
 
 def hostile() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -391,7 +394,7 @@ def test_a_mistake_of_ours_is_told_without_its_words(kept: Path, monkeypatch: py
         raise ZeroDivisionError("a secret")
 
     monkeypatch.setattr(apps, "_answer_together", broken)
-    with TestClient(make_app(kept, ["testserver"]), raise_server_exceptions=False) as client:
+    with TestClient(make_app(Index.open(kept), ["testserver"]), raise_server_exceptions=False) as client:
         answer = client.get("/search", params={"id": "a/0.png"})
     assert answer.status_code == 500
     assert "secret" not in answer.text
@@ -417,7 +420,7 @@ def test_cells_that_json_does_not_have(tmp_path: Path) -> None:
     )
     parquet.write_table(table, tmp_path / "photos" / "table.parquet")
     index = Index.build(small_embedder(), tmp_path / "photos" / "table.parquet", tmp_path / "catalogue", workers=0)
-    with TestClient(make_app(index.folder, ["testserver"])) as client:
+    with TestClient(make_app(Index.open(index.folder), ["testserver"])) as client:
         item = client.get("/items/a%2F0.png").json()
     assert (item["size"], item["day"], item["whole"], item["new"]) == (None, "2026-01-02", 2**60, True)
 
@@ -431,3 +434,27 @@ def test_random_bytes_as_images(client: TestClient) -> None:
             content[chance.randrange(len(content))] = chance.randrange(256)
         answer = client.post("/search", files={"image": bytes(content[: chance.randint(1, len(content))])})
         assert answer.status_code in (200, 415)
+
+
+def test_a_collection_is_served_as_the_catalogue_it_was_filled_from(kept: Path, tmp_path: Path) -> None:
+    url = f"qdrant://{tmp_path}/store/items"
+    push(kept, url)
+    for model in (kept, None):
+        collection = Collection(url)
+        with TestClient(make_app(Remote(collection, model), ["testserver"])) as client:
+            assert client.get("/about").json()["items"] == 12
+            expected = Index.open(kept).search(["a/0.png"], 4).ids[0]
+            assert ids(client.get("/search", params={"id": "a/0.png", "k": 4})) == expected
+            answer = client.get("/search", params={"id": "a/0.png", "where": "colour = 'red' and price > 4"})
+            assert sorted(each["price"] for each in answer.json()["results"]) == ["11", "5", "7", "9"]
+            sent = client.post("/search", files={"image": png()}, data={"k": "5"})
+            if model is None:
+                assert sent.status_code == 400
+                assert "--model" in sent.json()["error"]
+            else:
+                query = tmp_path / "query.png"
+                query.write_bytes(png())
+                assert ids(sent) == Index.open(kept).search([query], 5).ids[0]
+            assert client.get("/pictures/a%2F0.png").status_code == 200
+            assert client.get("/items/nothing").json() == {"error": "no item 'nothing' in it"}
+        collection.close()

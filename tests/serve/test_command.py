@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from recallk.catalogue import state as states
 from recallk.catalogue.approximate import OpenApproximate
 from recallk.catalogue.index import Index
+from recallk.catalogue.push import push
 from tests.catalogue.place import draw_all, small_embedder
 from tests.catalogue.test_approximate import head, source
 from tests.cli.test_cli import recallk
@@ -103,3 +104,13 @@ def test_an_approximate_search_is_served(
         index.remove(["i3"])  # drops it: until it is built again the search is exact
         assert len(client.get("/search", params={"id": "i7", "k": 4}).json()["results"]) == 4
         assert searched == [True]
+
+
+def test_a_collection_is_served_with_a_model(kept: Path, tmp_path: Path, served: list[Any]) -> None:
+    url = f"qdrant://{tmp_path}/store/items"
+    push(kept, url)
+    assert recallk("serve", url, "--model", kept, "--port", "0") == 0
+    with TestClient(served[0], base_url="http://127.0.0.1") as client:
+        image = (tmp_path / "photos" / "a" / "0.png").read_bytes()
+        answer = client.post("/search", files={"image": image}, data={"k": "1"}).json()
+        assert [each["id"] for each in answer["results"]] == ["a/0.png"]

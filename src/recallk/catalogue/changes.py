@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.catalogue.part import PartWriter
-from recallk.catalogue.source import ID, Source, contents_of
+from recallk.catalogue.source import ID, Given, Source, contents_of, read_source
 from recallk.catalogue.state import State, changing, commit
 from recallk.core import processes
+from recallk.core.cores import own_cores
+from recallk.core.devices import available_device
 from recallk.core.errors import InputError
+from recallk.core.group import joined
 from recallk.core.progress import Advance, counting
 from recallk.core.text import brief
 from recallk.data.findings import Finding
+from recallk.data.layout import Layout
+from recallk.models.embedder import Embedder
+from recallk.models.together import embed_together
+from recallk.models.vector_embedder import ROWS
 
 BLOCK = 4_096
 """Items of each process whose embeddings are held at a time."""
@@ -79,6 +86,33 @@ def put(
             vectors = embed(_chosen(source.items, some), told)
             processes.from_first(partial(work.append, vectors, some))
         return processes.from_first(work.finish)
+
+
+def put_source(
+    into: AbstractContextManager[State],
+    embedder: Embedder,
+    source: Given,
+    folder: Path,
+    layout: Layout,
+    workers: int | None,
+    advance: Advance,
+    *,
+    replace: bool = False,
+    remove_missing: bool = False,
+) -> Changed:
+    """Read a source, and put its items into a state, embedded by all processes together; raises as `put`."""
+    device = available_device()
+    how: dict[str, Any] = {"workers": own_cores() if workers is None else workers}
+    if embedder.noun == "vectors":
+        how = {"chunk_size": ROWS}
+
+    def embed(items: Sequence[Any], told: Callable[[int], None]) -> Tensor:
+        return embed_together(embedder.to(device), items, advance=told, **how)
+
+    with joined(device.type):
+        with processes.failing_together():
+            read = read_source(source, embedder.noun, folder, layout)
+        return put(into, read, embed, replace=replace, remove_missing=remove_missing, advance=advance)
 
 
 def remove(folder: Path, ids: Collection[str]) -> Changed:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pyarrow import compute
 from torch import Tensor
 
 from recallk.catalogue.source import ID
@@ -50,3 +52,17 @@ def hit_of(state: State, row: int, similarity: float = 1.0) -> Hit:
     known = {name: value for name, value in cells.items() if value is not None}
     image = part.picture(number) if "image" not in known else state.folder / known["image"]
     return Hit(known[ID], similarity, known, image)
+
+
+def row_of_file(state: State, path: Path) -> int:
+    """Return in which row an image file stands itself, or -1."""
+    if "image" not in state.items.column_names:
+        return -1
+    images = state.items["image"]
+    names = {path.name, path.resolve().name}  # of a link, its own and the file's
+    alike = [compute.ends_with(images, name).fill_null(False).to_numpy(zero_copy_only=False) for name in names]
+    for row in np.flatnonzero(state.alive & np.logical_or.reduce(alike)).tolist():
+        image = hit_of(state, row).image
+        if isinstance(image, Path) and image.resolve() == path.resolve():
+            return int(row)
+    return -1

@@ -1,8 +1,7 @@
 """`recallk.Index`: a catalogue that is opened, searched and changed."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,24 @@ from torch import Tensor
 
 from recallk.catalogue import changes
 from recallk.catalogue.approximate import OpenApproximate, build_approximate, rows_of
-from recallk.catalogue.changes import Changed
-from recallk.catalogue.found import Found, Hit, hit_of
+from recallk.catalogue.changes import Changed, put_source
+from recallk.catalogue.found import Found, Hit, hit_of, row_of_file
 from recallk.catalogue.manifest import VectorDtype, read_manifest
-from recallk.catalogue.queries import asked
-from recallk.catalogue.source import Given, read_source
+from recallk.catalogue.push import Pushed, push
+from recallk.catalogue.queries import asked, mean_of
+from recallk.catalogue.source import Given
 from recallk.catalogue.state import State, changing, creating, open_model, open_state
 from recallk.catalogue.where import where as meeting
-from recallk.core import processes
 from recallk.core.arrays import ArrayLike
-from recallk.core.cores import own_cores
 from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
-from recallk.core.group import joined
 from recallk.core.progress import Advance, silent
 from recallk.core.text import brief
 from recallk.data.findings import Finding
 from recallk.data.layout import USUAL, Layout
 from recallk.models.embedder import Embedder
 from recallk.models.saved import load
-from recallk.models.together import embed_together
-from recallk.models.vector_embedder import ROWS
 from recallk.retrieval.approximate import Kind, Measured
 from recallk.retrieval.exact import check_k
 from recallk.retrieval.scan import nearest_rows
@@ -88,7 +83,7 @@ class Index:
         """
         place = user_path(folder)
         embedder = model if isinstance(model, Embedder) else load(model)
-        changed = _put(creating(place, embedder, dtype), embedder, source, place, layout, workers, advance)
+        changed = put_source(creating(place, embedder, dtype), embedder, source, place, layout, workers, advance)
         return cls(open_state(place), embedder, changed.notes)
 
     def add(
@@ -99,7 +94,7 @@ class Index:
         Raises InputError as `build`, and where an id is there already; then nothing is added.
         """
         self.refresh()
-        changed = _put(changing(self.folder), self.embedder, source, self.folder, layout, workers, advance)
+        changed = put_source(changing(self.folder), self.embedder, source, self.folder, layout, workers, advance)
         self.refresh()
         return changed
 
@@ -119,7 +114,7 @@ class Index:
         """
         self.refresh()
         into, how = changing(self.folder), {"replace": True, "remove_missing": remove_missing}
-        changed = _put(into, self.embedder, source, self.folder, layout, workers, advance, **how)
+        changed = put_source(into, self.embedder, source, self.folder, layout, workers, advance, **how)
         self.refresh()
         return changed
 
@@ -142,6 +137,14 @@ class Index:
         self.refresh()
         return measured
 
+    def push(self, to: str, *, advance: Advance = silent) -> Pushed:
+        """Send the items to `qdrant://HOST[:PORT]/COLLECTION`, or into `parquet:FILE` or `lance:FOLDER`.
+
+        What a collection has already is not sent again, and searches there are compared with exact search here
+        (`catalogue.push`). Raises InputError, one line.
+        """
+        return push(self.folder, to, advance)
+
     def refresh(self) -> None:
         """See what others have changed in the folder since it was opened."""
         now = self.refreshed()
@@ -160,6 +163,16 @@ class Index:
     def folder(self) -> Path:
         """Where the catalogue is."""
         return self._state.folder
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a text."""
+        return str(self.folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.resolve().name
 
     @property
     def embedder(self) -> Embedder:
@@ -188,6 +201,16 @@ class Index:
 
     def __contains__(self, name: object) -> bool:
         return name in self._state.row_of
+
+    def item(self, name: str) -> tuple[NDArray[Any], Path | bytes | None, int] | None:
+        """Return of an item by its id the vector `(D,)` as it is stored, image, and row; None where there is none."""
+        if (row := self._state.row_of.get(name)) is None:
+            return None
+        return self._state.vector(row), self.hit_of_row(row).image, row
+
+    def row_of_file(self, path: Path) -> int:
+        """Return in which row an image file stands itself, or -1."""
+        return row_of_file(self._state, path)
 
     def hit(self, name: str, similarity: float = 1.0) -> Hit:
         """Return an item by its id. Raises InputError where there is none."""
@@ -222,16 +245,13 @@ class Index:
         check_k(k)
         if not len(self):
             raise InputError(f"{self.folder}: the catalogue is empty: add something to it")
-        given = asked(self._state, lambda: self.embedder.to(available_device()), queries)
+        given = asked(self, lambda: self.embedder.to(available_device()), queries)
         embeddings, names, images = given.embeddings, given.names, given.images
         alive = self._state.alive
         allowed = alive if where is None else alive & meeting(self._state.items, where)
         exclude: Sequence[int] | None = given.rows
         if together:
-            mean = embeddings.double().mean(0, keepdim=True)
-            if not bool(mean.norm() > 0):
-                raise InputError("together: the queries are opposites, whose mean has no direction; search for each")
-            embeddings = torch.nn.functional.normalize(mean).float()
+            embeddings = mean_of(embeddings)
             names, images = [" + ".join(names)], [images[0]]
             allowed = allowed.copy()
             allowed[[row for row in given.rows if row >= 0]] = False
@@ -260,29 +280,3 @@ class Index:
     def hit_of_row(self, row: int, similarity: float = 1.0) -> Hit:
         """Return the item of a row."""
         return hit_of(self._state, row, similarity)
-
-
-def _put(
-    into: AbstractContextManager[State],
-    embedder: Embedder,
-    source: Given,
-    folder: Path,
-    layout: Layout,
-    workers: int | None,
-    advance: Advance,
-    *,
-    replace: bool = False,
-    remove_missing: bool = False,
-) -> Changed:
-    device = available_device()
-    how: dict[str, Any] = {"workers": own_cores() if workers is None else workers}
-    if embedder.noun == "vectors":
-        how = {"chunk_size": ROWS}
-
-    def embed(items: Sequence[Any], told: Callable[[int], None]) -> Tensor:
-        return embed_together(embedder.to(device), items, advance=told, **how)
-
-    with joined(device.type):
-        with processes.failing_together():
-            read = read_source(source, embedder.noun, folder, layout)
-        return changes.put(into, read, embed, replace=replace, remove_missing=remove_missing, advance=advance)

@@ -4,15 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pyarrow import compute
+from numpy.typing import NDArray
 from torch import Tensor
 
-from recallk.catalogue.found import hit_of
-from recallk.catalogue.state import State
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
@@ -37,11 +35,29 @@ class Asked:
     rows: Sequence[int]
 
 
-def asked(state: State, load: Load, queries: Any) -> Asked:
+class Holder(Protocol):
+    """Whatever holds items that may be queries themselves."""
+
+    @property
+    def place(self) -> str:
+        """Where it is."""
+
+    @property
+    def noun(self) -> str:
+        """What its items are."""
+
+    def item(self, name: str) -> tuple[NDArray[Any], Path | bytes | None, int] | None:
+        """Return of the item of an id its vector `(D,)`, its image, and its row; None where there is none."""
+
+    def row_of_file(self, path: Path) -> int:
+        """Return in which row an image file stands itself, or -1."""
+
+
+def asked(holder: Holder, load: Load, queries: Any) -> Asked:
     """Return queries of whatever kind as embeddings. Raises InputError for none, and for one that is unknown."""
     if isinstance(queries, str | os.PathLike):
         raise InputError("queries: a list is needed; write [query] for a single one")
-    found = _listed(state, load, queries) if isinstance(queries, list | tuple) else _in_memory(load().embed(queries))
+    found = _listed(holder, load, queries) if isinstance(queries, list | tuple) else _in_memory(load().embed(queries))
     if not len(found.embeddings):
         raise InputError("no query: give at least one")
     return found
@@ -73,24 +89,33 @@ class _List:
         self.add(None, name, image, row)
 
 
-def _listed(state: State, load: Load, queries: Sequence[Any]) -> Asked:
+def mean_of(embeddings: Tensor) -> Tensor:
+    """Return the mean of queries `(Q, D)`, of unit length, `(1, D)`. Raises InputError where it has no direction."""
+    mean = embeddings.double().mean(0, keepdim=True)
+    if not bool(mean.norm() > 0):
+        raise InputError("together: the queries are opposites, whose mean has no direction; search for each")
+    return torch.nn.functional.normalize(mean).float()
+
+
+def _listed(holder: Holder, load: Load, queries: Sequence[Any]) -> Asked:
     found = _List()
     for number, given in enumerate(queries, 1):
         if not isinstance(given, str | os.PathLike):
             found.add_to_embed(given, f"query {number}")
-        elif (row := state.row_of.get(query := os.fspath(given))) is not None:
-            stored = torch.from_numpy(state.vector(row).astype(np.float32))[None]
-            found.add(torch.nn.functional.normalize(stored), query, hit_of(state, row).image, row)
-        elif state.manifest.items == "images":
+        elif (item := holder.item(query := os.fspath(given))) is not None:
+            vector, image, row = item
+            stored = torch.from_numpy(vector.astype(np.float32))[None]
+            found.add(torch.nn.functional.normalize(stored), query, image, row)
+        elif holder.noun == "images":
             path = user_path(query)
             if not path.exists():
-                raise InputError(f"{shown(query)}: neither an id in {state.folder} nor a file")
-            found.add_to_embed(path, path.name, path, _row_of_file(state, path))
+                raise InputError(f"{shown(query)}: neither an id in {holder.place} nor a file")
+            found.add_to_embed(path, path.name, path, holder.row_of_file(path))
         else:
             path = user_path(query)
             if path.suffix.lower() not in VECTOR_FILES:
                 kinds = "a .parquet, .npy or .safetensors file"
-                raise InputError(f"{shown(query)}: neither an id in {state.folder} nor {kinds}")
+                raise InputError(f"{shown(query)}: neither an id in {holder.place} nor {kinds}")
             table, _ = read_any_vectors(path)
             of_file = load().embed(VectorRows(table, np.arange(len(table.array))), chunk_size=ROWS)
             for number, embedding in enumerate(of_file):
@@ -101,17 +126,3 @@ def _listed(state: State, load: Load, queries: Sequence[Any]) -> Asked:
         found.embeddings = [next(made)[None] if each is None else each for each in found.embeddings]
     parts = [each for each in found.embeddings if each is not None] or [torch.empty(0)]
     return Asked(torch.cat(parts), found.names, found.images, found.rows)
-
-
-def _row_of_file(state: State, path: Path) -> int:
-    """Return in which row an image file stands itself, or -1."""
-    if "image" not in state.items.column_names:
-        return -1
-    images = state.items["image"]
-    names = {path.name, path.resolve().name}  # of a link, its own and the file's
-    alike = [compute.ends_with(images, name).fill_null(False).to_numpy(zero_copy_only=False) for name in names]
-    for row in np.flatnonzero(state.alive & np.logical_or.reduce(alike)).tolist():
-        image = hit_of(state, row).image
-        if isinstance(image, Path) and image.resolve() == path.resolve():
-            return int(row)
-    return -1

@@ -1,6 +1,6 @@
 """Which items a condition takes, such as `colour = 'red' and price < 20`: read by sqlglot, never run as SQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _COMPARED: dict[type[Any], Callable[[Any, Any], Any]] = {
 }
 _JOINED: dict[type[Any], Callable[[Any, Any], Any]] = {sql.And: compute.and_kleene, sql.Or: compute.or_kleene}
 _NUMBER = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"
-_HOW = "write it as colour = 'red' and (price < 20 or size in ('S', 'M')); also like, between, is null, not"
+HOW = "write it as colour = 'red' and (price < 20 or size in ('S', 'M')); also like, between, is null, not"
 
 
 def where(items: pyarrow.Table, condition: str) -> NDArray[np.bool_]:
@@ -41,16 +41,21 @@ def where(items: pyarrow.Table, condition: str) -> NDArray[np.bool_]:
     [True, False, True]
 
     """
-    if not isinstance(condition, str) or not condition.strip() or len(condition) > LONGEST:
-        raise InputError(f"where={brief(condition)}: a condition of 1 to {LONGEST:,} characters; {_HOW}")
     try:
-        found = _met(items, sqlglot.condition(condition))
+        found = _met(items, read_condition(condition))
     except (sqlglot.errors.SqlglotError, RecursionError):
-        raise InputError(f"where={brief(condition)}: cannot be read; {_HOW}") from None
+        raise InputError(f"where={brief(condition)}: cannot be read; {HOW}") from None
     if isinstance(found, pyarrow.Scalar) or not types.is_boolean(found.type):
-        raise InputError(f"where={brief(condition)}: no comparison; {_HOW}")
+        raise InputError(f"where={brief(condition)}: no comparison; {HOW}")
     met: NDArray[np.bool_] = compute.fill_null(found, False).to_numpy(zero_copy_only=False).astype(np.bool_)
     return met
+
+
+def read_condition(condition: Any) -> Any:
+    """Return a condition as sqlglot reads it, whose errors go through. Raises InputError for what is no text."""
+    if not isinstance(condition, str) or not condition.strip() or len(condition) > LONGEST:
+        raise InputError(f"where={brief(condition)}: a condition of 1 to {LONGEST:,} characters; {HOW}")
+    return sqlglot.condition(condition)
 
 
 def _met(items: pyarrow.Table, part: Any) -> Any:
@@ -65,11 +70,11 @@ def _met(items: pyarrow.Table, part: Any) -> Any:
     if kind in _COMPARED:
         one, other = part.this, part.expression
         if type(one) is not sql.Column and type(other) is sql.Column:  # 20 > price
-            return _met(items, _TURNED.get(kind, kind)(this=other, expression=one))
-        return _compared(_COMPARED[kind], _column(items, one), _literal(other))
+            return _met(items, TURNED.get(kind, kind)(this=other, expression=one))
+        return _compared(_COMPARED[kind], _column(items, one), literal(other))
     if kind is sql.In and part.expressions and not part.args.get("query"):
         column = _column(items, part.this)
-        values = [_literal(value) for value in part.expressions]
+        values = [literal(value) for value in part.expressions]
         found = [_compared(compute.equal, column, value) for value in values]
         together = found[0]
         for further in found[1:]:
@@ -77,32 +82,38 @@ def _met(items: pyarrow.Table, part: Any) -> Any:
         return together
     if kind is sql.Between:
         column = _column(items, part.this)
-        low, high = _literal(part.args["low"]), _literal(part.args["high"])
+        low, high = literal(part.args["low"]), literal(part.args["high"])
         from_low = _compared(compute.greater_equal, column, low)
         return compute.and_kleene(from_low, _compared(compute.less_equal, column, high))
     if kind is sql.Like:
-        pattern = _literal(part.expression)
+        pattern = literal(part.expression)
         if not isinstance(pattern, str):
-            raise InputError(f"where: like takes a text, not {brief(pattern)}; {_HOW}")
-        return compute.match_like(_text(_column(items, part.this)), pattern)
+            raise InputError(f"where: like takes a text, not {brief(pattern)}; {HOW}")
+        return compute.match_like(texts(_column(items, part.this)), pattern)
     if kind is sql.Is and type(part.expression) is sql.Null:
         return compute.is_null(_column(items, part.this))
-    raise InputError(f"where: {brief(part.sql())} is not understood here; {_HOW}")
+    raise InputError(f"where: {brief(part.sql())} is not understood here; {HOW}")
 
 
-_TURNED = {sql.LT: sql.GT, sql.LTE: sql.GTE, sql.GT: sql.LT, sql.GTE: sql.LTE}
+TURNED = {sql.LT: sql.GT, sql.LTE: sql.GTE, sql.GT: sql.LT, sql.GTE: sql.LTE}
 
 
 def _column(items: pyarrow.Table, part: Any) -> Any:
+    return items[column_name(items.column_names, part)]
+
+
+def column_name(columns: Sequence[str], part: Any) -> str:
+    """Return which column a part of a condition names. Raises InputError where it names none of them."""
     if type(part) is not sql.Column or part.table:
-        raise InputError(f"where: {brief(part.sql())} is no column; {_HOW}")
-    alike = [name for name in items.column_names if name.casefold() == part.name.casefold()]
+        raise InputError(f"where: {brief(part.sql())} is no column; {HOW}")
+    alike = [name for name in columns if name.casefold() == part.name.casefold()]
     if not alike:
-        raise InputError(f"where: no column {brief(part.name)}; the columns are {', '.join(items.column_names)}")
-    return items[part.name if part.name in alike else alike[0]]
+        raise InputError(f"where: no column {brief(part.name)}; the columns are {', '.join(columns)}")
+    return str(part.name) if part.name in alike else alike[0]
 
 
-def _literal(part: Any) -> str | float | bool:
+def literal(part: Any) -> str | float | bool:
+    """Return a value that a condition compares with. Raises InputError for what is none."""
     kind = type(part)
     if kind is sql.Neg and type(part.this) is sql.Literal and not part.this.is_string:
         return -float(part.this.this)
@@ -110,24 +121,31 @@ def _literal(part: Any) -> str | float | bool:
         return str(part.this) if part.is_string else float(part.this)
     if kind is sql.Boolean:
         return bool(part.this)
-    raise InputError(f"where: {brief(part.sql())} is no text and no number; texts stand in single quotes; {_HOW}")
+    raise InputError(f"where: {brief(part.sql())} is no text and no number; texts stand in single quotes; {HOW}")
 
 
 def _compared(compare: Callable[[Any, Any], Any], column: Any, value: str | float | bool) -> Any:
     if isinstance(value, str):
-        return compare(_text(column), value)
+        return compare(texts(column), value)
     if isinstance(value, bool):
         if types.is_boolean(column.type):
             return compare(column, value)
-        return compare(compute.utf8_lower(_text(column)), str(value).lower())
+        return compare(compute.utf8_lower(texts(column)), str(value).lower())
+    return compare(numbers(column), value)
+
+
+def numbers(column: Any) -> Any:
+    """Return a column as it is compared with numbers: float64, null where a cell is none (nor NaN or infinity)."""
     if types.is_boolean(column.type):
-        return pyarrow.nulls(len(column), pyarrow.bool_())
+        return pyarrow.nulls(len(column), pyarrow.float64())
     if not (types.is_integer(column.type) or types.is_floating(column.type)):
-        text = _text(column)
-        numbers = compute.match_substring_regex(text, _NUMBER)
-        column = compute.utf8_trim_whitespace(compute.if_else(numbers, text, None))
-    return compare(compute.cast(column, pyarrow.float64()), value)
+        text = texts(column)
+        are = compute.match_substring_regex(text, _NUMBER)
+        column = compute.utf8_trim_whitespace(compute.if_else(are, text, None))
+    found = compute.cast(column, pyarrow.float64())
+    return compute.if_else(compute.is_finite(found), found, None)
 
 
-def _text(column: Any) -> Any:
+def texts(column: Any) -> Any:
+    """Return a column as it is compared with texts."""
     return column if types.is_string(column.type) else compute.cast(column, pyarrow.string())

@@ -152,6 +152,25 @@ def check(catalogue: _Catalogue) -> None:
     say(f"whole     {len(state):,} {state.manifest.items}, all files as they were written")
 
 
+@app.command("push")
+def push(
+    catalogue: _Catalogue,
+    to: Annotated[str, typer.Option(help="qdrant://HOST[:PORT]/COLLECTION, parquet:FILE or lance:FOLDER")],
+) -> None:
+    """Send a catalogue to a collection of Qdrant, or into a file; what is there already is not sent again."""
+    from recallk.catalogue.index import Index
+
+    with ProgressShown() as following:
+        done = Index.open(catalogue).push(to, advance=following.advance)
+    say(f"pushed    {done.sent:,} sent, {done.removed:,} removed; {done.items:,} items in {to}")
+    if done.recall is None:
+        say("checked   read again: the same, number by number")
+        return
+    said = f"{done.recall:.3f} where it searches exactly, {done.usual_recall:.3f} as it does by itself"
+    say(f"checked   recall@{done.k} {said}, of what exact search finds here, for {done.queries} items")
+    say(f"search    recallk search {to} QUERY --model {catalogue}")
+
+
 @app.command("duplicates")
 def duplicates(
     catalogue: _Catalogue,

@@ -9,9 +9,11 @@ import typer
 from rich.table import Table
 
 from recallk.catalogue.manifest import is_catalogue
+from recallk.cli.catalogues import CATALOGUE, MODEL, is_remote, opened
 from recallk.cli.console import ProgressShown, console, say
 from recallk.cli.options import numbers
 from recallk.core.errors import InputError
+from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.data.columns import cell
 from recallk.data.vectors import Vector
@@ -22,7 +24,7 @@ SHOWN = 20
 
 
 def search(
-    catalogue: Annotated[Path, typer.Argument(help="a catalogue (recallk index), or the folder of a finished run")],
+    catalogue: Annotated[str, typer.Argument(help=f"{CATALOGUE}, or of a finished run")],
     queries: Annotated[
         list[str],
         typer.Argument(
@@ -46,6 +48,7 @@ def search(
         bool,
         typer.Option("--approximate", help="of a catalogue: by the index that recallk index approximate has built"),
     ] = False,
+    model: Annotated[Path | None, typer.Option(help=MODEL)] = None,
     json: Annotated[
         bool, typer.Option("--json", help="of a catalogue: a line of JSON for each query, and no picture")
     ] = False,
@@ -57,27 +60,27 @@ def search(
     """Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors."""
     if not json and (picture.suffix.lower() != ".png" or not picture.parent.is_dir()):
         raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
-    if is_catalogue(catalogue):
+    if is_remote(catalogue) or is_catalogue(user_path(catalogue)):
         if gallery is not None or scales != "1":
             raise InputError(f"{catalogue} is a catalogue, which --gallery and --scales are not for: leave them out")
         asked = {"k": k, "where": where, "together": together, "approximate": approximate}
-        _search_catalogue(catalogue, queries, asked, json, picture)
+        _search_catalogue(opened(catalogue, model), queries, asked, json, picture)
         return
     if gallery is None:
         raise InputError(
             f"{catalogue}: no catalogue; of a run, say what to search with --gallery, or make a catalogue first: "
             f"recallk index {catalogue} GALLERY -o CATALOGUE"
         )
-    if where is not None or together or approximate or json:
-        raise InputError("--where, --together, --approximate and --json are for a catalogue: recallk index makes one")
-    _search_gallery(catalogue, queries, gallery, k, scales, picture)
+    if where is not None or together or approximate or json or model is not None:
+        options = "--where, --together, --approximate, --model and --json"
+        raise InputError(f"{options} are for a catalogue: recallk index makes one")
+    _search_gallery(user_path(catalogue), queries, gallery, k, scales, picture)
 
 
-def _search_catalogue(catalogue: Path, queries: list[str], asked: dict[str, Any], json: bool, picture: Path) -> None:
-    from recallk.catalogue.index import Index
+def _search_catalogue(index: Any, queries: list[str], asked: dict[str, Any], json: bool, picture: Path) -> None:
     from recallk.reporting.pictures import draw_found
 
-    found = Index.open(catalogue).search(queries, **asked)
+    found = index.search(queries, **asked)
     if console.quiet:  # one process of several prints, and draws
         return
     if json:

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
+from recallk.cli.catalogues import CATALOGUE, MODEL, opened
 from recallk.cli.console import say
 from recallk.core.errors import InputError
-from recallk.core.files import user_path, why
+from recallk.core.files import why
 
 OWN = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    catalogue: Annotated[Path, typer.Argument(help="folder of a catalogue, made by recallk index")],
+    catalogue: Annotated[str, typer.Argument(help=CATALOGUE)],
     host: Annotated[
         str,
         typer.Option(help="address to listen at; at another than the usual one, whoever reaches it can search"),
@@ -23,21 +24,21 @@ def serve(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="search by the index that recallk index approximate has built")
     ] = False,
+    model: Annotated[Path | None, typer.Option(help=MODEL)] = None,
 ) -> None:
     """Serve a page to search a catalogue with images, and an API for programs."""
     import torch
     import uvicorn
 
-    from recallk.catalogue.approximate import OpenApproximate
-    from recallk.catalogue.state import open_state
     from recallk.serve.app import make_app
 
     torch.set_num_threads(1)  # as many searches at a time as there are cores: threads of each would be in the way
     # asked for under another name than its own, it may be somebody's page that would read it through this browser
     hosts = [*OWN, "[::1]"] if host in OWN else ["*"]
-    if approximate:
-        OpenApproximate(open_state(user_path(catalogue)))  # where there is none, that is told
-    app = make_app(catalogue, hosts, approximate=approximate)
+    index = opened(catalogue, model)
+    if approximate and not index.has_approximate:
+        raise InputError(f"{catalogue}: no approximate index in it; make one: recallk index approximate {catalogue}")
+    app = make_app(index, hosts, approximate=approximate)
     listening = _listening(host, port)
     shown = f"[{host}]" if ":" in host else host
     say(f"serving   {catalogue}: open http://{shown}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare", "serve", "icons", "tensorboard", "wandb"]
+Extra = Literal["train", "report", "compare", "serve", "push", "icons", "tensorboard", "wandb"]
 
 _TRAIN = {
     "timm": "timm",
@@ -33,6 +33,7 @@ EXTRAS: dict[Extra, dict[str, str]] = {
     "report": _REPORT,
     "compare": _COMPARE,
     "serve": _REPORT | {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"},
+    "push": _TRAIN | {"qdrant_client": "qdrant-client", "lance": "pylance"},
     "icons": {"resvg_py": "resvg-py"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "wandb": {"wandb": "wandb"},

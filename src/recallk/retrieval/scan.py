@@ -160,7 +160,8 @@ def _scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor]:
 
         def products(rows: slice) -> Tensor:
             with full_precision(queries.device):  # the rows stand first, as below
-                return torch.cat([some.float() @ queries.T for some in vectors[rows].split(_CONVERTED)]).T
+                some = vectors[rows]
+                return torch.cat([some[few].float() @ queries.T for few in blocks(len(some), _CONVERTED)]).T
 
         return products
     halves = queries.half()

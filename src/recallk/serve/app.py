@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +21,7 @@ from starlette.routing import Route
 
 from recallk.catalogue.found import Hit
 from recallk.catalogue.index import Index
+from recallk.catalogue.remote import Remote
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.data.images import read_bytes
@@ -49,23 +49,24 @@ _HEADERS = {
 class Served:
     """A catalogue that is served: as it is on the disk at the time of a request."""
 
-    def __init__(self, folder: Path) -> None:
-        self._index, self._lock = Index.open(folder), Lock()
-        _ = self._index.embedder  # a damaged model is told at the start
+    def __init__(self, index: Index | Remote) -> None:
+        self._index, self._lock = index, Lock()
+        if isinstance(index, Index):
+            _ = index.embedder  # a damaged model is told at the start
 
-    def now(self) -> Index:
+    def now(self) -> Index | Remote:
         """Return the catalogue as it is; who has asked before goes on with what it was."""
         with self._lock:
             self._index = self._index.refreshed()
             return self._index
 
 
-def make_app(folder: Path, hosts: list[str], *, approximate: bool = False) -> Starlette:
-    """Return the application; `hosts` are the names under which it may be asked for. Raises as `Index.open`.
+def make_app(index: Index | Remote, hosts: list[str], *, approximate: bool = False) -> Starlette:
+    """Return the application over a catalogue; `hosts` are the names under which it may be asked for.
 
     With `approximate` it searches by the catalogue's index for that, and exactly while a change has dropped it.
     """
-    served, at_once = Served(folder), CapacityLimiter(own_cores())  # searches: more would only wait for each other
+    served, at_once = Served(index), CapacityLimiter(own_cores())  # searches: more would only wait for each other
 
     async def work(compute: Callable[[], Any]) -> Any:
         return await to_thread.run_sync(compute, limiter=at_once)
@@ -128,9 +129,8 @@ def make_app(folder: Path, hosts: list[str], *, approximate: bool = False) -> St
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
 
 
-def _about(index: Index) -> dict[str, Any]:
-    name = index.folder.resolve().name
-    return {"name": name, "items": len(index), "columns": list(index.columns), "of": index.noun}
+def _about(index: Index | Remote) -> dict[str, Any]:
+    return {"name": index.name, "items": len(index), "columns": list(index.columns), "of": index.noun}
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Search:
         return self.what.offset + self.what.k
 
 
-def _search(index: Index, what: Asked) -> Search:
+def _search(index: Index | Remote, what: Asked) -> Search:
     """Read the images that were sent, and see that the ids are there."""
     for name in what.ids:
         _item(index, name)  # what is no id would be taken for a file
@@ -155,7 +155,7 @@ def _search(index: Index, what: Asked) -> Search:
     return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
 
 
-def _answer(index: Index, waiting: Sequence[Waiting[Search]], approximate: bool = False) -> None:
+def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approximate: bool = False) -> None:
     """Answer searches: in one go those of one query each under the same condition."""
     alike: dict[Any, list[Waiting[Search]]] = {}
     for number, each in enumerate(waiting):
@@ -172,7 +172,7 @@ def _answer(index: Index, waiting: Sequence[Waiting[Search]], approximate: bool 
                     each.error = error
 
 
-def _answer_together(index: Index, some: Sequence[Waiting[Search]], approximate: bool) -> None:
+def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], approximate: bool) -> None:
     """Search for some that stand under one condition, of one query each or one of several."""
     queries = [query for each in some for query in each.search.queries]
     most = max(each.search.end for each in some) + 1  # one more shows whether there are more
@@ -189,11 +189,11 @@ def _answer_together(index: Index, some: Sequence[Waiting[Search]], approximate:
         each.answer = {"results": results, "offset": what.offset, "more": len(hits) > end}
 
 
-def _item(index: Index, name: str) -> Hit:
+def _item(index: Index | Remote, name: str) -> Hit:
     try:
         return index.hit(name)
     except InputError as error:
-        raise RefusedError(str(error).removeprefix(f"{index.folder}: "), 404) from None
+        raise RefusedError(str(error).removeprefix(f"{index.place}: "), 404) from None
 
 
 def _told(hit: Hit) -> dict[str, Any]:

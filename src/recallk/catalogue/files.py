@@ -1,0 +1,76 @@
+"""A catalogue as one table that other programs read: of Parquet, or of Lance."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from recallk.core.errors import InputError
+from recallk.core.extras import require
+from recallk.core.files import UNFINISHED, writing
+from recallk.core.text import brief, one_line, shown
+from recallk.data.kind import EMBEDDING
+
+
+def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[Any]) -> None:
+    """Write what is known of items, and their vectors as the column `embedding`, whole or not at all; read it again.
+
+    Raises InputError where something is there already, for a column of that name, and for what cannot be written.
+    """
+    if not path.name or not path.parent.is_dir():
+        raise InputError(f"{kind}:{path}: the name of what is to be written, in a folder that exists")
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already; choose another name")
+    if (name := next((name for name in columns.column_names if name.casefold() == EMBEDDING), None)) is not None:
+        raise InputError(f"{path}: the catalogue has a column {shown(name)}, as the vectors are called; rename it")
+    flat = pyarrow.array(np.ascontiguousarray(vectors).reshape(-1))
+    table = columns.append_column(EMBEDDING, pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+    write, read = FILES[kind]
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        with writing(path):
+            write(table, unfinished)
+            if not read(unfinished).equals(table.combine_chunks()):
+                raise InputError(f"{path}: what was written reads otherwise; is the disk in order?")
+            unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_parquet(table: pyarrow.Table, path: Path) -> None:
+    parquet.write_table(table, path)
+
+
+def _read_parquet(path: Path) -> pyarrow.Table:
+    return parquet.read_table(path).combine_chunks()
+
+
+def _write_lance(table: pyarrow.Table, path: Path) -> None:
+    require("push", "lance:PATH")
+    import lance
+
+    try:
+        lance.write_dataset(table, str(path), mode="create")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written by Lance ({brief(one_line(error))})") from None
+
+
+def _read_lance(path: Path) -> pyarrow.Table:
+    import lance
+
+    return lance.dataset(str(path)).to_table().combine_chunks()
+
+
+FILES: Mapping[str, tuple[Callable[[pyarrow.Table, Path], None], Callable[[Path], pyarrow.Table]]] = {
+    "parquet": (_write_parquet, _read_parquet),
+    "lance": (_write_lance, _read_lance),
+}
+"""How a kind of table is written and read."""
