@@ -9,9 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from recallk.catalogue.index import Index
+from recallk.models.saved import save
 from recallk.runs.folder import RunFolder
+from tests.catalogue.place import draw_all, said, small_embedder
 from tests.rows import measured, without_time
 from tests.training.test_trainer import save_patterns
 
@@ -111,10 +115,10 @@ def test_mistakes_are_said_once(pictures: Path, tmp_path: Path) -> None:
         (train(pictures, tmp_path / "run", "--chunk-size", 500, "--devices", 2), "lower chunk_size to 12"),
         (train(pictures, tmp_path / "run", "--devices", 3, before=TORCHRUN), "2 processes were started on each of 1"),
     ]
-    for process, said in mistakes:
+    for process, told in mistakes:
         out, error = process.communicate(timeout=120)
         assert process.returncode in (1, 2)  # torchrun's own is 1
-        assert (out + error).count(said) == 1, error
+        assert (out + error).count(told) == 1, error
         assert "recallk/" not in error, "a traceback"
     assert not (tmp_path / "run").exists()
 
@@ -199,3 +203,34 @@ def test_machines_that_were_given_different_settings_are_told(pictures: Path, tm
     assert "process 1 was given seed=7, and process 0 1: give all the same" in first
     assert "Traceback" not in first + second
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_catalogue_is_made_and_changed_by_several_processes_as_by_one(tmp_path: Path) -> None:
+    """One of them writes and prints, and what one refuses all of them do."""
+    save(small_embedder(), tmp_path / "run" / "model")
+    photos, kept = draw_all(tmp_path / "photos", 210), tmp_path / "catalogue"
+
+    def both(*words: Any) -> Any:
+        process = start(*TORCHRUN, "recallk", *words)
+        out, error = process.communicate(timeout=120)
+        return process.returncode, out, error
+
+    for words, printed in [
+        (("index", tmp_path / "run", photos, "-o", kept, "--workers", 0), "catalogue 210 images"),
+        (("index", "add", kept, draw_all(tmp_path / "more" / "new", 3).parent, "--workers", 0), "done      3 added"),
+        (("index", "remove", kept, "a/0.png"), "done      1 removed; 212 items now"),
+        (("index", "approximate", kept, "--kind", "ivf"), "built     ivf over 212 images"),
+        (("index", "push", kept, "--to", f"qdrant://{tmp_path}/store/items"), "pushed    212 sent"),
+        (("index", "check", kept), "whole     212 images"),
+        (("search", kept, "a/3.png", "--json", "--approximate"), '"query": "a/3.png"'),
+    ]:
+        code, out, error = both(*words)
+        assert code == 0, error
+        assert out.count(printed) == 1, out
+    alone = Index.build(small_embedder(), photos, tmp_path / "alone", workers=0)
+    expected, found = said(alone), said(Index.open(kept))
+    assert all(np.allclose(found[name], expected[name], atol=1e-3) for name in found.keys() & expected.keys())
+    code, out, error = both("index", "remove", kept, "nothing")
+    assert code != 0
+    assert error.count("no item 'nothing' in it; nothing was removed") == 1

@@ -24,6 +24,7 @@ from recallk.core.arrays import ArrayLike
 from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
+from recallk.core.group import by_first
 from recallk.core.progress import Advance, silent
 from recallk.core.text import brief
 from recallk.data.findings import Finding
@@ -120,7 +121,8 @@ class Index:
 
     def remove(self, ids: Iterable[str]) -> Changed:
         """Remove items from the catalogue. Raises InputError for an id that is not there; then none is removed."""
-        changed = changes.remove(self.folder, list(ids))
+        wanted = list(ids)
+        changed = by_first(lambda: changes.remove(self.folder, wanted))
         self.refresh()
         return changed
 
@@ -133,7 +135,7 @@ class Index:
         while it is built; what it then finds is measured on others. It is kept in the catalogue until a change writes
         the rows that it knows anew. Raises InputError as `add`, and where there are fewer than 100 items.
         """
-        measured = build_approximate(self.folder, kind, recall, k, advance)
+        measured = by_first(lambda: build_approximate(self.folder, kind, recall, k, advance))
         self.refresh()
         return measured
 
@@ -143,7 +145,7 @@ class Index:
         What a collection has already is not sent again, and searches there are compared with exact search here
         (`catalogue.push`). Raises InputError, one line.
         """
-        return push(self.folder, to, advance)
+        return by_first(lambda: push(self.folder, to, advance))
 
     def refresh(self) -> None:
         """See what others have changed in the folder since it was opened."""

@@ -147,9 +147,13 @@ def approximate(
 def check(catalogue: _Catalogue) -> None:
     """Read every file of a catalogue, and compare it with what was written."""
     from recallk.catalogue.state import check as checked
+    from recallk.core.group import by_first
 
-    state = checked(catalogue)
-    say(f"whole     {len(state):,} {state.manifest.items}, all files as they were written")
+    def told() -> str:
+        state = checked(catalogue)
+        return f"{len(state):,} {state.manifest.items}"
+
+    say(f"whole     {by_first(told)}, all files as they were written")
 
 
 @app.command("push")

@@ -3,13 +3,14 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from itertools import count
+from typing import TypeVar
 
 import torch
 from torch import distributed
@@ -19,6 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from recallk.core import processes
 from recallk.core.errors import InputError, RecallkError
 
+T = TypeVar("T")
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
@@ -68,6 +70,12 @@ def place() -> Place | None:
     if not (found.number < found.count and found.local_number < found.on_machine <= found.count):
         raise InputError(f"{', '.join(map('='.join, zip(names, numbers, strict=True)))}: these do not fit together")
     return None if found.count == 1 else found
+
+
+def by_first(compute: Callable[[], T]) -> T:
+    """Return what the first process of the group of `place()` computes, in all of them; they raise what it raises."""
+    with joined("cpu"):
+        return processes.from_first(compute)
 
 
 @contextmanager
