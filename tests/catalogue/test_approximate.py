@@ -1,5 +1,7 @@
 """An index for approximate search is part of a catalogue; what comes later is found too."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,29 @@ def test_a_damaged_file_is_told(index: Index) -> None:
     path.write_bytes(whole[:-1])
     with pytest.raises(InputError, match="damaged"):
         Index.open(index.folder)
+
+
+def test_several_queries_find_what_each_finds_alone(index: Index, tmp_path: Path) -> None:
+    index.approximate("hnsw", recall=1.0)
+    index.add(source(tmp_path, query(2), first=1000))
+    names = ["i7", "i1000", "i1001", "i8"]
+    together = index.search(names, 5, approximate=True).ids
+    assert together == [index.search([name], 5, approximate=True).ids[0] for name in names]
+
+
+def test_many_threads_that_search_first_read_it_once(index: Index) -> None:
+    index.approximate("ivf")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            opened = Index.open(index.folder)
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda _: opened.search(query(1), 3, approximate=True).ids, range(8)))  # noqa: B023
+            assert all(ids == found[0] for ids in found)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_graph_is_followed_as_far_as_was_measured(index: Index) -> None:
+    assert index.approximate("hnsw", recall=0.01, k=10).width == 20

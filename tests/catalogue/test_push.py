@@ -75,6 +75,7 @@ def test_it_is_searched_there_as_here(index: Index, url: str, tmp_path: Path) ->
             ([query, "a/0.png"], {"k": 3}),
             (["a/0.png", "b/1.png"], {"k": 5, "together": True}),
             ([query], {"where": condition, "k": 30}),
+            ([tmp_path / "photos" / "a" / "0.png"], {"k": 30}),
             (["c/2.png"], {"where": "price is null", "k": 3}),
         ]:
             here, there = index.search(queries, **how), remote.search(queries, **how)  # type: ignore[arg-type]
@@ -151,7 +152,7 @@ def test_a_collection_that_answers_wrongly_is_told(index: Index, url: str, monke
 
 
 def test_mistakes(index: Index, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="no such collection; fill it"), _Open(url):
+    with pytest.raises(InputError, match="no such folder; fill it"), _Open(url):
         pass
     push(index.folder, url)
     other = Index.build(head(), _vectors(tmp_path, 24), tmp_path / "other")
@@ -175,6 +176,7 @@ def test_mistakes(index: Index, url: str, tmp_path: Path, monkeypatch: pytest.Mo
         "qdrant://host:x/c",
         "qdrant://h/a/b",
         "csv:x",
+        "qdrant://[::1/x",
     ):
         with pytest.raises(InputError) as told:
             push(index.folder, wrong)
@@ -347,7 +349,7 @@ def test_an_empty_catalogue_and_one_of_vectors(tmp_path: Path, url: str) -> None
 
 
 def test_what_its_metadata_say(tmp_path: Path) -> None:
-    collection = Collection(f"qdrant://{tmp_path}/store/x")
+    collection = Collection(f"qdrant://{tmp_path}/store/x", fill=True)
     meaning = Meaning(items="images", embedder="e", columns=("id",))
     assert collection.meaning() is None
     collection.create(2, meaning)
@@ -357,3 +359,73 @@ def test_what_its_metadata_say(tmp_path: Path) -> None:
     collection.put([Point("a", [1.0, 0.0], {"known": {"id": "a"}}, "m")])
     assert collection.marks() == {"a": "m"}
     collection.close()
+
+
+def test_a_collection_that_is_changed_meanwhile_is_seen(index: Index, url: str) -> None:
+    push(index.folder, url)
+    collection = Collection(url)
+    remote, meaning = Remote(collection, index.folder), collection.meaning()
+    assert meaning is not None
+    assert remote.refreshed() is remote
+    collection.rename(meaning.model_copy(update={"columns": (*meaning.columns, "new")}))
+    assert remote.refreshed().columns == (*index.columns, "new")
+    collection.rename(meaning.model_copy(update={"embedder": "another"}))
+    with pytest.raises(InputError, match="of another model"):
+        remote.refreshed()
+    collection.close()
+
+
+def test_a_server_that_keeps_no_metadata_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = QdrantClient.create_collection
+    monkeypatch.setattr(QdrantClient, "create_collection", lambda *a, metadata, **b: whole(*a, **b))
+    collection = Collection(url, fill=True)
+    with pytest.raises(InputError, match=r"Qdrant 1\.16 or newer"):
+        collection.create(2, Meaning(items="images", embedder="e", columns=("id",)))
+    assert collection.meaning() is None
+    collection.close()
+
+
+def test_what_is_large_is_sent_in_pieces(index: Index, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, whole = list[int](), Collection.put
+    monkeypatch.setattr(pushing, "_BYTES", 2_000)
+
+    def put(self: Collection, points: Any) -> None:
+        sizes.append(len(points))
+        whole(self, points)
+
+    monkeypatch.setattr(Collection, "put", put)
+    assert push(index.folder, url).sent == sum(sizes) == 30
+    assert max(sizes) < 10
+
+
+def test_long_conditions_are_no_deeper_than_short_ones(filled: Any) -> None:
+    table, client = filled
+    texts, numbers = ", ".join(f"'{n}'" for n in range(150)), ", ".join(map(str, range(150)))
+    chain = " or ".join(f"count = {n}" for n in range(80))
+    for condition in (f"id in ({texts})", f"price in ({numbers})", f"not id in ({texts})", chain):
+        made = filter_of(condition, table.column_names)
+        assert made.model_dump_json().count("[") < 1000
+        depth = most = 0
+        for sign in made.model_dump_json(exclude_none=True):
+            depth += (sign in "[{") - (sign in "]}")
+            most = max(most, depth)
+        assert most < 12
+        found = client.scroll("c", scroll_filter=made, limit=1000)[0]
+        assert sorted(point.id for point in found) == np.flatnonzero(where(table, condition)).tolist()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "lance"])
+def test_cells_that_are_no_numbers_and_large_ones(tmp_path: Path, url: str, kind: str) -> None:
+    vectors = np.random.default_rng(0).standard_normal((30, 24)).astype(np.float32)
+    table = pyarrow.table(
+        {
+            "embedding": list(vectors),
+            "weight": [float("nan"), None, *range(28)],
+            "sku": [1152921504606846977 + number for number in range(30)],
+        }
+    )
+    parquet.write_table(table, tmp_path / "source.parquet")
+    index = Index.build(head(), tmp_path / "source.parquet", tmp_path / "catalogue")
+    assert push(index.folder, f"{kind}:{tmp_path}/pushed.{kind}").sent == 30
+    assert push(index.folder, url).sent == 30
+    assert len(index.search(vectors[:1], 40, where="sku > 5 and weight >= 0").hits[0]) == 28

@@ -92,6 +92,8 @@ def test_searches_of_all_kinds_together_find_what_each_finds_alone(tmp_path: Pat
         Search(Asked(k=4, where="label = 'a'"), ["c/2.png"]),
         Search(Asked(k=20), [sent, "c/2.png"]),
         Search(Asked(k=2), ["b/4.png"]),
+        Search(Asked(k=12), [sent]),  # all there are, where an id has one less
+        Search(Asked(ids=("gone",)), ["gone"]),
     ]
     together = [Waiting(search) for search in searches]
     _answer(index, together)
@@ -99,9 +101,61 @@ def test_searches_of_all_kinds_together_find_what_each_finds_alone(tmp_path: Pat
         alone = Waiting(search)
         _answer(index, [alone])
         assert str(found.error) == str(alone.error)
-        assert (found.error is None) == (number != 4)
+        assert (found.error is None) == (number not in (4, 9))
         if found.error is None:
             assert [each["id"] for each in found.answer["results"]] == [each["id"] for each in alone.answer["results"]]
             assert found.answer["more"] == alone.answer["more"]
     assert len(together[1].answer["results"]) == 5
     assert together[1].answer["more"]
+    assert len(together[8].answer["results"]) == 12
+    assert getattr(together[9].error, "status", None) == 404
+
+
+def test_whoever_leaves_takes_no_answers_along() -> None:
+    going_on, computed = threading.Event(), list[int]()
+
+    def compute(waiting: Sequence[Waiting[int]]) -> None:
+        computed.extend(each.search for each in waiting)
+        assert going_on.wait(10)
+        for each in waiting:
+            each.answer = each.search
+
+    async def ask_all() -> list[Any]:
+        searched, answers = Gathered[int](compute, CapacityLimiter(1)), list[Any]()
+
+        async def ask(number: int, leaves: bool) -> None:
+            with anyio.move_on_after(0.2 if leaves else 20):
+                answers.append(await searched(number))
+
+        async with anyio.create_task_group() as tasks:
+            for number, leaves in enumerate((True, True, False)):
+                tasks.start_soon(ask, number, leaves)
+                while not computed:
+                    await anyio.sleep(0.01)
+            await anyio.sleep(0.4)  # the one that computes has been told to leave, one that waits has left
+            going_on.set()
+        return answers
+
+    assert anyio.run(ask_all)[-1] == 2
+    assert computed == [0, 2]
+
+
+def test_a_mistake_of_all_is_told_to_all() -> None:
+    def compute(waiting: Sequence[Waiting[int]]) -> None:
+        raise InputError("the catalogue is gone")
+
+    async def ask_all() -> list[str]:
+        searched, told = Gathered[int](compute, CapacityLimiter(1)), list[str]()
+
+        async def ask(number: int) -> None:
+            try:
+                await searched(number)
+            except InputError as error:
+                told.append(str(error))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(ask, number)
+        return told
+
+    assert anyio.run(ask_all) == ["the catalogue is gone"] * 5

@@ -91,10 +91,13 @@ class OpenApproximate:
         allowed = None if state.alive[:first].all() else state.alive[:first]
         found = self._index.nearest(queries, parts[:covered], k, allowed=allowed, exclude=exclude)
         if parts[covered:]:
-            later = None if exclude is None else [max(-1, row - first) for row in exclude]
-            exact = nearest_rows(queries, parts[covered:], k, allowed=state.alive[first:], exclude=later)
-            pairs = zip(exact.similarities.numpy(), exact.indexes.numpy() + first, strict=True)
-            found = [_best([one, other], k) for one, other in zip(found, pairs, strict=True)]
+            # one more, of which each leaves its own out: with `exclude` all would get as few as one of them
+            exact = nearest_rows(queries, parts[covered:], k + (exclude is not None), allowed=state.alive[first:])
+            for number, (similarities, rows) in enumerate(
+                zip(exact.similarities.numpy(), exact.indexes.numpy() + first, strict=True)
+            ):
+                others = rows != (-1 if exclude is None else exclude[number])
+                found[number] = _best([found[number], (similarities[others], rows[others])], k)
         depth = min(k, len(state) - (exclude is not None and max(exclude) >= 0))
         for number, (_, rows) in enumerate(found):
             if len(rows) < depth:  # a graph may not reach that many

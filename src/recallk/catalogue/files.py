@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow import compute, parquet, types
 
 from recallk.core.errors import InputError
 from recallk.core.extras import require
@@ -37,12 +37,28 @@ def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[
     try:
         with writing(path):
             write(table, unfinished)
-            if not read(unfinished).equals(table.combine_chunks()):
+            if not _same(read(unfinished), table):
                 raise InputError(f"{path}: what was written reads otherwise; is the disk in order?")
             unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.unlink(missing_ok=True)
+
+
+def _same(one: pyarrow.Table, other: pyarrow.Table) -> bool:
+    """Whether two tables say the same; here NaN equals NaN."""
+    if one.column_names != other.column_names or one.num_rows != other.num_rows:
+        return False
+    return all(_same_cells(one[name].combine_chunks(), other[name].combine_chunks()) for name in one.column_names)
+
+
+def _same_cells(one: Any, other: Any) -> bool:
+    if types.is_floating(one.type) and one.type == other.type:
+        broken = compute.is_nan(one)
+        if not broken.equals(compute.is_nan(other)):
+            return False
+        one, other = (compute.if_else(broken, pyarrow.scalar(0, one.type), each) for each in (one, other))
+    return bool(one.equals(other))
 
 
 def _write_parquet(table: pyarrow.Table, path: Path) -> None:

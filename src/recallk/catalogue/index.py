@@ -50,7 +50,7 @@ class Index:
 
     def __init__(self, state: State, embedder: Embedder | None = None, notes: Sequence[Finding] = ()) -> None:
         self._state, self._embedder = state, embedder
-        self._approximate: OpenApproximate | None = None
+        self._approximate = None if state.manifest.approximate is None else OpenApproximate(state)
         self.notes = notes
         """What is worth knowing of the source that it was built from, just now."""
 
@@ -151,7 +151,7 @@ class Index:
         """See what others have changed in the folder since it was opened."""
         now = self.refreshed()
         if now is not self:
-            self._state, self._embedder, self._approximate = now._state, now._embedder, None
+            self._state, self._embedder, self._approximate = now._state, now._embedder, now._approximate
 
     def refreshed(self) -> "Index":
         """Return the catalogue as it is by now, and leave this one as it is; itself, where nothing has changed."""
@@ -258,10 +258,8 @@ class Index:
             allowed = allowed.copy()
             allowed[[row for row in given.rows if row >= 0]] = False
             exclude = None
-        if approximate:
-            self._approximate = self._approximate or OpenApproximate(self._state)
-        if self._approximate is not None and approximate and where is None and not together:
-            found = self._approximate.nearest(self._state, embeddings, k, exclude)
+        if approximate and (by := self._approximate or OpenApproximate(self._state)) and where is None and not together:
+            found = by.nearest(self._state, embeddings, k, exclude)
         else:
             usual = None if allowed.all() else allowed
             found = nearest_rows(embeddings, rows_of(self._state), k, allowed=usual, exclude=exclude)

@@ -30,7 +30,8 @@ CHECKED, K = 100, 10
 """So many items are searched for after a push, and so many results compared."""
 LEAST = 0.99
 """Of these results a place that searches exactly has to have; float32 may exchange those that are nearly equal."""
-_AT_ONCE = 256  # items that are sent at a time
+_AT_ONCE, _BYTES = 256, 8_000_000  # items and bytes that are sent at a time: servers take 32 MB
+_DIGITS = 24  # of a number, as it is written
 _NEAR = 1e-5
 
 
@@ -65,7 +66,7 @@ def push(folder: Path, to: str, advance: Advance = silent) -> Pushed:
         return Pushed(len(state), len(state), 0)
     if not to.startswith(SCHEME):
         raise InputError(f"--to {brief(to)}: one of {FORM}, {', '.join(f'{name}:PATH' for name in FILES)}")
-    collection = Collection(to)
+    collection = Collection(to, fill=True)
     try:
         return _push(state, collection, advance)
     finally:
@@ -85,17 +86,18 @@ def _push(state: State, collection: Collection, advance: Advance) -> Pushed:
     marks, payloads = collection.marks(), _payloads(items)
     told, sent = counting(advance, "sending", len(rows)), 0
     ids = items[ID].to_pylist()
-    for some in blocks(len(rows), _AT_ONCE):
-        new = list[Point]()
-        for number in range(*some.indices(len(rows))):
-            vector, payload = state.vector(int(rows[number])).astype(np.float32), payloads(number)
-            mark = hashlib.sha256(vector.tobytes() + json.dumps(payload, sort_keys=True).encode()).hexdigest()[:32]
-            if marks.get(ids[number]) != mark:
-                new.append(Point(ids[number], vector.tolist(), payload, mark))
-        if new:
+    new, size = list[Point](), 0
+    for number, row in enumerate(rows.tolist()):
+        vector, payload = state.vector(row).astype(np.float32), payloads(number)
+        written = json.dumps(payload, sort_keys=True)
+        mark = hashlib.sha256(vector.tobytes() + written.encode()).hexdigest()[:32]
+        if marks.get(ids[number]) != mark:
+            new.append(Point(ids[number], vector.tolist(), payload, mark))
+            size += len(written) + _DIGITS * len(vector)
+        if len(new) >= _AT_ONCE or size >= _BYTES or (new and number == len(rows) - 1):
             collection.put(new)
-            sent += len(new)
-        told(some.stop - some.start)
+            sent, new, size = sent + len(new), [], 0
+        told(1)
     gone = sorted(marks.keys() - set(ids))
     for some in blocks(len(gone), _AT_ONCE):
         collection.remove(gone[some])
@@ -136,8 +138,10 @@ def _columns(state: State) -> pyarrow.Table:
         place = items.column_names.index("image")
         items = items.set_column(place, "image", pyarrow.array(paths, pyarrow.string()))
     for name in items.column_names:
-        if '"' in name:
-            raise InputError(f"{state.folder}: the column {shown(name)} has a quotation mark in its name; rename it")
+        if '"' in name or "\\" in name:
+            raise InputError(
+                f"{state.folder}: a quotation mark or a backslash in the name of column {shown(name)}; rename it"
+            )
     return items
 
 

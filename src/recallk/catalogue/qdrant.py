@@ -20,7 +20,8 @@ FORM = "qdrant://HOST[:PORT]/COLLECTION, or qdrant:///FOLDER/COLLECTION for one 
 KEY = "QDRANT_API_KEY"
 """Of the environment: what a server may ask for; with it the connection is encrypted."""
 _PORT, _SECONDS = 6333, 60
-_AT_ONCE = 1_000  # whose fingerprints are read
+_AT_ONCE = 1_000  # whose marks are read
+_TOGETHER = 16  # queries of one request
 _OURS: Final = "recallk"
 _NAMES = uuid.UUID("5c0e6c3e-6d0b-4b58-9f0c-6b3a2b7c9d11")
 
@@ -63,23 +64,27 @@ class Nearest:
 class Collection:
     """A collection that can be filled and searched. Whatever its server refuses is an InputError, one line."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, fill: bool = False) -> None:
+        """Take its URL; where it is to be filled, a folder that is not there is made."""
         require("push", url)
         from qdrant_client import QdrantClient
 
-        self.url, parts = url, urlsplit(url)
-        folder, _, self.name = parts.path.rpartition("/")
+        self.url = url
         try:
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port or _PORT
         except ValueError:
             raise InputError(f"{brief(url)}: write it as {FORM}") from None
+        folder, _, self.name = parts.path.rpartition("/")
         if not url.startswith(SCHEME) or not self.name or parts.query or parts.fragment or bool(host) == bool(folder):
             raise InputError(f"{brief(url)}: write it as {FORM}")
         key = os.environ.get(KEY)
+        if not host and not fill and not os.path.isdir(folder):  # noqa: PTH112 (pathlib's raises where a name is too long)
+            raise InputError(f"{brief(url)}: no such folder; fill it: recallk index push CATALOGUE --to URL")
         with self._told():
             if host:
                 self._client = QdrantClient(
-                    host=host,
+                    host=f"[{host}]" if ":" in host else host,
                     port=port,
                     https=key is not None,
                     api_key=key,
@@ -105,7 +110,7 @@ class Collection:
             raise InputError(f"{self.url}: not filled by recallk index push; choose another collection") from None
 
     def create(self, dimensions: int, meaning: Meaning) -> None:
-        """Make it, empty."""
+        """Make it, empty. Raises InputError where the server keeps no metadata."""
         from qdrant_client import models
 
         with self._told():
@@ -114,11 +119,28 @@ class Collection:
                 vectors_config=models.VectorParams(size=dimensions, distance=models.Distance.DOT),
                 metadata={_OURS: meaning.model_dump(mode="json")},
             )
+            if not self._client.get_collection(self.name).config.metadata:
+                self._client.delete_collection(self.name)
+                raise InputError(f"{self.url}: the server keeps no metadata of collections; Qdrant 1.16 or newer does")
+        self._make_findable(meaning.columns)
 
     def rename(self, meaning: Meaning) -> None:
         """Have its metadata say something else."""
         with self._told():
             self._client.update_collection(self.name, metadata={_OURS: meaning.model_dump(mode="json")})
+        self._make_findable(meaning.columns)
+
+    def _make_findable(self, columns: Sequence[str]) -> None:
+        """Have the server index what conditions compare: some answer none without."""
+        from qdrant_client import models
+
+        with self._told():
+            for column in columns:
+                for table, kind in (
+                    ("text", models.PayloadSchemaType.KEYWORD),
+                    ("number", models.PayloadSchemaType.FLOAT),
+                ):
+                    self._client.create_payload_index(self.name, f'{table}."{column}"', field_schema=kind, wait=True)
 
     def marks(self) -> dict[str, str]:
         """Return by its id the mark of each item."""
@@ -185,8 +207,10 @@ class Collection:
             requests.append(
                 models.QueryRequest(query=list(query), limit=k, params=how, filter=wanted, with_payload=["id", "known"])
             )
-        with self._told():
-            answers = self._client.query_batch_points(self.name, requests)
+        answers = list[Any]()
+        for start in range(0, len(requests), _TOGETHER):
+            with self._told():
+                answers += self._client.query_batch_points(self.name, requests[start : start + _TOGETHER])
         return [
             [
                 Nearest(point.payload["id"], point.payload["known"], point.score)

@@ -37,8 +37,8 @@ def _filter(part: Any, columns: Sequence[str], wanted: bool) -> Any:
     if kind is sql.Not:
         return _filter(part.this, columns, not wanted)
     if kind in (sql.And, sql.Or):
-        both = [_filter(each, columns, wanted) for each in (part.this, part.expression)]
-        return models.Filter(must=both) if (kind is sql.And) == wanted else models.Filter(should=both)
+        each = [_filter(one, columns, wanted) for one in part.flatten()]  # a chain side by side: depth is limited
+        return models.Filter(must=each) if (kind is sql.And) == wanted else models.Filter(should=each)
     if kind is sql.Is and type(part.expression) is sql.Null:
         empty = _empty(f"text.{column_name(columns, part.this)}")
         return models.Filter(must=[empty]) if wanted else models.Filter(must_not=[empty])
@@ -49,11 +49,8 @@ def _filter(part: Any, columns: Sequence[str], wanted: bool) -> Any:
         )
         return _filter(sql.And(this=low, expression=high), columns, wanted)
     if kind is sql.In and part.expressions and not part.args.get("query"):
-        each = [sql.EQ(this=part.this, expression=value) for value in part.expressions]
-        either = each[0]
-        for further in each[1:]:
-            either = sql.Or(this=either, expression=further)
-        return _filter(either, columns, wanted)
+        each = [_filter(sql.EQ(this=part.this, expression=value), columns, wanted) for value in part.expressions]
+        return models.Filter(should=each) if wanted else models.Filter(must=each)
     if kind in (sql.EQ, sql.NEQ, *_RANGES):
         one, other = part.this, part.expression
         if type(one) is not sql.Column and type(other) is sql.Column:

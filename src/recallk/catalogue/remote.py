@@ -75,8 +75,8 @@ class Remote:
         return self._collection.count()
 
     def refreshed(self) -> "Remote":
-        """Return itself: the collection is asked each time."""
-        return self
+        """Return the collection as it is by now. Raises InputError where it is of another model meanwhile, or gone."""
+        return self if self._collection.meaning() == self._meaning else Remote(self._collection, self._embedder)
 
     def hit(self, name: str, similarity: float = 1.0) -> Hit:
         """Return an item by its id. Raises InputError where there is none."""
@@ -106,9 +106,16 @@ class Remote:
             embeddings, exclude = mean_of(embeddings), [[name for each in exclude for name in each]]
             names, images = [" + ".join(names)], [images[0]]
         condition = None if where is None else filter_of(where, self.columns)
+        files = [[Path(image).resolve()] if isinstance(image, Path) else [] for image in given.images]
+        if together:
+            files = [[file for each in files for file in each]]
         found = self._collection.nearest(
-            embeddings.tolist(), k, exact=not approximate, condition=condition, exclude=exclude
+            embeddings.tolist(), k + max(map(len, files)), exact=not approximate, condition=condition, exclude=exclude
         )
+        found = [  # nor by its file is an item its own result
+            [each for each in row if not own or _image(each.known) not in own][:k]
+            for row, own in zip(found, files, strict=True)
+        ]
         depth = min(map(len, found))
         similarities = torch.tensor([[each.similarity for each in row[:depth]] for row in found])
         hits = [[_hit(each.id, each.known, each.similarity) for each in row[:depth]] for row in found]
@@ -130,6 +137,14 @@ def _folder(path: Path) -> Path:
     return path / MODEL if is_catalogue(path) else path
 
 
+def _image(known: Any) -> Path | None:
+    """Return the file of an item's image, where it is here."""
+    try:
+        path = Path(known["image"]).resolve()
+        return path if path.is_file() else None
+    except (KeyError, OSError, ValueError):
+        return None
+
+
 def _hit(name: str, known: Any, similarity: float) -> Hit:
-    image = known.get("image")
-    return Hit(name, similarity, known, Path(image) if image is not None and Path(image).is_file() else None)
+    return Hit(name, similarity, known, _image(known))

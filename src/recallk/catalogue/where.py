@@ -142,7 +142,7 @@ def numbers(column: Any) -> Any:
         text = texts(column)
         are = compute.match_substring_regex(text, _NUMBER)
         column = compute.utf8_trim_whitespace(compute.if_else(are, text, None))
-    found = compute.cast(column, pyarrow.float64())
+    found = compute.cast(column, pyarrow.float64(), safe=False)  # whole numbers beyond 2^53 are rounded
     return compute.if_else(compute.is_finite(found), found, None)
 
 

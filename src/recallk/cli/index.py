@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from recallk.cli.catalogues import is_remote
 from recallk.cli.console import ProgressShown, console, say
 from recallk.cli.options import layout_of
 from recallk.core.csv_files import require_new, write_csv
@@ -167,8 +168,11 @@ def push(
     with ProgressShown() as following:
         done = Index.open(catalogue).push(to, advance=following.advance)
     say(f"pushed    {done.sent:,} sent, {done.removed:,} removed; {done.items:,} items in {to}")
-    if done.recall is None:
+    if not is_remote(to):
         say("checked   read again: the same, number by number")
+        return
+    if done.recall is None:
+        say("checked   it is empty, as the catalogue is")
         return
     said = f"{done.recall:.3f} where it searches exactly, {done.usual_recall:.3f} as it does by itself"
     say(f"checked   recall@{done.k} {said}, of what exact search finds here, for {done.queries} items")

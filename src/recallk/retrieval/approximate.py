@@ -119,7 +119,9 @@ def fit(
     exact = nearest_rows(queries, parts, k, allowed=rest)
     order = random.permutation(len(held))
     chosen_by, measured_by = order[:tested], order[tested:]
-    found, widest = Approximate(index, kind, 1), _WIDEST if kind == "hnsw" else int(_lists(index).nlist)
+    # a graph is followed as far as there are candidates, at least
+    narrowest, widest = (_OVERSAMPLED * k, _WIDEST) if kind == "hnsw" else (1, int(_lists(index).nlist))
+    found = Approximate(index, kind, narrowest)
     while _recall(found, parts, queries, exact, chosen_by, k) < least and found.width < widest:
         found.width = min(2 * found.width, widest)
     some = [queries[number : number + 1] for number in measured_by[:_TIMED].tolist()]

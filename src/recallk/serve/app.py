@@ -147,9 +147,7 @@ class Search:
 
 
 def _search(index: Index | Remote, what: Asked) -> Search:
-    """Read the images that were sent, and see that the ids are there."""
-    for name in what.ids:
-        _item(index, name)  # what is no id would be taken for a file
+    """Read the images that were sent."""
     if what.images and index.noun != "images":
         raise RefusedError("the catalogue is of vectors: search by an id")
     return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
@@ -164,8 +162,11 @@ def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approxima
     for some in alike.values():
         try:
             _answer_together(index, some, approximate)
-        except Exception:  # one of them fails: which one is seen when each is alone
-            for each in some:
+        except Exception as failed:
+            if len(some) == 1:
+                some[0].error = failed
+                continue
+            for each in some:  # one of them fails: which one is seen when each is alone
                 try:
                     _answer_together(index, [each], approximate)
                 except Exception as error:
@@ -174,6 +175,9 @@ def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approxima
 
 def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], approximate: bool) -> None:
     """Search for some that stand under one condition, of one query each or one of several."""
+    for each in some:
+        for name in each.search.what.ids:
+            _item(index, name)  # what is no id, in what is searched, would be taken for a file
     queries = [query for each in some for query in each.search.queries]
     most = max(each.search.end for each in some) + 1  # one more shows whether there are more
     found = index.search(
@@ -183,6 +187,10 @@ def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], app
         together=len(queries) > len(some),
         approximate=approximate and index.has_approximate,
     )
+    if len(some) > 1 and min(map(len, found.hits)) < most:  # as many as the one with the fewest: each by itself then
+        for each in some:
+            _answer_together(index, [each], approximate)
+        return
     for each, hits in zip(some, found.hits, strict=True):
         what, end = each.search.what, each.search.end
         results = [_told(hit) for hit in hits[what.offset : end]]

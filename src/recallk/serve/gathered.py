@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from anyio import CapacityLimiter, Event, to_thread
+from anyio import CancelScope, CapacityLimiter, Event, to_thread
+
+from recallk.core.errors import InputError
 
 Search = TypeVar("Search")
 MOST_TOGETHER = 16
@@ -35,20 +37,27 @@ class Gathered(Generic[Search]):
         """Return the answer to a search, or raise its error."""
         own = Waiting(search)
         self._waiting.append(own)
-        async with self._at_once:
-            while own in self._waiting:  # else another has taken it along
-                some = self._waiting[:MOST_TOGETHER]
-                del self._waiting[:MOST_TOGETHER]
-                try:
-                    await to_thread.run_sync(self._compute, some)
-                except BaseException as error:
-                    for each in some:
-                        each.error = RuntimeError(repr(error))
-                    raise
-                finally:
-                    for each in some:
-                        each.done.set()
-        await own.done.wait()
+        try:
+            async with self._at_once:
+                while own in self._waiting:  # else another has taken it along
+                    some = self._waiting[:MOST_TOGETHER]
+                    del self._waiting[:MOST_TOGETHER]
+                    with CancelScope(shield=True):  # whoever leaves, the others get their answers
+                        await self._computed(some)
+            await own.done.wait()
+        finally:
+            if own in self._waiting:  # whoever has asked has left
+                self._waiting.remove(own)
         if own.error is not None:
             raise own.error
         return own.answer
+
+    async def _computed(self, some: Sequence[Waiting[Search]]) -> None:
+        try:
+            await to_thread.run_sync(self._compute, some)
+        except Exception as error:
+            for each in some:
+                each.error = error if isinstance(error, InputError) else RuntimeError(repr(error))
+        finally:
+            for each in some:
+                each.done.set()
