@@ -1,5 +1,9 @@
 """Approximate search: as exact search has it where it looks everywhere, and what it finds is measured on others."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +72,14 @@ def test_it_is_searched_as_widely_as_the_recall_that_is_wanted_takes(kind: Kind)
     assert narrow.recall < wide.recall
     assert narrow.seconds > 0
     assert narrow.exact_seconds > 0
+
+
+def test_it_goes_on_where_faiss_was_made_to_take_tensors() -> None:
+    """As pytorch-metric-learning does to all of the process."""
+    code = (
+        "import torch, faiss.contrib.torch_utils\n"
+        "from tests.retrieval import test_approximate as tests\n"
+        "for kind in ('hnsw', 'ivf'): tests.test_a_wide_search_finds_what_exact_search_finds(kind, tests.np.float16)"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -68,7 +68,9 @@ class Approximate:
             search = faiss.SearchParametersHNSW(efSearch=max(self.width, count), **how)
         else:
             search = faiss.SearchParametersIVF(nprobe=self.width, **how)
-        _, found = self.index.search(np.ascontiguousarray(queries), count, params=search)
+        # where a program has imported faiss.contrib.torch_utils, its own `search` takes no parameters
+        call = getattr(self.index, "search_numpy", self.index.search)
+        _, found = call(np.ascontiguousarray(queries), count, params=search)
         return [np.unique(row[row >= 0]) for row in found]
 
     def nearest(
