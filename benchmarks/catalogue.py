@@ -34,7 +34,7 @@ from recallk.catalogue.index import Index
 from recallk.models.image_embedder import build_image_embedder
 from recallk.models.settings import ImageSettings, VectorSettings
 from recallk.models.vector_embedder import VectorEmbedder
-from recallk.retrieval.scan import StoredRows, nearest_rows
+from recallk.retrieval.scan import nearest_rows
 
 RESULTS = Path(__file__).parent / "results" / "catalogue_cpu.csv"
 SIZE, K, QUERIES, ROUNDS = 512, 10, 200, 9
@@ -76,10 +76,6 @@ def row(what: str, items: int, times: list[float], beside: str, others: list[flo
     }
 
 
-def parts_of(index: Index) -> list[StoredRows]:
-    return [StoredRows(part.vectors, part.codes, part.scales) for part in index._state.parts]
-
-
 def searched(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     """Measure searches. Random directions: the hardest there are to tell apart by few bits."""
     random = np.random.default_rng(0)
@@ -92,7 +88,7 @@ def searched(folder: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     half = Index.build(head, folder / "all.npy", folder / "float16")
     eight = Index.build(head, folder / "all.npy", folder / "int8", dtype="int8")
     queries = torch.nn.functional.normalize(torch.randn(QUERIES, SIZE))
-    parts, coded = parts_of(half), parts_of(eight)
+    parts, coded = half._state.searched(), eight._state.searched()
     stored = np.load(next((folder / "float16").glob("parts/*/vectors.npy")), mmap_mode="r")
     query = queries[:1]
     asked = query[0].numpy().astype(np.float16)

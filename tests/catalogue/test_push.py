@@ -24,6 +24,7 @@ from recallk.catalogue.qdrant import Collection, Meaning, Point
 from recallk.catalogue.qdrant_filter import filter_of
 from recallk.catalogue.remote import Remote
 from recallk.catalogue.where import where
+from recallk.data.vector_files import read_any_vectors
 from tests.catalogue.place import draw, draw_all, small_embedder
 from tests.catalogue.test_approximate import head
 
@@ -284,6 +285,10 @@ def test_a_file_for_other_programs(index: Index, tmp_path: Path, kind: str) -> N
     )
     assert table["id"].to_pylist() == [index.hit_of_row(row).id for row in rows.tolist()]
     assert Path(table["image"][0].as_py()).is_file()
+    if kind == "parquet":  # which recallk itself reads
+        read, _ = read_any_vectors(path)
+        np.testing.assert_array_equal(read.array, vectors)
+        assert read.labels == table["label"].to_pylist()
     with pytest.raises(InputError, match="exists already"):
         push(index.folder, f"{kind}:{path}")
     for wrong in (f"{kind}:", f"{kind}:{tmp_path}/none/x"):
@@ -429,3 +434,23 @@ def test_cells_that_are_no_numbers_and_large_ones(tmp_path: Path, url: str, kind
     assert push(index.folder, f"{kind}:{tmp_path}/pushed.{kind}").sent == 30
     assert push(index.folder, url).sent == 30
     assert len(index.search(vectors[:1], 40, where="sku > 5 and weight >= 0").hits[0]) == 28
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "expected"),
+    [
+        ("qdrant://shop.example/c", None, ("shop.example", 6333, False, None)),
+        ("qdrant://shop.example:80/c", "secret", ("shop.example", 80, True, "secret")),
+        ("qdrant://[::1]:7000/c", None, ("[::1]", 7000, False, None)),
+    ],
+)
+def test_a_server_is_spoken_to_as_its_address_says(
+    url: str, key: str | None, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = dict[str, Any]()
+    monkeypatch.setattr("qdrant_client.QdrantClient", lambda **given: seen.update(given))
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("QDRANT_API_KEY", key)
+    assert Collection(url).name == "c"
+    assert tuple(seen[name] for name in ("host", "port", "https", "api_key")) == expected

@@ -19,7 +19,7 @@ from recallk.core.progress import Advance
 from recallk.core.text import brief
 from recallk.retrieval.approximate import Approximate, Kind, Measured, fit, library
 from recallk.retrieval.exact import Neighbours, check_k
-from recallk.retrieval.scan import StoredRows, nearest_rows
+from recallk.retrieval.scan import nearest_rows
 
 FEWEST = 100
 """Items: fewer are searched exactly in no time, and hold out too few."""
@@ -36,7 +36,7 @@ def build_approximate(folder: Path, kind: Kind, least: float, k: int, advance: A
         if len(state) < max(FEWEST, 20 * k):
             needed = f"{max(FEWEST, 20 * k):,} are needed for recall@{k}"
             raise InputError(f"{folder}: {len(state):,} items, and {needed}; fewer are searched exactly in no time")
-        found, measured = fit(rows_of(state), state.alive, kind, least=least, k=k, advance=advance)
+        found, measured = fit(state.searched(), state.alive, kind, least=least, k=k, advance=advance)
         commit(state, state.manifest.parts, state.removed, _write(state, found, measured))
     return measured
 
@@ -54,11 +54,6 @@ def _write(state: State, found: Approximate, measured: Measured) -> StoredApprox
         k=measured.k,
         recall=measured.recall,
     )
-
-
-def rows_of(state: State) -> list[StoredRows]:
-    """Return the rows of a state as they are searched."""
-    return [StoredRows(part.vectors, part.codes, part.scales) for part in state.parts]
 
 
 class OpenApproximate:
@@ -86,7 +81,7 @@ class OpenApproximate:
 
     def nearest(self, state: State, queries: Tensor, k: int, exclude: Sequence[int] | None) -> Neighbours:
         """Find each query's k rows: approximately among those that it was built of, exactly among later ones."""
-        parts, covered = rows_of(state), len(self._about.of)
+        parts, covered = state.searched(), len(self._about.of)
         first = sum(map(len, parts[:covered]))
         allowed = None if state.alive[:first].all() else state.alive[:first]
         found = self._index.nearest(queries, parts[:covered], k, allowed=allowed, exclude=exclude)

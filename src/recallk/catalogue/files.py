@@ -14,7 +14,7 @@ from pyarrow import compute, parquet, types
 
 from recallk.core.errors import InputError
 from recallk.core.extras import require
-from recallk.core.files import UNFINISHED, writing
+from recallk.core.files import UNFINISHED, sync, writing
 from recallk.core.text import brief, one_line, shown
 from recallk.data.kind import EMBEDDING
 
@@ -37,6 +37,8 @@ def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[
     try:
         with writing(path):
             write(table, unfinished)
+            if unfinished.is_file():
+                sync(unfinished)
             if not _same(read(unfinished), table):
                 raise InputError(f"{path}: what was written reads otherwise; is the disk in order?")
             unfinished.rename(path)

@@ -1,5 +1,6 @@
 """What a search in a catalogue gives."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,3 +67,10 @@ def row_of_file(state: State, path: Path) -> int:
         if isinstance(image, Path) and image.resolve() == path.resolve():
             return int(row)
     return -1
+
+
+def plain(cell: Any) -> str | int | float | bool | None:
+    """Return a cell as JSON has it."""
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None
+    return cell if cell is None or isinstance(cell, str | int | float | bool) else str(cell)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.catalogue import changes
-from recallk.catalogue.approximate import OpenApproximate, build_approximate, rows_of
+from recallk.catalogue.approximate import OpenApproximate, build_approximate
 from recallk.catalogue.changes import Changed, put_source
 from recallk.catalogue.found import Found, Hit, hit_of, row_of_file
 from recallk.catalogue.manifest import VectorDtype, read_manifest
@@ -262,7 +262,7 @@ class Index:
             found = by.nearest(self._state, embeddings, k, exclude)
         else:
             usual = None if allowed.all() else allowed
-            found = nearest_rows(embeddings, rows_of(self._state), k, allowed=usual, exclude=exclude)
+            found = nearest_rows(embeddings, self._state.searched(), k, allowed=usual, exclude=exclude)
         pairs = zip(found.indexes.tolist(), found.similarities.tolist(), strict=True)
         hits = [[self.hit_of_row(row, s) for row, s in zip(*pair, strict=True)] for pair in pairs]
         return Found(hits, found.similarities, names, images)
@@ -270,12 +270,7 @@ class Index:
     def vectors(self) -> tuple[NDArray[np.int64], Tensor]:
         """Return the rows that are there, and their vectors `(N, D)` float32, in memory."""
         rows = np.flatnonzero(self._state.alive)
-        start, found = 0, [torch.empty(0, self._state.manifest.dimensions)]
-        for part in self._state.parts:
-            alive = self._state.alive[start : start + part.rows]
-            found.append(torch.from_numpy(part.vectors[alive].astype(np.float32)))
-            start += part.rows
-        return rows, torch.cat(found)
+        return rows, torch.from_numpy(self._state.vectors().astype(np.float32))
 
     def hit_of_row(self, row: int, similarity: float = 1.0) -> Hit:
         """Return the item of a row."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow
 import torch
-from numpy.typing import NDArray
 
-from recallk.catalogue.approximate import rows_of
 from recallk.catalogue.files import FILES, write_table
+from recallk.catalogue.found import plain
 from recallk.catalogue.qdrant import FORM, SCHEME, Collection, Meaning, Point
 from recallk.catalogue.source import ID
 from recallk.catalogue.state import State, open_state
@@ -62,7 +60,7 @@ def push(folder: Path, to: str, advance: Advance = silent) -> Pushed:
     """
     state, scheme = open_state(folder), to.partition(":")[0]
     if scheme in FILES:
-        write_table(scheme, user_path(to.partition(":")[2]), _columns(state), _vectors(state))
+        write_table(scheme, user_path(to.partition(":")[2]), _columns(state), state.vectors())
         return Pushed(len(state), len(state), 0)
     if not to.startswith(SCHEME):
         raise InputError(f"--to {brief(to)}: one of {FORM}, {', '.join(f'{name}:PATH' for name in FILES)}")
@@ -113,7 +111,7 @@ def _checked(state: State, collection: Collection, pushed: Pushed) -> Pushed:
         return pushed
     some = np.sort(np.random.default_rng(0).choice(rows, min(CHECKED, len(rows)), replace=False))
     queries = torch.from_numpy(np.stack([state.vector(row) for row in some.tolist()]).astype(np.float32))
-    exact = nearest_rows(queries, rows_of(state), K, allowed=state.alive)
+    exact = nearest_rows(queries, state.searched(), K, allowed=state.alive)
     ids, recalls = state.items[ID], list[float]()
     for exactly in (True, False):
         found, shares = collection.nearest(queries.tolist(), K, exact=exactly), list[float]()
@@ -145,19 +143,10 @@ def _columns(state: State) -> pyarrow.Table:
     return items
 
 
-def _vectors(state: State) -> NDArray[Any]:
-    """Return the vectors `(N, D)` of the items that are there, as they are stored."""
-    start, found = 0, [np.empty((0, state.manifest.dimensions), np.float16)]
-    for part in state.parts:
-        found.append(part.vectors[state.alive[start : start + part.rows]])
-        start += part.rows
-    return np.concatenate(found[1:] or found)
-
-
 def _payloads(items: pyarrow.Table) -> Callable[[int], dict[str, dict[str, Any]]]:
     """Return what is kept of an item beside its vector: its cells, and each as conditions compare it."""
     cells = {
-        "known": {name: [_plain(cell) for cell in items[name].to_pylist()] for name in items.column_names},
+        "known": {name: [plain(cell) for cell in items[name].to_pylist()] for name in items.column_names},
         "text": {name: texts(items[name]).to_pylist() for name in items.column_names},
         "number": {name: numbers(items[name]).to_pylist() for name in items.column_names},
     }
@@ -169,10 +158,3 @@ def _payloads(items: pyarrow.Table) -> Callable[[int], dict[str, dict[str, Any]]
         }
 
     return of
-
-
-def _plain(cell: Any) -> Any:
-    """Return a cell as JSON has it."""
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    return cell if cell is None or isinstance(cell, str | int | float | bool) else str(cell)

@@ -35,6 +35,7 @@ from recallk.core.text import brief
 from recallk.models import saved
 from recallk.models.checksum import checksum
 from recallk.models.embedder import Embedder
+from recallk.retrieval.scan import StoredRows
 
 MOST_PARTS = 16
 """More are put together into one: each is looked through by itself."""
@@ -85,6 +86,19 @@ class State:
         number = int(np.searchsorted(self.ends, row, side="right"))
         part = self.parts[number]
         return part, row - (int(self.ends[number]) - part.rows)
+
+    def searched(self) -> list[StoredRows]:
+        """Return the rows of its parts as they are searched."""
+        return [StoredRows(part.vectors, part.codes, part.scales) for part in self.parts]
+
+    def vectors(self) -> NDArray[Any]:
+        """Return the vectors `(N, D)` of the items that are there, as they are stored, in memory."""
+        dtype = np.float32 if self.manifest.dtype == "float32" else np.float16
+        found, start = [np.empty((0, self.manifest.dimensions), dtype)], 0
+        for part in self.parts:
+            found.append(part.vectors[self.alive[start : start + part.rows]])
+            start += part.rows
+        return np.concatenate(found)
 
     def vector(self, row: int) -> NDArray[Any]:
         """Return the vector `(D,)` of a row, as it is stored."""
@@ -208,7 +222,7 @@ def commit(
     """
     new = _commit(state, parts, removed, approximate)
     if len(new.parts) > MOST_PARTS or len(removed) > MOST_REMOVED * max(1, len(new.alive)):
-        return _commit(new, (_together(new),) if len(new) else (), np.empty(0, np.int64))
+        return _commit(new, (_together(new),) if len(new) else (), np.empty(0, np.int64), None)
     return new
 
 
@@ -216,7 +230,7 @@ def _commit(
     state: State,
     parts: tuple[StoredPart, ...],
     removed: NDArray[np.int64],
-    approximate: StoredApproximate | None = None,
+    approximate: StoredApproximate | None,
 ) -> State:
     kept = approximate or state.manifest.approximate
     if kept is not None and kept.of != tuple(part.name for part in parts[: len(kept.of)]):

@@ -1,7 +1,6 @@
 """The page and the API over a catalogue, as a Starlette application."""
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from recallk.catalogue.found import Hit
+from recallk.catalogue.found import Hit, plain
 from recallk.catalogue.index import Index
 from recallk.catalogue.remote import Remote
 from recallk.core.cores import own_cores
@@ -75,7 +74,7 @@ def make_app(index: Index | Remote, hosts: list[str], *, approximate: bool = Fal
 
     async def search(request: Request) -> Response:
         what = await asked(request)
-        return JSONResponse(await searched(await work(lambda: _search(served.now(), what))))
+        return JSONResponse(await searched(await work(lambda: _read(what))))
 
     async def item(request: Request) -> Response:
         return JSONResponse(await work(lambda: _told(_item(served.now(), request.path_params["name"]))))
@@ -146,10 +145,8 @@ class Search:
         return self.what.offset + self.what.k
 
 
-def _search(index: Index | Remote, what: Asked) -> Search:
-    """Read the images that were sent."""
-    if what.images and index.noun != "images":
-        raise RefusedError("the catalogue is of vectors: search by an id")
+def _read(what: Asked) -> Search:
+    """Decode the images that were sent."""
     return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
 
 
@@ -176,6 +173,8 @@ def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approxima
 def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], approximate: bool) -> None:
     """Search for some that stand under one condition, of one query each or one of several."""
     for each in some:
+        if each.search.what.images and index.noun != "images":
+            raise RefusedError("the catalogue is of vectors: search by an id")
         for name in each.search.what.ids:
             _item(index, name)  # what is no id, in what is searched, would be taken for a file
     queries = [query for each in some for query in each.search.queries]
@@ -206,16 +205,9 @@ def _item(index: Index | Remote, name: str) -> Hit:
 
 def _told(hit: Hit) -> dict[str, Any]:
     """Return an item as it is sent: where its image lies on the disk is nobody's business."""
-    known = {name: _plain(value) for name, value in hit.known.items() if name != "image"}
+    known = {name: plain(value) for name, value in hit.known.items() if name != "image"}
     shown = None if hit.image is None else f"/pictures/{quote(hit.id, safe='')}"
     return {**known, "similarity": round(hit.similarity, 6), "picture": shown}
-
-
-def _plain(value: Any) -> Any:
-    """Return a cell as JSON has it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def _picture(hit: Hit, side: int) -> bytes:
