@@ -16,6 +16,7 @@ from recallk.catalogue.manifest import APPROXIMATE, PARTS
 from recallk.catalogue.state import check, open_state
 from recallk.models.settings import VectorSettings
 from recallk.models.vector_embedder import VectorEmbedder
+from recallk.retrieval.approximate import Approximate
 from tests.retrieval.test_approximate import clustered
 
 
@@ -72,6 +73,10 @@ def test_what_comes_later_is_found_and_what_goes_is_not(index: Index, tmp_path: 
     assert not found & {first, "i1001"}
     assert "i1000" in found
     assert index.search(query(1), 400, approximate=True).similarities.shape == (1, 306)  # all there are
+    names = ["i7", "i8", "i1000"]
+    everything = index.search(names, 400, approximate=True)
+    assert everything.ids == index.search(names, 400).ids
+    assert all(name not in ids for name, ids in zip(names, everything.ids, strict=True))
 
 
 def test_with_a_condition_or_together_the_search_is_exact(index: Index) -> None:
@@ -113,6 +118,8 @@ def test_mistakes(index: Index, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"99 items, and 200 are needed for recall@10"):
         few.approximate()
     assert len(list((tmp_path / "few" / PARTS).iterdir())) == 1
+    few.add(source(tmp_path, clustered(101, seed=4), first=500))
+    assert few.approximate(k=10).queries == 20  # as few as is possible
 
 
 def test_a_damaged_file_is_told(index: Index) -> None:
@@ -153,3 +160,14 @@ def test_many_threads_that_search_first_read_it_once(index: Index) -> None:
 
 def test_a_graph_is_followed_as_far_as_was_measured(index: Index) -> None:
     assert index.approximate("hnsw", recall=0.01, k=10).width == 20
+
+
+def test_a_query_for_which_a_graph_reaches_too_few_is_searched_exactly(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.approximate("hnsw")
+    whole = Approximate.candidates
+    monkeypatch.setattr(Approximate, "candidates", lambda *words: [rows[:2] for rows in whole(*words)])
+    names = ["i7", "i8", "i9"]
+    assert index.search(names, 4, approximate=True).ids == index.search(names, 4).ids
+    assert index.search(query(3), 4, approximate=True).ids == index.search(query(3), 4).ids

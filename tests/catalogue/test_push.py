@@ -348,6 +348,10 @@ def test_an_empty_catalogue_and_one_of_vectors(tmp_path: Path, url: str) -> None
         np.save(tmp_path / "query.npy", query)
         for queries in (query, [tmp_path / "query.npy"]):
             assert remote.search(queries, 4).ids == index.search(queries, 4).ids
+        names = [index.hit_of_row(row).id for row in (0, 7)]  # they have no files to be known by
+        assert remote.search(names, 4).ids == index.search(names, 4).ids
+        together = remote.search(names, 4, together=True).ids
+        assert together == index.search(names, 4, together=True).ids
     index.remove([name for names in index.search(query[:1], 40).ids for name in names])
     done = push(index.folder, url)
     assert (done.items, done.removed) == (0, 40)
@@ -454,3 +458,20 @@ def test_a_server_is_spoken_to_as_its_address_says(
         monkeypatch.setenv("QDRANT_API_KEY", key)
     assert Collection(url).name == "c"
     assert tuple(seen[name] for name in ("host", "port", "https", "api_key")) == expected
+
+
+def test_the_server_searches_exactly_unless_told_otherwise(
+    index: Index, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(index.folder, url)
+    asked, whole = list[bool](), QdrantClient.query_batch_points
+
+    def query(self: Any, name: str, requests: Any) -> Any:
+        asked.extend(request.params.exact for request in requests)
+        return whole(self, name, requests)
+
+    monkeypatch.setattr(QdrantClient, "query_batch_points", query)
+    with _Open(url) as remote:
+        remote.search(["a/0.png"], 2)
+        remote.search(["a/0.png"], 2, approximate=True)
+    assert asked == [True, False]
