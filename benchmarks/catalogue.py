@@ -150,7 +150,7 @@ def answered(folder: Path, count: int, asked: int) -> list[dict[str, Any]]:
     from recallk.catalogue.part import PartWriter
     from recallk.catalogue.state import commit
 
-    with PartWriter(index.folder, count, SIZE, "float16") as writer:
+    with PartWriter(index.folder, count, head.manifest) as writer:
         for start in range(0, count, 10_000):
             rows = random.standard_normal((min(10_000, count - start), SIZE)).astype(np.float32)
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recallk import InputError
 from recallk.catalogue import approximate as approximates
+from recallk.catalogue import changes
 from recallk.catalogue.index import Index
 from recallk.catalogue.manifest import is_catalogue
 from recallk.catalogue.state import check
@@ -169,6 +170,7 @@ def _check_approximate(index: Index, place: Place) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(approximates, "FEWEST", 20)
+    monkeypatch.setattr(changes, "BLOCK", 2)  # so that a change that was interrupted has embedded something
     torch.manual_seed(0)
     head = VectorEmbedder(VectorSettings(input_size=DIMENSIONS, embedding_size=4)).eval()
     return Place(tmp_path / "catalogue", tmp_path, head, np.random.default_rng(0))

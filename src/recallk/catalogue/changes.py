@@ -13,9 +13,10 @@ import pyarrow
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recallk.catalogue.embedded import Embedded
 from recallk.catalogue.part import PartWriter
 from recallk.catalogue.source import ID, Given, Source, contents_of, read_source
-from recallk.catalogue.state import State, changing, commit
+from recallk.catalogue.state import State, changing, commit, remove_unused
 from recallk.core import processes
 from recallk.core.cores import own_cores
 from recallk.core.devices import available_device
@@ -40,7 +41,8 @@ _NONE = np.empty(0, np.int64)
 class Changed:
     """How many items a change has added, embedded again, told anew (other columns, the same content), and removed.
 
-    `items` are there afterwards; `notes` say what is worth knowing of the source.
+    `items` are there afterwards; `notes` say what is worth knowing of the source, and how many of the items an earlier
+    change had embedded that was interrupted.
     """
 
     items: int
@@ -53,8 +55,9 @@ class Changed:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which items of a source are embedded, which are copied from which row, and which rows are no longer there."""
+    """Which items of a source are embedded already, which will be, which are copied from where, which rows go."""
 
+    embedded: NDArray[np.int64]
     fresh: NDArray[np.int64]
     copied: NDArray[np.int64]
     copied_from: NDArray[np.int64]
@@ -150,12 +153,17 @@ class _Work:
         with ExitStack() as held:
             self._state = held.enter_context(self._into)
             self._contents = contents_of(self._source.items, self._advance)
-            self.plan = _plan(self._state, self._source, self._contents, self._replace, self._remove_missing)
-            manifest, rows = self._state.manifest, len(self.plan.fresh) + len(self.plan.copied)
+            manifest, folder = self._state.manifest, self._state.folder
+            embedded = Embedded(folder, manifest)
+            self.plan = _plan(self._state, self._source, self._contents, embedded, self._replace, self._remove_missing)
+            rows = len(self.plan.embedded) + len(self.plan.fresh) + len(self.plan.copied)
             self._writer = None
             if rows:
-                writer = PartWriter(self._state.folder, rows, manifest.dimensions, manifest.dtype)
-                self._writer = held.enter_context(writer)
+                self._writer = held.enter_context(PartWriter(folder, rows, manifest))
+                for start in range(0, len(self.plan.embedded), BLOCK):
+                    contents = self._contents[self.plan.embedded[start : start + BLOCK]]
+                    self._writer.append(embedded.vectors(contents), contents)
+                remove_unused(folder, manifest, self._writer.folder)
             self._held = held.pop_all()
         return self
 
@@ -168,26 +176,38 @@ class _Work:
 
     def finish(self) -> Changed:
         plan, state, parts = self.plan, self._state, self._state.manifest.parts
+        notes, count = tuple(self._source.notes), len(plan.embedded)
+        if count:
+            told = f"{count:,} {state.manifest.items} that an interrupted change had embedded are taken over"
+            notes = (*notes, Finding("embedded before", str(state.folder), told))
         if self._writer is not None:
-            for number, row in zip(plan.copied.tolist(), plan.copied_from.tolist(), strict=True):
-                self._writer.append(state.vector(row)[None], self._contents[[number]])
-            written = np.concatenate([plan.fresh, plan.copied])
+            for start in range(0, len(plan.copied), BLOCK):
+                vectors = [state.vector(row) for row in plan.copied_from[start : start + BLOCK].tolist()]
+                self._writer.append(np.stack(vectors), self._contents[plan.copied[start : start + BLOCK]])
+            written = np.concatenate([plan.embedded, plan.fresh, plan.copied])
             known, pictures = self._source.known.take(written), self._source.pictures(written)
             parts = (*parts, self._writer.finish(known, pictures))
         if self._writer is None and not len(plan.removed) and state.manifest.change:
-            return Changed(len(state), notes=tuple(self._source.notes))
+            return Changed(len(state), notes=notes)
         state = commit(state, parts, np.union1d(state.removed, plan.removed))
         return Changed(
             len(state),
-            added=len(plan.fresh) - plan.again,
+            added=count + len(plan.fresh) - plan.again,
             embedded_again=plan.again,
             told_anew=len(plan.copied),
             removed=len(plan.removed) - plan.again - len(plan.copied),
-            notes=tuple(self._source.notes),
+            notes=notes,
         )
 
 
-def _plan(state: State, source: Source, contents: NDArray[np.uint8], replace: bool, remove_missing: bool) -> _Plan:
+def _plan(
+    state: State,
+    source: Source,
+    contents: NDArray[np.uint8],
+    embedded: Embedded,
+    replace: bool,
+    remove_missing: bool,
+) -> _Plan:
     ids = source.known[ID].to_pylist()
     rows = np.array([state.row_of.get(name, -1) for name in ids], np.int64)
     there = np.flatnonzero(rows >= 0)
@@ -200,11 +220,11 @@ def _plan(state: State, source: Source, contents: NDArray[np.uint8], replace: bo
     same[there] = (state.contents(rows[there]) == contents[there]).all(1)
     alike = np.zeros(len(ids), np.bool_)
     alike[there] = _alike(state.items.take(rows[there]), source.known.take(there))
-    fresh, copied = np.flatnonzero(~same), np.flatnonzero(same & ~alike)
-    again = fresh[rows[fresh] >= 0]
+    new, copied = np.flatnonzero(~same), np.flatnonzero(same & ~alike)
+    again, had = new[rows[new] >= 0], embedded.has(contents[new])
     missing = np.setdiff1d(np.flatnonzero(state.alive), rows) if remove_missing else _NONE
     removed = np.concatenate([rows[again], rows[copied], missing])
-    return _Plan(fresh, copied, rows[copied], removed, len(again))
+    return _Plan(new[had], new[~had], copied, rows[copied], removed, len(again))
 
 
 def _alike(one: pyarrow.Table, other: pyarrow.Table) -> NDArray[np.bool_]:

@@ -80,7 +80,8 @@ class Index:
         stored as; with "int8" they are searched in a quarter of the bytes, and the best compared again in float16.
         `workers` processes read images, by default one per core.
 
-        Raises InputError, one line, for whatever cannot be read, and where the folder is there already.
+        Interrupted, and asked for again, it goes on from what it had embedded. Raises InputError, one line, for
+        whatever cannot be read, and where the folder is there already.
         """
         place = user_path(folder)
         embedder = model if isinstance(model, Embedder) else load(model)

@@ -1,10 +1,12 @@
 """A part of a catalogue: rows written once, in a folder of their own, and read from the disk as they are needed."""
 
+import json
 import secrets
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from recallk.catalogue.manifest import PARTS, StoredPart, VectorDtype, check_size, stored_folder
+from recallk.catalogue.manifest import PARTS, Manifest, StoredPart, check_size, stored_folder
 from recallk.core.errors import InputError
 from recallk.core.files import make_folder, reading, why, writing
 from recallk.retrieval.codes import encoded
@@ -30,6 +32,8 @@ _GROUP = 32  # pictures that are read at a time
 CONTENTS = "contents.npy"
 """SHA-256 of what each item was embedded from, `(n, 32)` uint8."""
 REMOVED = "removed.npy"
+BLOCKS = "blocks.jsonl"
+"""Of a part that is being written: a line for the rows that were written at a time (`Block`)."""
 _DAMAGED = "it is damaged: copy the catalogue again"
 _ROWS = 2**14  # that are written at a time
 
@@ -114,24 +118,48 @@ def _mapped(path: Path) -> NDArray[Any]:
         raise InputError(f"{path}: cannot be read ({why(error)}); {_DAMAGED}") from None
 
 
-class PartWriter:
-    """A part that is being written, in a context: what is not finished is removed, at the latest by the next writer."""
+@dataclass(frozen=True)
+class Block:
+    """Rows that were written at a time: what by, and the CRC-32 of their vectors and contents."""
 
-    def __init__(self, catalogue: Path, rows: int, dimensions: int, dtype: VectorDtype) -> None:
-        self._name = secrets.token_hex(8)
-        self.folder = catalogue / PARTS / self._name
-        self._rows, self._dimensions, self._dtype = rows, dimensions, dtype
+    embedder: str
+    dtype: str
+    rows: int
+    crc: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, rows: int, vectors: bytes, contents: bytes) -> "Block":
+        """Return what is noted of rows."""
+        return cls(manifest.embedder, stored_dtype(manifest), rows, zlib.crc32(contents, zlib.crc32(vectors)))
+
+
+def stored_dtype(manifest: Manifest) -> str:
+    """Return what the vectors of a catalogue are stored as."""
+    return "float32" if manifest.dtype == "float32" else "float16"
+
+
+class PartWriter:
+    """A part that is being written, in a context; where it is interrupted, the next change takes over what it holds.
+
+    For that each block is noted once the files have it (`catalogue.embedded` reads it).
+    """
+
+    def __init__(self, catalogue: Path, rows: int, manifest: Manifest) -> None:
+        self.folder = catalogue / PARTS / secrets.token_hex(8)
+        self._rows, self._manifest = rows, manifest
         self._files = dict[str, BinaryIO]()
+        self._noted = 0
         self._held = ExitStack()
 
     def __enter__(self) -> "PartWriter":
         make_folder(self.folder)
         try:
-            self._begin(VECTORS, "float32" if self._dtype == "float32" else "float16", self._dimensions)
+            self._begin(VECTORS, stored_dtype(self._manifest), self._manifest.dimensions)
             self._begin(CONTENTS, "uint8", 32)
-            if self._dtype == "int8":
-                self._begin(CODES, "int8", self._dimensions)
+            if self._manifest.dtype == "int8":
+                self._begin(CODES, "int8", self._manifest.dimensions)
                 self._begin(SCALES, "float32")
+            self._files[BLOCKS] = self._held.enter_context((self.folder / BLOCKS).open("wb"))
         except BaseException:
             self.__exit__()
             raise
@@ -139,7 +167,7 @@ class PartWriter:
 
     def __exit__(self, *error: object) -> None:
         self._held.close()
-        if error and error[0] is not None:
+        if error and error[0] is not None and not self._noted:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def append(self, vectors: NDArray[Any], contents: NDArray[np.uint8]) -> None:
@@ -147,13 +175,13 @@ class PartWriter:
         if not np.isfinite(vectors).all():
             raise InputError(f"{self.folder.parents[1]}: the model gives NaN or infinity; take another")
         for start in range(0, len(vectors), _ROWS):
-            rows = vectors[start : start + _ROWS]
-            self._write(VECTORS, rows, "float32" if self._dtype == "float32" else "float16")
-            if self._dtype == "int8":
+            rows, of = vectors[start : start + _ROWS], contents[start : start + _ROWS]
+            written = self._write(VECTORS, rows, stored_dtype(self._manifest)), self._write(CONTENTS, of, "uint8")
+            if self._manifest.dtype == "int8":
                 codes, scales = encoded(rows.astype(np.float16))
                 self._write(CODES, codes, "int8")
                 self._write(SCALES, scales, "float32")
-        self._write(CONTENTS, contents, "uint8")
+            self._note(Block.of(self._manifest, len(rows), *written))
 
     def finish(
         self, items: Mapping[str, Sequence[Any]] | pyarrow.Table, pictures: Sequence[bytes | None] | None = None
@@ -166,6 +194,7 @@ class PartWriter:
         assert table.num_rows == self._rows
         self._held.close()
         with writing(self.folder):
+            (self.folder / BLOCKS).unlink()
             parquet.write_table(table, self.folder / ITEMS)
             if pictures is not None:
                 column = pyarrow.table({"png": pyarrow.array(pictures, pyarrow.binary())})
@@ -180,9 +209,19 @@ class PartWriter:
             np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
         self._files[name] = file
 
-    def _write(self, name: str, rows: NDArray[Any], dtype: str) -> None:
+    def _write(self, name: str, rows: NDArray[Any], dtype: str) -> bytes:
+        written = rows.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
         with writing(self.folder / name):
-            self._files[name].write(rows.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes())
+            self._files[name].write(written)
+        return written
+
+    def _note(self, block: Block) -> None:
+        with writing(self.folder):
+            for name in (VECTORS, CONTENTS):  # which the next writer reads
+                self._files[name].flush()
+            self._files[BLOCKS].write(json.dumps(asdict(block)).encode() + b"\n")
+            self._files[BLOCKS].flush()
+        self._noted += 1
 
 
 def write_removed(catalogue: Path, rows: NDArray[np.int64]) -> StoredPart:

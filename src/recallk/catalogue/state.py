@@ -27,7 +27,7 @@ from recallk.catalogue.manifest import (
     read_manifest,
     write_manifest,
 )
-from recallk.catalogue.part import Part, PartWriter, open_part, open_removed, write_removed
+from recallk.catalogue.part import BLOCKS, Part, PartWriter, open_part, open_removed, write_removed
 from recallk.core.errors import InputError
 from recallk.core.files import UNFINISHED, make_folder
 from recallk.core.lock import locked
@@ -166,21 +166,21 @@ def check(folder: Path) -> State:
 
 @contextmanager
 def changing(folder: Path) -> Iterator[State]:
-    """Keep other writers out while the state is changed, and remove what one that was interrupted has left.
+    """Keep other writers out while the state is changed; then remove what one that was interrupted has left.
 
     Raises InputError where another is writing, and as `open_state`.
     """
     with locked(folder):
-        state = open_state(folder)
-        remove_unused(folder, state.manifest)
-        yield state
+        yield open_state(folder)
+        remove_unused(folder, read_manifest(folder))
 
 
 @contextmanager
 def creating(folder: Path, embedder: Embedder, dtype: VectorDtype) -> Iterator[State]:
     """Give the state of a catalogue that is to be made: nobody sees it before its first `commit`.
 
-    Raises InputError where there is a catalogue already, or anything else than what an interrupted one has left.
+    What was embedded stays where it is interrupted. Raises InputError where there is a catalogue already, or anything
+    else than what an interrupted one has left.
     """
     if get_args(VectorDtype).count(dtype) != 1:
         raise InputError(f"dtype={brief(dtype)}: one of {', '.join(get_args(VectorDtype))}")
@@ -190,7 +190,6 @@ def creating(folder: Path, embedder: Embedder, dtype: VectorDtype) -> Iterator[S
         raise InputError(f"{folder}: exists already, and is no catalogue; choose another folder")
     try:
         with locked(folder):
-            remove_unused(folder, None)
             make_folder(folder / PARTS)
             saved.save(embedder, folder / MODEL)
             manifest = Manifest(
@@ -201,7 +200,7 @@ def creating(folder: Path, embedder: Embedder, dtype: VectorDtype) -> Iterator[S
             )
             yield State(folder, manifest, (), np.empty(0, np.int64))
     finally:
-        if not is_catalogue(folder):  # nothing came of it
+        if not is_catalogue(folder) and not any(folder.glob(f"{PARTS}/*/{BLOCKS}")):  # nothing came of it
             for name in (MODEL, PARTS):
                 shutil.rmtree(folder / name, ignore_errors=True)
             with suppress(OSError):  # somebody else has come meanwhile
@@ -247,8 +246,7 @@ def _commit(
 
 def _together(state: State) -> StoredPart:
     """Write all rows that are there as one part."""
-    manifest = state.manifest
-    with PartWriter(state.folder, len(state), manifest.dimensions, manifest.dtype) as writer:
+    with PartWriter(state.folder, len(state), state.manifest) as writer:
         start, pictures = 0, list[bytes | None]()
         for part in state.parts:
             rows = np.flatnonzero(state.alive[start : start + part.rows])
@@ -261,12 +259,12 @@ def _together(state: State) -> StoredPart:
         return writer.finish(state.items.filter(pyarrow.array(state.alive)), drawn)
 
 
-def remove_unused(folder: Path, manifest: Manifest | None) -> None:
+def remove_unused(folder: Path, manifest: Manifest, but: Path | None = None) -> None:
     """Remove what lies in a catalogue's folder and is not of the state; the caller holds the lock."""
-    used = set[str]() if manifest is None else {part.name for part in manifest.stored}
+    used = {part.name for part in manifest.stored}
     with suppress(OSError):  # it is in nobody's way
         for path in (folder / PARTS).iterdir():
-            if path.name not in used:
+            if path.name not in used and path != but:
                 shutil.rmtree(path, ignore_errors=True)
         for path in folder.glob(f"{MANIFEST}.*{UNFINISHED}"):
             path.unlink(missing_ok=True)

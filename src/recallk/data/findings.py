@@ -33,6 +33,7 @@ Kind = Literal[
     "query without answer",
     "sampled vectors",
     "other vectors",
+    "embedded before",
 ]
 NOTES: frozenset[Kind] = frozenset(
     {
@@ -45,6 +46,7 @@ NOTES: frozenset[Kind] = frozenset(
         "query without answer",
         "sampled vectors",
         "other vectors",
+        "embedded before",
     }
 )
 """Kinds that are worth knowing, and no reason not to train."""
