@@ -81,7 +81,7 @@ def test_the_product_of_halves_is_off_by_no_more_than_is_taken_for_it() -> None:
         queries = torch.from_numpy(unit(np.abs(random.standard_normal((4, dimensions)))))
         part = StoredRows(rows)
         scores = scan._scores(queries, part)(slice(0, 300)).double().numpy()
-        exact = queries.double().numpy() @ rows.astype(np.float64).T
+        exact = rows.astype(np.float64) @ queries.double().numpy().T
         assert np.abs(scores - exact).max() <= scan._off(part)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -65,6 +66,14 @@ def test_an_image_finds_what_the_index_finds(client: TestClient, kept: Path, tmp
     assert first["similarity"] == pytest.approx(float(found.similarities[0, 0]), abs=1e-5)
     assert first["label"] == found.hits[0][0].known["label"]
     assert "image" not in first
+
+
+def test_images_and_weights_lie_as_a_cpu_takes_them(kept: Path) -> None:
+    index = Index.open(kept)
+    make_app(index, ["testserver"])
+    kernels = [weight for weight in index.embedder.parameters() if weight.ndim == 4 and weight.shape[2] > 1]
+    assert kernels
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
 
 
 def test_an_id_finds_the_others(client: TestClient, kept: Path) -> None:

@@ -18,6 +18,8 @@ _FEW = 4  # queries: for more, numbers are converted once for all of them,
 _CONVERTED = 2**11  # so many rows at a time, which stay in the cache
 _AT_ONCE = 64  # queries whose candidates are held
 _SECOND_ROWS = 2**13
+_GROUPS, _MOST_OF_A_GROUP = 8, 64
+"""The best scores are looked for among the best of each group of rows: so many groups for each that is wanted."""
 _HALF, _SINGLE = 2.0**-11, 2.0**-24
 """What rounding to float16 and float32 moves a number by at most, relative to it."""
 OVERSAMPLED = 16
@@ -100,7 +102,7 @@ def _nearest(
         return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
     coded = all(part.codes is not None for part in parts)
     off = 0.0 if coded else max(map(_off, parts))
-    candidates = [_Candidates(depth * OVERSAMPLED if coded else depth, off) for _ in queries]
+    candidates = _Candidates(len(queries), depth * OVERSAMPLED if coded else depth, off)
     first = 0
     for part in parts:
         look = _coded_scores(queries, part) if coded else _scores(queries, part)
@@ -108,43 +110,51 @@ def _nearest(
             scores = look(rows)
             here = slice(first + rows.start, first + rows.stop)
             if allowed is not None:
-                scores[:, ~torch.from_numpy(allowed[here])] = -torch.inf
+                scores[~torch.from_numpy(allowed[here])] = -torch.inf
             for number, row in enumerate(exclude or []):
                 if here.start <= row < here.stop:
-                    scores[number, row - here.start] = -torch.inf
-            for own, candidate in zip(scores, candidates, strict=True):
-                candidate.add(own, here.start)
+                    scores[row - here.start, number] = -torch.inf
+            candidates.add(scores, here.start)
         first += len(part)
     return [
-        second_look(query, parts, candidate.rows(), depth)
-        for query, candidate in zip(queries.double().numpy(), candidates, strict=True)
+        second_look(query, parts, rows, depth)
+        for query, rows in zip(queries.double().numpy(), candidates.rows(), strict=True)
     ]
 
 
 class _Candidates:
-    """The rows that may be among the first of a query, by scores that are off by a bounded amount."""
+    """The rows that may be among the first of each query, by scores that are off by a bounded amount."""
 
-    def __init__(self, depth: int, off: float) -> None:
-        self._off = off
-        self._best = torch.full((depth,), -torch.inf)
-        self._scores, self._rows = list[Tensor](), list[Tensor]()
+    def __init__(self, queries: int, depth: int, off: float) -> None:
+        self._queries, self._depth, self._off = queries, depth, off
+        self._best = torch.full((depth, queries), -torch.inf)
+        """Scores of so many rows, the best or nearly: the last is no more than that of the best so many."""
+        self._found = list[tuple[Tensor, Tensor, Tensor]]()  # queries, rows, scores
 
     def add(self, scores: Tensor, first: int) -> None:
-        """Take the scores `(n,)` of rows from `first` on; -inf is never found."""
-        near = (scores >= self._least).nonzero()[:, 0]  # few, but for the first rows
-        self._scores.append(scores[near])
-        self._rows.append(near + first)
-        self._best = torch.cat([self._best, self._scores[-1]]).topk(len(self._best), sorted=False).values
+        """Take the scores `(n, Q)` of rows from `first` on; -inf is never found."""
+        side = min(max(len(scores) // (_GROUPS * self._depth), 1), _MOST_OF_A_GROUP)
+        groups = scores[: len(scores) // side * side].reshape(-1, side, self._queries).amax(1)
+        self._best = torch.cat([self._best, groups]).topk(self._depth, 0, sorted=False).values
+        rows, queries = (scores >= self._least(self._best.amin(0))).nonzero(as_tuple=True)
+        self._found.append((queries, rows + first, scores[rows, queries]))
 
-    @property
-    def _least(self) -> float:
+    def rows(self) -> list[NDArray[np.int64]]:
+        """Return the rows of each query, rising."""
+        queries, rows, scores = (torch.cat(each) for each in zip(*self._found, strict=True))
+        order = queries.argsort(stable=True)
+        counts = queries.bincount(minlength=self._queries).tolist()
+        of_each = zip(torch.split(rows[order], counts), torch.split(scores[order], counts), strict=True)
+        return [found[own >= self._least(_last(own, self._depth))].numpy() for found, own in of_each]
+
+    def _least(self, last: Tensor) -> Tensor:
         # the last of the first k is off by as much as what may have to stand before it
-        return max(float(self._best.min()) - 2 * self._off, torch.finfo(torch.float32).min)
+        return (last - 2 * self._off).clamp(min=torch.finfo(torch.float32).min)
 
-    def rows(self) -> NDArray[np.int64]:
-        """Return the rows, rising."""
-        found: NDArray[np.int64] = torch.cat(self._rows)[torch.cat(self._scores) >= self._least].numpy()
-        return found
+
+def _last(scores: Tensor, depth: int) -> Tensor:
+    """Return the last of the best so many, or of all, where there are fewer."""
+    return scores.topk(min(depth, len(scores))).values[-1]
 
 
 def _off(part: StoredRows) -> float:
@@ -154,28 +164,28 @@ def _off(part: StoredRows) -> float:
 
 
 def _scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor]:
-    """Return a function from rows to their scores `(Q, n)` float32."""
+    """Return a function from rows to their scores `(n, Q)` float32."""
     vectors = torch.from_numpy(part.vectors)
     if vectors.dtype == torch.float32 or len(queries) > _FEW:
 
         def products(rows: slice) -> Tensor:
-            with full_precision(queries.device):  # the rows stand first, as below
+            with full_precision(queries.device):
                 some = vectors[rows]
-                return torch.cat([some[few].float() @ queries.T for few in blocks(len(some), _CONVERTED)]).T
+                return torch.cat([some[few].float() @ queries.T for few in blocks(len(some), _CONVERTED)])
 
         return products
     halves = queries.half()
-    return lambda rows: torch.stack([vectors[rows].mv(half) for half in halves]).float()
+    return lambda rows: torch.stack([vectors[rows].mv(half) for half in halves], 1).float()
 
 
 def _coded_scores(queries: Tensor, part: StoredRows) -> Callable[[slice], Tensor]:
-    """Return a function from rows to the scores of their codes, `(Q, n)`, each query's on a scale of its own."""
+    """Return a function from rows to the scores of their codes, `(n, Q)`, each query's on a scale of its own."""
     assert part.codes is not None
     assert part.scales is not None
     codes, scales = torch.from_numpy(part.codes), torch.from_numpy(part.scales)
     asked = torch.from_numpy(encoded(queries.numpy())[0]).T
     # the rows stand first: as the second factor they would be copied into another order
-    return lambda rows: torch._int_mm(codes[rows], asked).float().mul_(scales[rows, None]).T
+    return lambda rows: torch._int_mm(codes[rows], asked).float().mul_(scales[rows, None])
 
 
 def second_look(

@@ -24,6 +24,7 @@ from recallk.catalogue.remote import Remote
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.data.images import read_bytes
+from recallk.models.image_embedder import ImageEmbedder
 from recallk.reporting.pictures import thumbnail
 from recallk.serve.gathered import Gathered, Waiting
 from recallk.serve.limits import BodyLimit
@@ -51,7 +52,9 @@ class Served:
     def __init__(self, index: Index | Remote) -> None:
         self._index, self._lock = index, Lock()
         if isinstance(index, Index):
-            _ = index.embedder  # a damaged model is told at the start
+            embedder = index.embedder  # a damaged model is told at the start
+            if isinstance(embedder, ImageEmbedder):
+                embedder.speed_up(compile_it=False, channels_last=True)
 
     def now(self) -> Index | Remote:
         """Return the catalogue as it is; who has asked before goes on with what it was."""

@@ -9,7 +9,7 @@ from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from recallk.core.errors import InputError
 
 Search = TypeVar("Search")
-MOST_TOGETHER = 16
+MOST_TOGETHER = 24
 """Searches of one pass: more would have the first wait for the last."""
 
 
