@@ -86,12 +86,19 @@ class StepMaker:
         self.network = InPrecision(embedder, fabric)
 
     def make(
-        self, batch: TwiceReadBatch, labels: Tensor, seeds: tuple[int, int, int], step: int, activation_memory: int
+        self,
+        batch: TwiceReadBatch,
+        labels: Tensor,
+        seeds: tuple[int, int, int],
+        step: int,
+        activation_memory: int,
+        *,
+        tell_reached: bool,
     ) -> Made:
         """Make the step of all processes, each with its `batch` and the labels `(n,)` of it.
 
         `seeds` are those of the run, the epoch and the batch's number in it, from which all follows that is drawn;
-        `activation_memory` are bytes.
+        `activation_memory` are bytes; with `tell_reached` the share of queries that recall@k reaches is measured too.
 
         Where the run is to stop, Stopped is raised, where loss or gradients are not finite, NotFiniteError, and where
         memory has run out, ShortOfMemoryError: parameters, moments, buffers and what the loss remembers are then as
@@ -134,6 +141,7 @@ class StepMaker:
             undo.restore()
             raise
         self._optimizer.step()
-        first = seeds[2] == 0
-        reached = loss_fn.reached_share(self._loss) if first and isinstance(self._loss, RecallAtKLoss) else None
+        reached = None
+        if tell_reached and isinstance(self._loss, RecallAtKLoss):
+            reached = loss_fn.reached_share(self._loss)
         return Made(float(loss), reached, made.kept / made.chunks)

@@ -237,7 +237,8 @@ class Trainer:
     def _step(self, batch: TwiceReadBatch, epoch: int, number: int, step: int) -> Made:
         """Make one step of all processes; raises as `StepMaker.make`."""
         labels = torch.from_numpy(self.plan.data.train.labels)[batch.items]
-        made = self._steps.make(batch, labels, (self.config.seed, epoch, number), step, self._kept.budget)
+        seeds, looks = (self.config.seed, epoch, number), epoch == 1 or self.plan.evaluates_after(epoch)
+        made = self._steps.make(batch, labels, seeds, step, self._kept.budget, tell_reached=looks and number == 0)
         self._kept = replace(self._kept, share=made.kept)  # so many will be, of the next batch
         return made
 
