@@ -275,6 +275,10 @@ def _vectors(folder: Path, dimensions: int) -> Path:
 def test_a_file_for_other_programs(index: Index, tmp_path: Path, kind: str) -> None:
     index.remove(["a/0.png"])
     path = tmp_path / f"pushed.{kind}"
+    (tmp_path / f"{path.name}.0123abcd.unfinished").write_text("of one that was killed")
+    (tmp_path / f"{path.name}.89abcdef.unfinished" / "data").mkdir(parents=True)
+    other = tmp_path / "mine.parquet.0123abcd.unfinished"
+    other.touch()
     done = push(index.folder, f"{kind}:{path}")
     assert (done.items, done.sent, done.recall) == (29, 29, None)
     table = parquet.read_table(path) if kind == "parquet" else lance.dataset(str(path)).to_table()
@@ -294,7 +298,9 @@ def test_a_file_for_other_programs(index: Index, tmp_path: Path, kind: str) -> N
     for wrong in (f"{kind}:", f"{kind}:{tmp_path}/none/x"):
         with pytest.raises(InputError, match="in a folder that exists"):
             push(index.folder, wrong)
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["photos", "catalogue", path.name])
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        ["photos", "catalogue", path.name, other.name]
+    )
 
 
 def interrupt(index: Index, to: str, times: int, seconds: float) -> int:

@@ -17,13 +17,14 @@ from starlette.testclient import TestClient
 from recallk import InputError
 from recallk.catalogue.index import Index
 from recallk.catalogue.push import push
-from recallk.catalogue.qdrant import Collection
+from recallk.catalogue.qdrant import AwayError, Collection
 from recallk.catalogue.remote import Remote
 from recallk.serve import app as apps
 from recallk.serve import limits
-from recallk.serve.app import make_app
+from recallk.serve.app import Search, _answer, make_app
+from recallk.serve.gathered import Waiting
 from recallk.serve.openapi import DESCRIPTION
-from recallk.serve.requests import MOST_PAGES, MOST_QUERIES, MOST_RESULTS
+from recallk.serve.requests import MOST_PAGES, MOST_QUERIES, MOST_RESULTS, Asked
 from tests.catalogue.place import draw, draw_all, small_embedder
 
 
@@ -467,3 +468,26 @@ def test_a_collection_is_served_as_the_catalogue_it_was_filled_from(kept: Path, 
             assert client.get("/pictures/a%2F0.png").status_code == 200
             assert client.get("/items/nothing").json() == {"error": "no item 'nothing' in it"}
         collection.close()
+
+
+def test_a_collection_that_does_not_answer(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    push(kept, url := f"qdrant://{tmp_path}/store/items")
+    remote = Remote(Collection(url), kept)
+    with TestClient(make_app(remote, ["testserver"])) as client:
+        asked = 0
+
+        def refused(*_: Any, **__: Any) -> None:
+            nonlocal asked
+            asked += 1
+            raise ConnectionError("refused")
+
+        for name in ("retrieve", "query_batch_points", "count"):
+            monkeypatch.setattr(remote._collection._client, name, refused)
+        for path in ("/items/a%2F0.png", "/pictures/a%2F0.png", "/search?id=a%2F0.png", "/about"):
+            answer = client.get(path)
+            assert answer.status_code == 503, path
+            assert "is the server there" in answer.json()["error"]
+        asked, waiting = 0, [Waiting(Search(Asked(images=(b"",)), [Image.new("RGB", (20, 20))])) for _ in range(5)]
+        _answer(remote, waiting)
+        assert asked == 1  # and not once for each, of which every one may have to wait for it
+        assert all(isinstance(each.error, AwayError) for each in waiting)

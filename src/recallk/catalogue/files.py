@@ -1,9 +1,11 @@
 """A catalogue as one table that other programs read: of Parquet, or of Lance."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pyarrow import compute, parquet, types
 
 from recallk.core.errors import InputError
 from recallk.core.extras import require
-from recallk.core.files import UNFINISHED, sync, writing
+from recallk.core.files import UNFINISHED, UNFINISHED_NAME, sync, writing
 from recallk.core.text import brief, one_line, shown
 from recallk.data.kind import EMBEDDING
 
@@ -22,6 +24,7 @@ from recallk.data.kind import EMBEDDING
 def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[Any]) -> None:
     """Write what is known of items, and their vectors as the column `embedding`, whole or not at all; read it again.
 
+    What one that was interrupted has left beside it is removed.
     Raises InputError where something is there already, for a column of that name, and for what cannot be written.
     """
     if not path.name or not path.parent.is_dir():
@@ -34,6 +37,9 @@ def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[
     table = columns.append_column(EMBEDDING, pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
     write, read = FILES[kind]
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    left = re.compile(re.escape(path.name) + UNFINISHED_NAME)
+    for other in [other for other in path.parent.iterdir() if left.fullmatch(other.name)]:
+        _remove(other)
     try:
         with writing(path):
             write(table, unfinished)
@@ -43,8 +49,13 @@ def write_table(kind: str, path: Path, columns: pyarrow.Table, vectors: NDArray[
                 raise InputError(f"{path}: what was written reads otherwise; is the disk in order?")
             unfinished.rename(path)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)  # of Lance it is a folder
+    with suppress(OSError):
+        path.unlink()
 
 
 def _same(one: pyarrow.Table, other: pyarrow.Table) -> bool:

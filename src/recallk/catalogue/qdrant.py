@@ -26,6 +26,10 @@ _OURS: Final = "recallk"
 _NAMES = uuid.UUID("5c0e6c3e-6d0b-4b58-9f0c-6b3a2b7c9d11")
 
 
+class AwayError(InputError):
+    """A collection did not answer, or not as it should: whatever is asked of it now."""
+
+
 class Meaning(BaseModel):
     """What a collection's metadata say of it."""
 
@@ -62,7 +66,7 @@ class Nearest:
 
 
 class Collection:
-    """A collection that can be filled and searched. Whatever its server refuses is an InputError, one line."""
+    """A collection that can be filled and searched. Whatever its server refuses is an AwayError, one line."""
 
     def __init__(self, url: str, *, fill: bool = False) -> None:
         """Take its URL; where it is to be filled, a folder that is not there is made."""
@@ -230,9 +234,8 @@ class Collection:
         except Exception as error:  # of its client, of HTTP, of a folder, of a lock
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{self.url}: {brief(one_line(error))}; is the server there, and the name right?"
-            ) from None
+            told = f"{self.url}: {brief(one_line(error))}; is the server there, and the name right?"
+            raise AwayError(told) from None
 
 
 def _number(name: str) -> str:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from recallk.catalogue.found import Hit, plain
 from recallk.catalogue.index import Index
+from recallk.catalogue.qdrant import AwayError
 from recallk.catalogue.remote import Remote
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
@@ -163,8 +164,9 @@ def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approxima
         try:
             _answer_together(index, some, approximate)
         except Exception as failed:
-            if len(some) == 1:
-                some[0].error = failed
+            if len(some) == 1 or isinstance(failed, AwayError):
+                for each in some:
+                    each.error = failed
                 continue
             for each in some:  # one of them fails: which one is seen when each is alone
                 try:
@@ -202,6 +204,8 @@ def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], app
 def _item(index: Index | Remote, name: str) -> Hit:
     try:
         return index.hit(name)
+    except AwayError:
+        raise
     except InputError as error:
         raise RefusedError(str(error).removeprefix(f"{index.place}: "), 404) from None
 
@@ -251,7 +255,8 @@ class _Headers:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, error.status if isinstance(error, RefusedError) else 400)
+    status = error.status if isinstance(error, RefusedError) else 503 if isinstance(error, AwayError) else 400
+    return JSONResponse({"error": str(error)}, status)
 
 
 async def _http(_: Request, error: Exception) -> Response:

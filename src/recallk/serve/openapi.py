@@ -15,7 +15,8 @@ def _answer(description: str, schema: str) -> dict[str, Any]:
 
 _ERROR = _answer("refused, with the reason", "Error")
 _FOUND = _answer("what was found", "Results")
-_REFUSED = {"400": _ERROR, "404": _ERROR}
+_AWAY = _answer("the collection that is served does not answer", "Error")
+_REFUSED = {"400": _ERROR, "404": _ERROR, "503": _AWAY}
 _PROPERTIES: dict[str, Any] = {
     "id": {"type": "array", "items": _TEXT, "description": "ids in the catalogue"},
     "k": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS, "default": Asked.k, "description": "results"},
