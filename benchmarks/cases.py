@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recallk.loss.mixup import SimilarityMixup
-from recallk.loss.recall_at_k import Implementation, recall_at_k_loss
+from recallk.loss.of_batch import Implementation
+from recallk.loss.recall_at_k import recall_at_k_loss
 
 Loss = Callable[[Tensor], Tensor]
 

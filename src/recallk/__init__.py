@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from recallk.comparison.compare import compare
     from recallk.core.errors import InputError, MissingExtraError, RecallkError
     from recallk.core.extras import Extra
+    from recallk.core.relevance import Positives
     from recallk.loss.mixup import SimilarityMixup
     from recallk.loss.recall_at_k import RecallAtKLoss, recall_at_k_loss
     from recallk.models.made_by import compose
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "LabelledImages",
     "MissingExtraError",
+    "Positives",
     "RecallAtKLoss",
     "RecallkError",
     "SimilarityMixup",
@@ -58,6 +60,7 @@ _MODULES = {
     "InputError": "recallk.core.errors",
     "MissingExtraError": "recallk.core.errors",
     "RecallkError": "recallk.core.errors",
+    "Positives": "recallk.core.relevance",
     "SimilarityMixup": "recallk.loss.mixup",
     "RecallAtKLoss": "recallk.loss.recall_at_k",
     "recall_at_k_loss": "recallk.loss.recall_at_k",

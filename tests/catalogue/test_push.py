@@ -298,9 +298,7 @@ def test_a_file_for_other_programs(index: Index, tmp_path: Path, kind: str) -> N
     for wrong in (f"{kind}:", f"{kind}:{tmp_path}/none/x"):
         with pytest.raises(InputError, match="in a folder that exists"):
             push(index.folder, wrong)
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
-        ["photos", "catalogue", path.name, other.name]
-    )
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["photos", "catalogue", path.name, other.name])
 
 
 def interrupt(index: Index, to: str, times: int, seconds: float) -> int:

@@ -42,6 +42,21 @@ def labelled_embeddings(
 
     Raises InputError, one line, for whatever does not fit.
     """
+    rows = _rows(embeddings, name, least)
+    classes = class_labels(labels, labels_name)
+    if classes.shape != rows.shape[:1]:
+        raise InputError(
+            f"{labels_name} have shape {tuple(classes.shape)}, {name} have {len(rows)} rows: give one label per row"
+        )
+    return _finite(rows, name), classes.to(rows.device)
+
+
+def checked_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> Tensor:
+    """Return embeddings as `labelled_embeddings` does, without labels."""
+    return _finite(_rows(embeddings, name, 1), name)
+
+
+def _rows(embeddings: ArrayLike, name: str, least: int) -> Tensor:
     rows = as_tensor(embeddings, name, "floating-point numbers are needed")
     if rows.dtype not in _FLOATS:
         raise InputError(f"{name} are {type_name(rows)}: floating-point numbers are needed")
@@ -49,18 +64,17 @@ def labelled_embeddings(
         raise InputError(f"{name} have shape {tuple(rows.shape)}: (items, dimensions) is needed")
     if len(rows) < least or rows.shape[1] == 0:
         raise InputError(f"{name} are empty, of shape {tuple(rows.shape)}: give at least one item of one dimension")
-    classes = class_labels(labels, labels_name)
-    if classes.shape != rows.shape[:1]:
-        raise InputError(
-            f"{labels_name} have shape {tuple(classes.shape)}, {name} have {len(rows)} rows: give one label per row"
-        )
+    return rows
+
+
+def _finite(rows: Tensor, name: str) -> Tensor:
     broken = int((~torch.isfinite(rows.detach())).any(1).sum())
     if broken:
         raise InputError(
             f"{broken} of {len(rows)} rows of the {name} hold NaN or infinity: "
             f"after steps of training, lower the learning rate; otherwise look for broken input"
         )
-    return rows, classes.to(rows.device)
+    return rows
 
 
 def class_labels(labels: ArrayLike, name: str = "labels") -> Tensor:

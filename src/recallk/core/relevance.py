@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from recallk.core.arrays import INTEGERS, ArrayLike, as_tensor, class_labels, type_name
+from recallk.core.arrays import ArrayLike, class_labels
 from recallk.core.errors import InputError
+from recallk.core.judged import Lists, lists_of_qrels, lists_of_sets
+from recallk.core.row_lists import RowLists
+from recallk.core.stated_labels import checked_rows, levels, no_rows, one_for_each, rows_of
 
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """The items of a gallery of size G that are relevant to each of Q queries. Made by `from_labels`.
+    """The items of a gallery of size G that are relevant to each of Q queries, and those that are ignored.
 
-    There is no matrix of pairs: the positives of a query are a run of one list of items, so memory grows with Q + G.
-    A query is never its own positive. All tensors are on one device.
-
-    Attributes:
-        counts: `(Q,)` int64, how many positives each query has.
-        query_rows: `(Q,)` int64, the query's own row in the gallery; -1 where it is not there.
-        starts: `(Q,)` int64, where the query's run begins in the list. Of the queries that have positives, those with
-            the same start have the same ones, but for themselves.
-        gallery_size: G.
+    Made from labels, from several labels an item, from a hierarchy, from judged pairs, or from lists of items. There is
+    no matrix of pairs: the positives of a query are a run of one list of items, which queries share. A query is never
+    its own positive. An ignored item is neither a positive of a query nor ranked for it. All tensors are on one device.
 
     >>> positives = Positives.from_labels([3, 5, 3, 3])  # the queries are the gallery
     >>> positives.counts
@@ -34,12 +32,8 @@ class Positives:
 
     """
 
-    counts: Tensor
-    query_rows: Tensor
-    starts: Tensor
-    _items: Tensor  # (G,) the list: rows of the gallery, sorted by label
-    _places: Tensor  # (G,) where each row of the gallery stands in the list
-    _own_places: Tensor  # (Q,) where the query's own row stands in the list; past its end where there is none
+    relevant: RowLists
+    ignored: RowLists | None = None
 
     @classmethod
     def from_labels(
@@ -61,7 +55,7 @@ class Positives:
         tensor([2, 0])
 
         """
-        labels = _one_for_each(class_labels(query_labels), "labels")
+        labels = one_for_each(class_labels(query_labels), "labels")
         if gallery_labels is None:
             if query_rows is not None:
                 raise InputError(
@@ -69,20 +63,150 @@ class Positives:
                 )
             of_gallery, rows = labels, torch.arange(len(labels), device=labels.device)
         else:
-            of_gallery = _one_for_each(class_labels(gallery_labels, "gallery_labels"), "gallery_labels")
+            of_gallery = one_for_each(class_labels(gallery_labels, "gallery_labels"), "gallery_labels")
             of_gallery = of_gallery.to(labels.device)
-            rows = torch.full_like(labels, -1) if query_rows is None else _checked_rows(query_rows, labels, of_gallery)
-        in_order, items = torch.sort(of_gallery, stable=True)
-        places = torch.empty_like(items).scatter_(0, items, torch.arange(len(items), device=items.device))
-        starts = torch.searchsorted(in_order, labels)
-        counts = torch.searchsorted(in_order, labels, right=True) - starts - (rows >= 0).long()
-        own_places = torch.where(rows >= 0, places[rows], len(items)) if len(items) else rows
-        return cls(counts, rows, starts, items, places, own_places)
+            rows = torch.full_like(labels, -1) if query_rows is None else checked_rows(query_rows, labels, of_gallery)
+        return cls(RowLists.from_classes(labels, of_gallery, rows))
+
+    @classmethod
+    def from_label_sets(
+        cls,
+        query_sets: Sequence[Collection[Hashable]],
+        gallery_sets: Sequence[Collection[Hashable]] | None = None,
+        query_rows: ArrayLike | None = None,
+        *,
+        share: float = 0.0,
+    ) -> Positives:
+        """Find the positives where an item may have several labels: the items with at least one of the query's.
+
+        With `share` in [0, 1], only those of whose labels and the query's, taken together, so large a share is common
+        (Jaccard). `gallery_sets` and `query_rows` as for `from_labels`. An item without labels is relevant to nobody.
+        Raises InputError for what does not fit.
+
+        >>> sets = [{"red", "round"}, {"red"}, {"blue"}, ["round", "blue"]]
+        >>> Positives.from_label_sets(sets).counts, Positives.from_label_sets(sets, share=0.5).counts
+        (tensor([2, 1, 1, 2]), tensor([1, 1, 1, 1]))
+
+        """
+        lists = lists_of_sets(query_sets, query_sets if gallery_sets is None else gallery_sets, share)
+        if gallery_sets is None:
+            no_rows(query_rows)
+            return cls._from_lists(lists, len(query_sets), range(len(query_sets)))
+        return cls._from_lists(lists, len(gallery_sets), query_rows)
+
+    @classmethod
+    def from_hierarchy(
+        cls,
+        query_labels: ArrayLike,
+        gallery_labels: ArrayLike | None = None,
+        query_rows: ArrayLike | None = None,
+        *,
+        level: int,
+    ) -> Positives:
+        """Find the positives at a level of a hierarchy: the items whose labels are the query's down to there.
+
+        The labels are `(Q, L)` and `(G, L)` integers, the widest group first; `level` is in 0 .. L-1. A loss over
+        several levels is a sum of losses, one of each level's positives. The rest is as for `from_labels`.
+
+        >>> labels = [[0, 0], [0, 1], [0, 0], [1, 0]]  # the last column's groups are within those of the first
+        >>> Positives.from_hierarchy(labels, level=0).counts, Positives.from_hierarchy(labels, level=1).counts
+        (tensor([2, 2, 2, 0]), tensor([1, 0, 1, 0]))
+
+        """
+        queries = levels(query_labels, "labels", level)
+        if gallery_labels is None:
+            return cls.from_labels(torch.unique(queries, dim=0, return_inverse=True)[1], None, query_rows)
+        items = levels(gallery_labels, "gallery_labels", level).to(queries.device)
+        groups = torch.unique(torch.cat([queries, items]), dim=0, return_inverse=True)[1]
+        return cls.from_labels(groups[: len(queries)], groups[len(queries) :], query_rows)
+
+    @classmethod
+    def from_qrels(
+        cls,
+        qrels: Mapping[str, Mapping[str, float]],
+        queries: Sequence[str],
+        documents: Sequence[str],
+        *,
+        least_grade: float = 1,
+        ignored: Mapping[str, Collection[str]] | None = None,
+    ) -> Positives:
+        """Find the positives from judged pairs: by query and document the grade, as BEIR and TREC have them.
+
+        `queries (Q,)` and `documents (G,)` are the ids in the order of the embeddings; what the judgements say of
+        others is passed over. Documents of `least_grade` and above are relevant; those `ignored` by query are neither
+        that nor ranked. Where a query's id is that of a document, it is that document, and not its own positive.
+        Raises InputError for an id that is there twice.
+
+        >>> Positives.from_qrels({"q1": {"a": 2, "b": 0}, "q2": {"b": 1}}, ["q1", "q2"], ["a", "b", "c"]).counts
+        tensor([1, 1])
+
+        """
+        relevant, left_out, rows = lists_of_qrels(qrels, queries, documents, least_grade, ignored or {})
+        return cls._from_lists(relevant, len(documents), rows, left_out)
+
+    @classmethod
+    def from_lists(
+        cls,
+        relevant: Sequence[Collection[int]],
+        gallery_size: int | None = None,
+        query_rows: ArrayLike | None = None,
+        *,
+        ignored: Sequence[Collection[int]] | None = None,
+    ) -> Positives:
+        """Take the positives as they are listed: for each query rows of the gallery, in any order.
+
+        Without a `gallery_size` the queries are the gallery; else `query_rows (Q,)` may say where they stand in it.
+        What is `ignored` for a query is not its positive. Raises InputError for rows that are not there.
+
+        >>> Positives.from_lists([[1, 2], [2], []], ignored=[[2], [], []]).counts
+        tensor([1, 1, 0])
+
+        """
+        lists = Lists.of(relevant)
+        without = None if ignored is None else Lists.of(ignored)
+        if gallery_size is None:
+            no_rows(query_rows)
+            return cls._from_lists(lists, len(relevant), range(len(relevant)), without)
+        return cls._from_lists(lists, gallery_size, query_rows, without)
+
+    @classmethod
+    def _from_lists(
+        cls, relevant: Lists, gallery_size: int, query_rows: ArrayLike | range | None, ignored: Lists | None = None
+    ) -> Positives:
+        rows = rows_of(query_rows, len(relevant.runs), gallery_size)
+        if ignored is not None:
+            relevant = relevant.without(ignored)
+        made = [
+            None if lists is None else RowLists.from_runs(*lists.tensors(gallery_size), rows, gallery_size)
+            for lists in (relevant, ignored)
+        ]
+        assert made[0] is not None
+        return cls(made[0], made[1] if made[1] is not None and bool((made[1].counts > 0).any()) else None)
+
+    @property
+    def counts(self) -> Tensor:
+        """How many positives each query has, `(Q,)` int64."""
+        return self.relevant.counts
+
+    @property
+    def query_rows(self) -> Tensor:
+        """The query's own row in the gallery, `(Q,)` int64; -1 where it is not there."""
+        return self.relevant.own_rows
+
+    @property
+    def starts(self) -> Tensor:
+        """Numbers `(Q,)` that tell which queries share their positives, but for themselves: those with the same."""
+        return self.relevant.starts
 
     @property
     def gallery_size(self) -> int:
         """The number of items in the gallery."""
-        return len(self._items)
+        return self.relevant.gallery_size
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether an item is relevant to another exactly where both are of one class, and none is ignored."""
+        return self.relevant.of_classes and self.ignored is None
 
     def nth(self, queries: Tensor, numbers: Tensor) -> Tensor:
         """Return the queries' positives number 0, 1, ... as rows of the gallery, in the shape that both broadcast to.
@@ -94,9 +218,7 @@ class Positives:
         tensor([3, 0])
 
         """
-        entry = self.starts[queries] + numbers
-        entry = entry + (entry >= self._own_places[queries])  # step over the query itself
-        return self._items[entry.clamp(max=len(self._items) - 1)]
+        return self.relevant.nth(queries, numbers)
 
     def numbered(self, queries: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return the positives number first to last - 1 of the queries `(T,)`: rows of the gallery `(T, last - first)`.
@@ -108,8 +230,7 @@ class Positives:
         tensor([0, 3])
 
         """
-        numbers = torch.arange(first, last, device=queries.device)
-        return self.nth(queries[:, None], numbers), numbers < self.counts[queries, None]
+        return self.relevant.numbered(queries, first, last)
 
     def are_relevant(self, queries: Tensor, items: Tensor) -> Tensor:
         """Say which of the items, rows of the gallery `(T, P)`, are positives of the queries `(T,)`.
@@ -122,42 +243,8 @@ class Positives:
                 [ True, False, False]])
 
         """
-        places, starts = self._places[items], self.starts[queries, None]
-        own_rows = self.query_rows[queries, None]
-        stops = starts + self.counts[queries, None] + (own_rows >= 0)
-        return (places >= starts) & (places < stops) & (items != own_rows)
+        return self.relevant.contain(queries, items)
 
-
-def _one_for_each(labels: Tensor, name: str) -> Tensor:
-    if labels.ndim != 1:
-        raise InputError(f"{name} have shape {tuple(labels.shape)}: (items,) is needed")
-    return labels
-
-
-def _checked_rows(query_rows: ArrayLike, labels: Tensor, gallery_labels: Tensor) -> Tensor:
-    """Return the rows as int64 on the labels' device. Raises InputError where they do not fit."""
-    rows = as_tensor(query_rows, "query_rows", "integers are needed")
-    if rows.dtype not in INTEGERS:
-        raise InputError(f"query_rows are {type_name(rows)}: integers are needed")
-    if rows.shape != labels.shape:
-        raise InputError(
-            f"query_rows have shape {tuple(rows.shape)}, there are {len(labels)} queries: "
-            "give one row of the gallery for each, -1 for a query that is not there"
-        )
-    rows = rows.detach().to(labels.device, torch.int64)
-    outside = rows[(rows < -1) | (rows >= len(gallery_labels))]
-    if len(outside):
-        raise InputError(
-            f"query_rows must lie in -1 .. {len(gallery_labels) - 1}, the gallery's rows (-1: not there), "
-            f"got {int(outside[0])}"
-        )
-    there = (rows >= 0).nonzero()[:, 0]
-    differ = there[gallery_labels[rows[there]] != labels[there]]
-    if len(differ):
-        query = int(differ[0])
-        row = int(rows[query])
-        raise InputError(
-            f"query_rows: query {query} has the label {int(labels[query])}, row {row} of the gallery "
-            f"{int(gallery_labels[row])}: a query stands where its own label is"
-        )
-    return rows
+    def to(self, device: torch.device) -> Positives:
+        """Return the same on a device."""
+        return Positives(self.relevant.to(device), None if self.ignored is None else self.ignored.to(device))

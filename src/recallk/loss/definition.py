@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from recallk.core.relevance import Positives
+
 
 def losses(
     queries: Tensor,
@@ -20,6 +22,7 @@ def losses(
     mix_pairs: Tensor | None = None,
     mix_alpha: Tensor | None = None,
     exclude_relatives: bool = False,
+    positives: Positives | None = None,
 ) -> Tensor:
     """Return `1 - mean over k of recall_k(q)` for each query that has a positive, in the order of the queries.
 
@@ -27,7 +30,8 @@ def losses(
     queries are ranked among each other. `query_rows (Q,)` say where the queries themselves stand in the gallery, -1:
     nowhere; a query is never its own positive, and ranked if `query_in_database`. `mix_pairs (V, 2)` and
     `mix_alpha (V,)` append virtual items to the queries; `exclude_relatives` leaves out for each query the items that
-    share a parent with it, both as positives and among the ranked. Differentiable by autograd.
+    share a parent with it, both as positives and among the ranked. `positives` take the place of labels. Differentiable
+    by autograd.
 
     Source: CVPR 2022 (arXiv 2108.11179), equations 4 to 7 and section 3.3; leaving relatives out is not the paper's.
 
@@ -47,6 +51,7 @@ def losses(
         mix_pairs,
         mix_alpha,
         exclude_relatives,
+        positives=positives,
     )
     return torch.stack(
         [
@@ -67,6 +72,7 @@ def rankings(
     mix_alpha: Tensor | None,
     exclude_relatives: bool,
     every: int = 1,
+    positives: Positives | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield for each query with a positive its similarities `(Z,)`, which items are positives, and which are ranked.
 
@@ -80,17 +86,17 @@ def rankings(
         virtual = alpha * queries[one] + (1 - alpha) * queries[other]  # not normalised again: section 3.3
         queries = torch.cat([queries, virtual])
         query_labels = torch.cat([query_labels, query_labels[one]])
-    apart = gallery is not None and gallery_labels is not None
-    database, database_labels = (gallery, gallery_labels) if apart else (queries, query_labels)
-    assert database is not None
-    assert database_labels is not None
-    if not apart:
+    database = queries if gallery is None else gallery
+    database_labels = query_labels if gallery_labels is None else gallery_labels
+    if gallery is None:
         query_rows = torch.arange(len(queries), device=queries.device)
 
     for q in range(0, len(queries), every):
         similarity = database @ queries[q]  # (Z,)
-        positive = database_labels == query_labels[q]
+        positive = database_labels == query_labels[q] if positives is None else positives.relevant.mask(q)
         ranked = torch.ones_like(positive)
+        if positives is not None and positives.ignored is not None:
+            ranked[positives.ignored.mask(q)] = False
         if query_rows is not None and query_rows[q] >= 0:
             positive[query_rows[q]] = False
             ranked[query_rows[q]] = query_in_database

@@ -2,34 +2,29 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from recallk.core import processes
-from recallk.core.arrays import ArrayLike, checked_ks, normalised
+from recallk.core.arrays import ArrayLike, checked_ks
 from recallk.core.errors import InputError
-from recallk.core.precision import full_precision
 from recallk.core.relevance import Positives
 from recallk.core.text import brief
-from recallk.loss import definition
-from recallk.loss.batch import Batch, checked_batch, checked_positives, positives_of
+from recallk.loss.batch import Batch, given_batch, positives_of
 from recallk.loss.gathered import gathered_batch, shared_generator
 from recallk.loss.kernels import streamed
-from recallk.loss.kernels.choice import choose
-from recallk.loss.kernels.unit import unit_rows
-from recallk.loss.mixup import Relatives, SimilarityMixup, checked_mix, labels_of_all
-from recallk.loss.temperatures import check_range, checked_temperatures
+from recallk.loss.mixup import Relatives, SimilarityMixup
+from recallk.loss.of_batch import Implementation, Reduction, loss_of_batch, one_of
+from recallk.loss.temperatures import checked_temperatures
 
-Implementation = Literal["auto", "definition", "tiled", "fused"]
-Reduction = Literal["mean", "none"]
 OnNoPositives = Literal["raise", "zero"]
 
 
 def recall_at_k_loss(
     embeddings: ArrayLike,
-    labels: ArrayLike,
+    labels: ArrayLike | None = None,
     gallery: ArrayLike | None = None,
     gallery_labels: ArrayLike | None = None,
     *,
@@ -38,6 +33,7 @@ def recall_at_k_loss(
     recall_temperature: float | Sequence[float] = 1.0,
     query_in_database: bool = True,
     query_rows: ArrayLike | None = None,
+    positives: Positives | None = None,
     mix_pairs: ArrayLike | None = None,
     mix_alpha: ArrayLike | None = None,
     mix_relatives: Relatives = "keep",
@@ -64,6 +60,8 @@ def recall_at_k_loss(
         query_rows: `(B,)` integers in -1 .. G-1: where the queries themselves stand in a gallery apart, each under its
             own label, -1 for those that do not (by default: all). A query is never its own positive. So the shards of a
             batch, each against the whole of it, have the losses and gradients of the batch.
+        positives: who is relevant to whom, in place of `labels`, `gallery_labels` and `query_rows`: for several labels
+            an item, hierarchies, judged pairs, and items that are ignored for a query (`recallk.Positives`).
         mix_pairs: `(V, 2)` rows of `embeddings`, both of one class: the parents of virtual items. Integers, but not
             uint8, which PyTorch takes for a mask.
         mix_alpha: `(V,)` floating-point numbers in [0, 1], the first parents' shares. No gradient reaches them.
@@ -98,8 +96,8 @@ def recall_at_k_loss(
     tensor(0.2155)
 
     """
-    return _loss(
-        checked_batch(embeddings, labels, gallery, gallery_labels, query_rows),
+    return loss_of_batch(
+        given_batch(embeddings, labels, gallery, gallery_labels, query_rows, positives),
         ks=ks,
         rank_temperature=rank_temperature,
         recall_temperature=recall_temperature,
@@ -155,12 +153,12 @@ class RecallAtKLoss(nn.Module):
         self.rank_temperature, self.recall_temperature = checked_temperatures(
             rank_temperature, recall_temperature, len(self.ks)
         )
-        _one_of("implementation", implementation, Implementation)
+        one_of("implementation", implementation, Implementation)
         if not isinstance(mixup, SimilarityMixup | None):
             raise InputError(f"mixup={brief(mixup)}: give recallk.SimilarityMixup(), or None for no mixup")
         if not isinstance(gather_across_devices, bool):
             raise InputError(f"gather_across_devices={brief(gather_across_devices)}: True or False is needed")
-        _one_of("on_no_positives", on_no_positives, OnNoPositives)
+        one_of("on_no_positives", on_no_positives, OnNoPositives)
         self.on_no_positives = on_no_positives
         self._told = False
         self.query_in_database = query_in_database
@@ -171,29 +169,34 @@ class RecallAtKLoss(nn.Module):
     def forward(
         self,
         embeddings: ArrayLike,
-        labels: ArrayLike,
+        labels: ArrayLike | None = None,
         gallery: ArrayLike | None = None,
         gallery_labels: ArrayLike | None = None,
         *,
         query_rows: ArrayLike | None = None,
+        positives: Positives | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return the scalar loss of `embeddings (B, D)` with `labels (B,)`, against a gallery where one is given.
 
         `query_rows (B,)` say where the embeddings themselves stand in the gallery (-1: nowhere). `generator`, on the
-        CPU, draws the mixup; PyTorch's global one by default. Raises as `recall_at_k_loss`.
+        CPU, draws the mixup; PyTorch's global one by default. `positives` take the place of labels; mixup and gathered
+        batches need labels. Raises as `recall_at_k_loss`.
 
         Where batches are gathered, so is the gallery, and `query_rows` name rows of the process's own. All processes
         draw the same mixup: from generators seeded alike, or, without, with a seed from the first process's global one.
         InputError is raised in all processes, also where embeddings differ in dimensions or type, and from the backward
         pass where second derivatives are asked for.
         """
+        if positives is not None and (self.mixup is not None or self.gather_across_devices):
+            what = "similarity mixup mixes items" if self.mixup is not None else "processes gather items"
+            raise InputError(f"{what} of one class: give labels, or leave out positives")
         gathered = self.gather_across_devices and not processes.is_alone()
         shared = gathered and self.implementation != "definition"  # which knows nothing of shares
-        if gathered:
+        if gathered and labels is not None:
             batch = gathered_batch(embeddings, labels, gallery, gallery_labels, query_rows, parts=shared)
         else:
-            batch = checked_batch(embeddings, labels, gallery, gallery_labels, query_rows)
+            batch = given_batch(embeddings, labels, gallery, gallery_labels, query_rows, positives)
         if self.on_no_positives == "zero" and not bool((positives_of(batch).counts > 0).any()):
             return self._nothing(batch)
         mix_pairs, mix_alpha = None, None
@@ -201,7 +204,7 @@ class RecallAtKLoss(nn.Module):
             if gathered and generator is None:
                 generator = shared_generator()
             mix_pairs, mix_alpha = self.mixup.draw(batch.labels, generator)
-        loss = _loss(
+        loss = loss_of_batch(
             batch,
             ks=self.ks,
             rank_temperature=self.rank_temperature,
@@ -232,69 +235,3 @@ class RecallAtKLoss(nn.Module):
             f"mixup={self.mixup}, implementation={self.implementation!r}, "
             f"gather_across_devices={self.gather_across_devices}, on_no_positives={self.on_no_positives!r}"
         )
-
-
-def _loss(
-    batch: Batch,
-    *,
-    ks: Sequence[int],
-    rank_temperature: float,
-    recall_temperature: float | Sequence[float],
-    query_in_database: bool,
-    mix_pairs: ArrayLike | None,
-    mix_alpha: ArrayLike | None,
-    mix_relatives: Relatives,
-    implementation: Implementation,
-    reduction: Reduction = "mean",
-    normalized: bool = False,
-    share: tuple[int, int] = streamed.WHOLE,
-) -> Tensor:
-    """Return the loss as `recall_at_k_loss` does, or the part of it that a `share` of the queries makes."""
-    ks = checked_ks(ks)
-    rank_temperature, recall_temperatures = checked_temperatures(rank_temperature, recall_temperature, len(ks))
-    _one_of("implementation", implementation, Implementation)
-    _one_of("reduction", reduction, Reduction)
-    _one_of("mix_relatives", mix_relatives, Relatives)
-    for name, flag in (("query_in_database", query_in_database), ("normalized", normalized)):
-        if not isinstance(flag, bool):
-            raise InputError(f"{name}={brief(flag)}: True or False is needed")
-    if (mix_pairs is None) != (mix_alpha is None):
-        raise InputError("mix_pairs and mix_alpha go together: give both or neither")
-    queries, labels, database = batch.queries, batch.labels, batch.gallery
-    mix = None
-    if mix_pairs is not None and mix_alpha is not None:
-        if database is not None:
-            raise InputError("similarity mixup mixes a batch with itself: leave out the gallery or the mixup")
-        mix = checked_mix(mix_pairs, mix_alpha, labels)
-    positives = checked_positives(batch)
-    wide = torch.float64 if queries.dtype == torch.float64 else torch.float32
-    check_range(rank_temperature, recall_temperatures, wide)
-
-    with full_precision(queries.device):  # ranks at temperature 0.01 need all the digits
-        queries, database = queries.to(wide), None if database is None else database.to(wide)
-        if not normalized:
-            unit = normalised if implementation == "definition" else unit_rows
-            queries, database = unit(queries), None if database is None else unit(database)
-        settings: dict[str, Any] = {
-            "ks": ks,
-            "rank_temperature": rank_temperature,
-            "recall_temperatures": recall_temperatures,
-            "query_in_database": query_in_database,
-            "mix_pairs": None if mix is None else mix[0],
-            "mix_alpha": None if mix is None else mix[1].to(queries),
-            "exclude_relatives": mix_relatives == "exclude",
-        }
-        if implementation == "definition":
-            settings["query_rows"] = positives.query_rows
-            losses = definition.losses(queries, labels, database, batch.gallery_labels, **settings)
-            return losses.mean() if reduction == "mean" else losses
-        if mix is not None:
-            positives = Positives.from_labels(labels_of_all(labels, mix[0]))
-        objective = streamed.objective_of(queries, positives, share=share, **settings)
-        kernel = choose(implementation, queries, database, objective)
-        return streamed.loss(queries, database, objective, kernel, mean=reduction == "mean")
-
-
-def _one_of(name: str, value: str, allowed: object) -> None:
-    if value not in get_args(allowed):
-        raise InputError(f"{name}={brief(value)} is unknown: choose one of {', '.join(map(repr, get_args(allowed)))}")

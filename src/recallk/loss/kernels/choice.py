@@ -44,6 +44,8 @@ def _hindrance(queries: Tensor, objective: streamed.Objective) -> str | None:
     """Say why the fused loss cannot run on the `queries`, and what would help; None where it can."""
     if objective.mixing is not None and objective.mixing.parents is not None:
         return "keeps relatives: choose SimilarityMixup(relatives='keep')"
+    if objective.positives.ignored is not None:
+        return "ranks all items, and some are ignored: leave these out of the positives"
     if queries.dtype == torch.float64:
         return "computes in float32, these are float64: convert the embeddings"
     try:

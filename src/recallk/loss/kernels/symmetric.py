@@ -30,7 +30,7 @@ def is_faster(queries: Tensor, gallery: Tensor | None, objective: Objective) -> 
     this one takes two for all items, and compares twice, with as many positives for all items of a group as any of them
     has. A share of the queries is a batch that does not rank itself: of N shares `tiled` takes 3 / N products for each.
     """
-    able = gallery is None and objective.mixing is None and objective.share == WHOLE
+    able = gallery is None and objective.mixing is None and objective.share == WHOLE and objective.positives.are_classes
     if not able or queries.device.type != "cpu":
         return False
     items, dimensions = queries.shape
@@ -66,6 +66,8 @@ def kernel(
     """Return the losses `(Q',)` and, where `weights (Q',)` are given, the gradients: see `streamed.Kernel`."""
     if gallery is not None or objective.mixing is not None or objective.share != WHOLE:
         raise ValueError("only a whole batch that ranks itself, without virtual items, is symmetric")
+    if not objective.positives.are_classes:
+        raise ValueError("only classes are symmetric, whose items are each other's positives")
     groups = list(_class_groups(queries, objective))
     order = torch.cat([group.items for group in groups])
     x = queries[order]

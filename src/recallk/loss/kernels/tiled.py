@@ -88,6 +88,7 @@ def rank_tile(
     if objective.left_out is not None:
         own = objective.left_out[queries, None]
         leave_out(scaled, own.clamp_min(0), own >= 0)
+    leave_out_ignored(scaled, queries, objective)
     if objective.mixing is not None and objective.mixing.parents is not None:
         relatives = related(objective.mixing.parents, queries, columns) & exists
         exists = exists & ~relatives
@@ -121,6 +122,16 @@ def rank_tile(
         gradient[:, None].baddbmm_(slope[:, None, slot], density, beta=float(slot.start > 0))
     gradient.scatter_add_(1, columns, densities.mul_(slope).neg_())
     return losses
+
+
+def leave_out_ignored(scaled: Tensor, queries: Tensor, objective: Objective) -> None:
+    """Make the similarities `(T, Z)` of items that are ignored for the queries `(T,)` minus infinity."""
+    ignored = objective.positives.ignored
+    if ignored is None:
+        return
+    most, step = int(ignored.counts[queries].max()), max(1, TILE_ELEMENTS // len(queries))
+    for first in range(0, most, step):
+        leave_out(scaled, *ignored.numbered(queries, first, min(first + step, most)))
 
 
 def leave_out(scaled: Tensor, columns: Tensor, chosen: Tensor) -> None:
