@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from recallk import SimilarityMixup, recall_at_k_loss
+from recallk import InputError, SimilarityMixup, recall_at_k_loss
 from recallk.core.relevance import Positives
 from recallk.loss import definition
 from recallk.loss.kernels import blocks, streamed, tiled
@@ -267,3 +267,21 @@ def test_a_full_batch_equals_the_tiled_loss(mixup: bool) -> None:
     problem = in_unit_rows(random_batch(4000, 512, mixup), torch.float32)
     in_float64 = streamed_loss(tiled.kernel, torch.float64, mean=True)
     assert_same(solve_fused(problem), solve(in_float64, problem, torch.float64, DEVICE, True), 2e-4)
+
+
+def test_positives_that_are_no_classes() -> None:
+    """Lists of them, of any length; where items are ignored, it says that it does not know how."""
+    random = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(12, 5, generator=random, dtype=torch.float64)
+    relevant = [(torch.rand(12, generator=random) < 0.3).nonzero()[:, 0].tolist() for _ in range(12)]
+    positives = Positives.from_lists(relevant)
+    solved = []
+    for implementation, dtype, device in (("fused", torch.float32, DEVICE), ("definition", torch.float64, "cpu")):
+        x = embeddings.to(device, dtype).requires_grad_()
+        losses = recall_at_k_loss(x, positives=positives, implementation=implementation, reduction="none")  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+        solved.append((losses.detach().cpu().double(), [gradient.cpu().double()]))
+    assert_same(*solved, 1e-4)
+    some = Positives.from_lists(relevant, ignored=[[0] for _ in relevant])
+    with pytest.raises(InputError, match="some are ignored: leave these out of the positives, or choose 'auto'"):
+        recall_at_k_loss(embeddings.to(DEVICE).float(), positives=some, implementation="fused")
