@@ -23,6 +23,7 @@ from recallk.comparison.single_run import result_of, seconds_of, steps_of
 from recallk.runs.config import make_config
 from recallk.runs.folder import RunFolder
 from recallk.runs.history import Measurement
+from recallk.runs.image_config import FROM_NOTHING, FROM_WEIGHTS
 from recallk.training.plan import prepare
 from recallk.training.train import resume, train
 
@@ -87,7 +88,7 @@ def settings(pretrained: bool) -> dict[str, Changes]:
         drawn = {key: options[random.integers(len(options))] for key, options in TRIED.items()}
         drawn["learning_rate"] = float(f"{np.exp(random.uniform(low, high)):.1e}")
         found[f"setting {number:02}"] = drawn | ({} if drawn["loss"] == "recall@k" else {"mixup": False})
-    usual = 3e-4 if pretrained else 3e-3
+    usual = FROM_WEIGHTS if pretrained else FROM_NOTHING
     found |= {f"defaults, rate {rate:g}": {"learning_rate": rate} for rate in (usual / 3, usual * 3)}
     return found | {f"example, rate {rate:g}": EXAMPLE | {"learning_rate": rate} for rate in (1e-5, 1e-4)}
 

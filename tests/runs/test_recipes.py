@@ -332,7 +332,7 @@ def test_an_epoch_of_cub_ends_with_its_smallest_class() -> None:
     config = config_of(RECIPES["cub200-resnet50"])
     labels = np.repeat(np.arange(100), 41 + np.arange(100) % 20)
     assert isinstance(config.batch_size, int)
-    sampler, _ = make_sampler(labels, config.batch_size, config.items_per_class, config.seed)
+    sampler, _ = make_sampler(labels, config.batch_size, config.of_a_class, config.seed)
     batches = list(sampler.epoch(1))
     assert [len(batch) for batch in batches] == [400] * 10
     assert all(np.bincount(labels[batch]).tolist() == [4] * 100 for batch in batches)

@@ -17,14 +17,23 @@ from recallk.runs.folder import RunFolder
 from recallk.runs.image_config import ImageTrainConfig
 from recallk.runs.recipes import differences, find_recipe
 from recallk.runs.train_config import TrainConfig
-from recallk.training.choices import LARGEST, LEAST_STEPS, SMALLEST, STEPS_AN_EPOCH, choose_batch, choose_length
+from recallk.training.choices import (
+    LARGEST,
+    STEPS_AN_EPOCH,
+    bounds_of,
+    choose_batch,
+    choose_items_per_class,
+    choose_length,
+)
 from recallk.training.plan import prepare
 from recallk.training.sampler import make_sampler
 from tests.cli.test_cli import recallk as command
 from tests.miniature_run import SMALL
 from tests.training.test_trainer import save_patterns
 
-OPEN = dict.fromkeys(("batch_size", "select", "epochs", "warmup_steps", "evaluate_every", "horizontal_flip", "mixup"))
+OPEN = dict.fromkeys(
+    ("items_per_class", "batch_size", "select", "epochs", "warmup_steps", "evaluate_every", "horizontal_flip", "mixup")
+)
 
 
 def config(**keys: Any) -> TrainConfig:
@@ -44,14 +53,14 @@ SIZES = st.one_of(
 
 
 @settings(deadline=None, max_examples=60)
-@given(sizes=SIZES, items_per_class=st.integers(2, 5))
-def test_there_are_steps_enough(sizes: list[int], items_per_class: int) -> None:
+@given(sizes=SIZES, items_per_class=st.integers(2, 5), weights=st.sampled_from(["none", "pretrained"]))
+def test_there_are_steps_enough(sizes: list[int], items_per_class: int, weights: str) -> None:
     """Whatever the sizes of classes are, those that can never be drawn among them."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     if sum(size >= items_per_class for size in sizes) < 2:
-        assert choose_batch(config(items_per_class=items_per_class), labels) == []
+        assert choose_batch(config(items_per_class=items_per_class, weights=weights), labels) == []
         return
-    chosen = config(items_per_class=items_per_class)
+    chosen = config(items_per_class=items_per_class, weights=weights)
     choices = choose_batch(chosen, labels)
     (size,) = (choice.value for choice in choices)
     assert isinstance(size, int)
@@ -59,10 +68,10 @@ def test_there_are_steps_enough(sizes: list[int], items_per_class: int) -> None:
     assert size <= max(LARGEST, 2 * items_per_class)
     sampler, _ = make_sampler(labels, size, items_per_class, seed=1)
     steps = sampler.batches(1)
-    if size > max(SMALLEST, 2 * items_per_class):
+    if size > max(bounds_of(chosen).smallest, 2 * items_per_class):
         assert steps >= STEPS_AN_EPOCH - 1
     length = {choice.key: choice.value for choice in choose_length(chosen, sampler)}
-    assert steps * int(str(length["epochs"])) >= LEAST_STEPS
+    assert steps * int(str(length["epochs"])) >= bounds_of(chosen).least_steps == (400 if weights == "none" else 200)
     assert int(str(length["epochs"])) >= 30
 
 
@@ -78,16 +87,54 @@ def test_there_are_steps_enough(sizes: list[int], items_per_class: int) -> None:
 )
 def test_what_is_chosen_says_why(classes: int, each: int, size: int, epochs: int, why: str) -> None:
     labels = labels_of(classes, each)
-    (batch,) = choose_batch(config(), labels)
+    from_nothing = config(weights="none")
+    (items,) = choose_items_per_class(from_nothing, labels)
+    assert (items.value, items.why) == (4, "usual")
+    (batch,) = choose_batch(from_nothing, labels)
     assert (batch.value, batch.why) == (size, why)
     sampler, _ = make_sampler(labels, size, 4, seed=1)
-    length = {choice.key: choice for choice in choose_length(config(), sampler)}
+    length = {choice.key: choice for choice in choose_length(from_nothing, sampler)}
     assert length["epochs"].value == epochs
     steps = sampler.batches(1) * epochs
     assert length["warmup_steps"].value == round(steps / 20)
     assert length["evaluate_every"].value == math.ceil(epochs / 30)
-    last = {choice.key: choice.value for choice in choose_length(config(select="last"), sampler)}
+    last = {choice.key: choice.value for choice in choose_length(config(select="last", weights="none"), sampler)}
     assert last["evaluate_every"] == math.ceil(epochs / 10), "where no epoch is chosen by them"
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "items", "size", "epochs"),
+    [
+        (10, 5, (4, "usual; only 0 of 10 classes have 8"), 40, 200),
+        (10, 12, (8, "10 of 10 classes have so many"), 80, 200),
+        (60, 12, (8, "60 of 60 classes have so many"), 128, 67),
+        (60, 6, (4, "usual; only 0 of 60 classes have 8"), 128, 200),
+        (1_000, 12, (8, "1,000 of 1,000 classes have so many"), 664, 30),
+    ],
+)
+def test_from_pretrained_weights_batches_are_larger(
+    classes: int, each: int, items: tuple[int, str], size: int, epochs: int
+) -> None:
+    labels = labels_of(classes, each)
+    (of_a_class,) = choose_items_per_class(config(), labels)
+    assert (of_a_class.value, of_a_class.why) == items
+    chosen = config(items_per_class=items[0])
+    assert choose_items_per_class(chosen, labels) == []
+    (batch,) = choose_batch(chosen, labels)
+    assert batch.value == size
+    sampler, _ = make_sampler(labels, size, items[0], seed=1)
+    assert {choice.key: choice.value for choice in choose_length(chosen, sampler)}["epochs"] == epochs
+
+
+def test_items_of_a_class_fit_what_is_said_and_there() -> None:
+    labels = np.concatenate([labels_of(3, 8), 3 + labels_of(3, 7)])
+    assert choose_items_per_class(config(), labels)[0].value == 8
+    assert choose_items_per_class(config(), np.append(labels, [6]))[0].value == 4
+    assert choose_items_per_class(config(), np.array([0] * 8))[0].value == 4
+    assert choose_items_per_class(config(batch_size=128), labels)[0].value == 8
+    for size in (16, 120, 132):  # few classes, or none of a number
+        assert choose_items_per_class(config(batch_size=size), labels)[0].value == 4
+    assert choose_items_per_class(config(batch_size="all"), labels) == []
 
 
 @pytest.mark.parametrize(("classes", "chosen"), [(190, "last"), (210, "validation")])
@@ -140,11 +187,12 @@ def test_what_is_said_stays() -> None:
     labels = labels_of(10, 8)
     sampler, _ = make_sampler(labels, 8, 4, seed=1)
     assert choose_batch(config(**said), labels) == choose_length(config(**said), sampler) == []
-    plan = prepare(config(limit_classes=20, **said))
+    plan = prepare(config(limit_classes=20, items_per_class=4, **said))
     assert plan.choices == []
     assert plan.epochs == 2
     assert [plan.evaluates_after(epoch) for epoch in (1, 2)] == [False, True]
-    whole = {choice.key: choice.value for choice in choose_length(config(), make_sampler(labels, 40, 4, seed=1)[0])}
+    sampler, _ = make_sampler(labels, 40, 4, seed=1)
+    whole = {choice.key: choice.value for choice in choose_length(config(weights="none"), sampler)}
     assert whole["epochs"] == 200
 
 
@@ -153,7 +201,7 @@ def test_a_plan_and_a_run_have_what_was_chosen(tmp_path: Path, capsys: pytest.Ca
     words = [word for key, value in keys.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     assert command("train", *words, "--dry-run") == 0
     out = capsys.readouterr().out
-    assert "chosen    --batch-size 32, --select last, --epochs " in out
+    assert "chosen    --items-per-class 4, --batch-size 32, --select last, --epochs " in out
     assert "(--explain: why)" in out
     assert command("train", *words, "--dry-run", "--explain", "--epochs", "3") == 0
     out = capsys.readouterr().out
@@ -205,7 +253,7 @@ def test_a_recipe_that_leaves_them_open_is_not_told_to_differ(tmp_path: Path) ->
 def test_a_class_counts_as_often_as_it_can_be_drawn() -> None:
     """Ten large classes give a batch one group of items each, however many they have."""
     labels = np.repeat(np.arange(210), [400] * 10 + [4] * 200)
-    (batch,) = choose_batch(config(), labels)
+    (batch,) = choose_batch(config(weights="none"), labels)
     size = int(str(batch.value))
     assert make_sampler(labels, size, 4, seed=1)[0].batches(1) == 11
     assert make_sampler(labels, 2 * size, 4, seed=1)[0].batches(1) < 11

@@ -70,7 +70,7 @@ def show_plan(trainer: Trainer, explain: bool = False) -> None:
     if plan.left_out.classes:
         say(
             f"left out  {plan.left_out.classes:,} training classes ({plan.left_out.items:,} {noun}) "
-            f"with fewer than {config.items_per_class} {noun}"
+            f"with fewer than {config.of_a_class} {noun}"
         )
     if plan.smaller_batches is not None:
         say(f"note      {plan.smaller_batches}")

@@ -11,8 +11,8 @@ from recallk.models.settings import Augmentation, ImageSettings
 from recallk.models.whitening import Method
 from recallk.runs.train_config import TrainConfig
 
-FROM_NOTHING, FROM_WEIGHTS = 3e-3, 3e-4
-"""Learning rates: a network of random weights takes ten times the rate of one that knows something."""
+FROM_NOTHING, FROM_WEIGHTS = 3e-3, 6e-4
+"""Learning rates: a network of random weights takes five times the rate of one that knows something."""
 
 
 class ImageTrainConfig(Augmentation, ImageSettings, TrainConfig):
@@ -67,6 +67,11 @@ class ImageTrainConfig(Augmentation, ImageSettings, TrainConfig):
             "CPU images always are)"
         ),
     ] = False
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether the network begins with weights that know something."""
+        return self.weights != "none"
 
     @model_validator(mode="before")
     @classmethod

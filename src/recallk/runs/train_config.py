@@ -11,8 +11,17 @@ from recallk.losses.settings import LossSettings
 from recallk.models.settings import EmbedderSettings
 
 DEFAULT_CHUNK = 128
-ITEMS_PER_CLASS = 4
-OPEN = ("batch_size", "epochs", "warmup_steps", "evaluate_every", "select", "horizontal_flip", "mixup")
+ITEMS_PER_CLASS, MORE_PER_CLASS = 4, 8
+OPEN = (
+    "items_per_class",
+    "batch_size",
+    "epochs",
+    "warmup_steps",
+    "evaluate_every",
+    "select",
+    "horizontal_flip",
+    "mixup",
+)
 """Keys that are chosen by the data where they are None: what a run writes down has values (`training.choices`)."""
 
 
@@ -25,13 +34,19 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     batch_size: Annotated[
         Annotated[int, Field(ge=2, le=10_000_000)] | Literal["all"] | None,
         Field(
-            description="items of a batch; by default as many as leave an epoch a dozen steps, from 64 to 4,000; all: "
-            "the whole training set"
+            description="items of a batch; by default as many as leave an epoch a dozen steps, from 64 (128 from "
+            "pretrained weights) to 4,000; all: the whole training set"
         ),
     ] = None
-    items_per_class: Annotated[int, Field(ge=2, le=1_000_000, description="items of a class in a batch")] = (
-        ITEMS_PER_CLASS
-    )
+    items_per_class: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=1_000_000,
+            description=f"items of a class in a batch; by default {ITEMS_PER_CLASS}, and {MORE_PER_CLASS} from "
+            "pretrained weights where most classes have so many",
+        ),
+    ] = None
     chunk_size: Annotated[
         Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"],
         Field(description="items on the device at a time; auto: as many as fit, tried before the run begins"),
@@ -51,7 +66,11 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
 
     # optimisation
     epochs: Annotated[
-        Epoch | None, Field(description="times through the data; by default 30, or as many as make 400 steps")
+        Epoch | None,
+        Field(
+            description="times through the data; by default 30, or as many as make 400 steps (200 from pretrained "
+            "weights)"
+        ),
     ] = None
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive
@@ -131,12 +150,21 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
             raise ValueError("schedule=exponential needs an epoch_factor, such as 0.99")
         if self.schedule != "exponential" and self.epoch_factor is not None:
             raise ValueError(f"epoch_factor is for schedule=exponential, and schedule={self.schedule}: choose one")
-        if self.batch_size == "all" and self.items_per_class != ITEMS_PER_CLASS:
-            n = self.items_per_class
+        if self.batch_size == "all" and (n := self.of_a_class) != ITEMS_PER_CLASS:
             raise ValueError(f"items_per_class={n} is for batches that are drawn, and batch_size=all: choose one")
-        if isinstance(self.batch_size, int) and self.batch_size % self.items_per_class:
-            raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.items_per_class}")
+        if isinstance(self.batch_size, int) and self.batch_size % self.of_a_class:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of items_per_class={self.of_a_class}")
         return self
+
+    @property
+    def of_a_class(self) -> int:
+        """How many items of a class are in a batch; before it is chosen, the least that will be."""
+        return self.items_per_class or ITEMS_PER_CLASS
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether the network begins with weights that know something."""
+        return False
 
     @property
     def embedded_at_a_time(self) -> int:

@@ -10,14 +10,27 @@ from numpy.typing import NDArray
 from recallk.data.dataset import Dataset
 from recallk.losses.registry import OURS
 from recallk.runs.image_config import ImageTrainConfig
-from recallk.runs.train_config import TrainConfig
+from recallk.runs.train_config import ITEMS_PER_CLASS, MORE_PER_CLASS, TrainConfig
 from recallk.training.sampler import LARGEST_DEFAULT, Sampler, WholeSet
 
 STEPS_AN_EPOCH = 12
-"""A batch is as large as leaves an epoch so many steps; `SMALLEST` and `LARGEST` are its bounds, in items."""
-SMALLEST, LARGEST = 64, LARGEST_DEFAULT
-LEAST_STEPS = 400
-"""A run has at least so many, and goes through the data `EPOCHS` times at least."""
+"""A batch is as large as leaves an epoch so many steps; at most it has `LARGEST` items."""
+LARGEST = LARGEST_DEFAULT
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What holds for a start: the smallest batch, in items, and how many steps a run has at least.
+
+    From pretrained weights larger batches and a higher rate come further, also with fewer steps (benchmarks/NOTES.md).
+    """
+
+    smallest: int
+    least_steps: int
+
+
+FROM_RANDOM, FROM_PRETRAINED = Bounds(64, 400), Bounds(128, 200)
+"""A run goes through the data `EPOCHS` times at least, too."""
 EPOCHS = 30
 EVALUATIONS, TO_LOOK_AT = 30, 10
 """At most so many evaluations of a run: to choose an epoch by, and where the last epoch counts whatever they say."""
@@ -33,17 +46,37 @@ class Choice:
     why: str
 
 
+def bounds_of(config: TrainConfig) -> Bounds:
+    """Return what holds for the start of a run."""
+    return FROM_PRETRAINED if config.fine_tunes else FROM_RANDOM
+
+
+def choose_items_per_class(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]:
+    """Return how many items of a class are in a batch, where the configuration leaves it open."""
+    if config.items_per_class is not None or config.batch_size == "all":
+        return []
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    large = int((counts >= MORE_PER_CLASS).sum())
+    size, least = config.batch_size, FROM_PRETRAINED.smallest
+    fits = size is None or (size >= least and size % MORE_PER_CLASS == 0)
+    if config.fine_tunes and fits and large >= 2 and 2 * large >= len(counts):
+        return [Choice("items_per_class", MORE_PER_CLASS, f"{large:,} of {len(counts):,} classes have so many")]
+    few = f"; only {large:,} of {len(counts):,} classes have {MORE_PER_CLASS}" if config.fine_tunes and fits else ""
+    return [Choice("items_per_class", ITEMS_PER_CLASS, f"usual{few}")]
+
+
 def choose_batch(config: TrainConfig, labels: NDArray[np.int64]) -> list[Choice]:
     """Return the batch size, where the configuration leaves it open."""
     if config.batch_size is not None:
         return []
-    each = config.items_per_class
+    each = config.of_a_class
     groups = np.bincount(labels) // each  # of items that a class can give, one in a batch
     drawable = int((groups > 0).sum())
     if drawable < 2:  # which the sampler refuses, in words
         return []
     fitting = int(groups.sum()) // STEPS_AN_EPOCH
-    smallest, largest = max(2, SMALLEST // each), max(2, LARGEST // each)
+    smallest, largest = max(2, bounds_of(config).smallest // each), max(2, LARGEST // each)
     classes = min(max(fitting, smallest), largest, drawable)
     while classes > smallest and _steps(labels, classes, config) < STEPS_AN_EPOCH - 1:  # classes that run out early
         classes = max(smallest, classes * 9 // 10)
@@ -67,9 +100,9 @@ def choose_length(config: TrainConfig, sampler: Sampler | WholeSet) -> list[Choi
     steps, epochs = max(1, sampler.batches(1)), config.epochs
     if epochs is None:
         shaped = bool(config.milestones) or config.schedule == "exponential"
-        needed = EPOCHS if shaped else math.ceil(LEAST_STEPS / steps)
-        epochs = max(EPOCHS, needed)
-        why = f"usual, and at least {LEAST_STEPS} steps" if epochs == EPOCHS else f"at least {LEAST_STEPS} steps"
+        least = bounds_of(config).least_steps
+        epochs = max(EPOCHS, EPOCHS if shaped else math.ceil(least / steps))
+        why = f"usual, and at least {least} steps" if epochs == EPOCHS else f"at least {least} steps"
         choices.append(Choice("epochs", epochs, "usual; the rate falls after epochs that you chose" if shaped else why))
     if config.warmup_steps is None:
         choices.append(Choice("warmup_steps", warmup_of(steps * epochs), f"one in {_WARMUP} of all steps"))
@@ -112,7 +145,7 @@ def choose_mixup(config: TrainConfig) -> list[Choice]:
     """
     if config.mixup is not None or config.loss != OURS:
         return []
-    if isinstance(config, ImageTrainConfig) and config.weights == "none":
+    if isinstance(config, ImageTrainConfig) and not config.fine_tunes:
         return [Choice("mixup", True, "random weights, of which more queries learn something with it")]
     return [Choice("mixup", False, "no gain where what is learnt from tells items apart already")]
 
@@ -134,4 +167,4 @@ def with_choices(config: TrainConfig, choices: list[Choice]) -> TrainConfig:
 
 
 def _steps(labels: NDArray[np.int64], classes: int, config: TrainConfig) -> int:
-    return Sampler(labels, classes, config.items_per_class, config.seed).batches(1)
+    return Sampler(labels, classes, config.of_a_class, config.seed).batches(1)

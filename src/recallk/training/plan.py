@@ -14,6 +14,7 @@ from recallk.training.choices import (
     Choice,
     choose_batch,
     choose_epoch_by,
+    choose_items_per_class,
     choose_length,
     choose_mirroring,
     choose_mixup,
@@ -83,7 +84,7 @@ class Plan:
             return None
         return (
             f"batches of {self.items_per_step:,} {self.data.train.noun}, and not of the {asked:,} asked for: "
-            f"only {sampler.classes_per_batch:,} training classes have {self.config.items_per_class} "
+            f"only {sampler.classes_per_batch:,} training classes have {self.config.of_a_class} "
             f"{self.data.train.noun}"
         )
 
@@ -137,7 +138,8 @@ def lay_out(config: TrainConfig, data: Dataset, begun: bool = False) -> Plan:
     Of a run that has `begun`, an open batch size is what it was before they were chosen: all classes, 4,000 items.
     Raises InputError for a batch that the data does not allow.
     """
-    choices = [] if begun else choose_batch(config, data.train.labels)
+    choices = [] if begun else choose_items_per_class(config, data.train.labels)
+    choices += [] if begun else choose_batch(with_choices(config, choices), data.train.labels)
     choices += choose_epoch_by(config, data)
     config = with_choices(config, choices)
     sampler, left_out = _batches(config, data)
@@ -156,7 +158,7 @@ def _batches(config: TrainConfig, data: Dataset) -> tuple[Sampler | WholeSet, Le
         sampler = whole_set(labels)
         _check_sizes(config, sampler)
     else:
-        sampler, left_out = make_sampler(labels, config.batch_size, config.items_per_class, config.seed, shrink=fewer)
+        sampler, left_out = make_sampler(labels, config.batch_size, config.of_a_class, config.seed, shrink=fewer)
     check_batch(config.loss, sampler.items_per_batch, sampler.items_per_class)
     return sampler, left_out
 

@@ -281,7 +281,7 @@ def test_positives_that_are_no_classes() -> None:
         losses = recall_at_k_loss(x, positives=positives, implementation=implementation, reduction="none")  # type: ignore[arg-type]
         (gradient,) = torch.autograd.grad(losses.sum(), x)
         solved.append((losses.detach().cpu().double(), [gradient.cpu().double()]))
-    assert_same(*solved, 1e-4)
+    assert_same(solved[0], solved[1], 1e-4)
     some = Positives.from_lists(relevant, ignored=[[0] for _ in relevant])
     with pytest.raises(InputError, match="some are ignored: leave these out of the positives, or choose 'auto'"):
         recall_at_k_loss(embeddings.to(DEVICE).float(), positives=some, implementation="fused")
