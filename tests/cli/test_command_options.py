@@ -200,9 +200,11 @@ def test_train_and_compare_have_an_option_for_each_key() -> None:
 
 def test_help_tells_choices_and_defaults_of_images_and_of_vectors() -> None:
     told = {name: option.help.replace("\\", "") for name, option in OF_KEYS["train"].items()}
-    assert told["epochs"] == "times through the data; by default 30, or as many as make 400 steps"
+    assert told["epochs"] == (
+        "times through the data; by default 30, or as many as make 400 steps (200 from pretrained weights)"
+    )
     assert told["chunk_size"].endswith("tried before the run begins [128; of vectors 2048]")
-    assert told["learning_rate"] == "by default 0.003 with weights=none, else 0.0003 [of vectors 0.003]"
+    assert told["learning_rate"] == "by default 0.003 with weights=none, else 0.0006 [of vectors 0.003]"
     assert told["schedule"].endswith("where some are given (milestones, cosine, exponential)")
     assert told["select"].endswith("classes would be set aside (validation, test, last)")
     assert told["head"].endswith("or mlp (linear, whitening, none, residual, mlp) [linear]")
