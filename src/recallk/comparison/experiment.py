@@ -37,6 +37,8 @@ from recallk.training.choices import evaluations_of, warmup_of
 from recallk.training.launch import require_devices
 from recallk.training.plan import Plan, lay_out
 
+OPEN_IN_EACH = ("items_per_class", "batch_size", "horizontal_flip", "mixup")
+"""What a contender's plan may choose, whatever its length."""
 SEARCH_SEED = 999  # and up, apart from the seeds that count: a rate is not chosen on the run that it is measured by
 DIGITS = 6
 
@@ -222,7 +224,7 @@ class Comparison:
             warmup_steps=warmup,
             seed=seed,
             learning_rate=rate,
-            **{key: getattr(planned, key) for key in ("batch_size", "horizontal_flip", "mixup") if key in chosen},
+            **{key: getattr(planned, key) for key in OPEN_IN_EACH if key in chosen},
             **({"evaluate_every": evaluations_of(epochs)} if "evaluate_every" in chosen else {}),
             **({"measure_after": False} if search else {}),
         )
