@@ -42,6 +42,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
 }
 """What is trained on, and with what: all that a user would have to say. None of the choices was made on emoji. Images
 are as small as two cores allow to search with."""
+OF_A_CLASS = {"emoji": 4}
+"""How many items a class has, where that is fewer than some settings ask for."""
 TRIED: dict[str, list[Any]] = {
     "batch_size": [32, 64, 128, 256, 512, 1024],
     "items_per_class": [2, 4, 4, 8],
@@ -79,14 +81,18 @@ class Job:
     folder: Path
 
 
-def settings(pretrained: bool) -> dict[str, Changes]:
-    """Return the defaults, the settings drawn, the same in all problems of a kind, other rates, and the examples'."""
+def settings(pretrained: bool, of_a_class: int = 8) -> dict[str, Changes]:
+    """Return the defaults, the settings drawn, the same in all problems of a kind, other rates, and the examples'.
+
+    At most `of_a_class` items of a class are drawn for a batch.
+    """
     random = np.random.default_rng(0)
     low, high = np.log(RATES[pretrained])
     found: dict[str, Changes] = {"defaults": {}}
     for number in range(1, SETTINGS + 1):
         drawn = {key: options[random.integers(len(options))] for key, options in TRIED.items()}
         drawn["learning_rate"] = float(f"{np.exp(random.uniform(low, high)):.1e}")
+        drawn["items_per_class"] = min(drawn["items_per_class"], of_a_class)
         found[f"setting {number:02}"] = drawn | ({} if drawn["loss"] == "recall@k" else {"mixup": False})
     usual = FROM_WEIGHTS if pretrained else FROM_NOTHING
     found |= {f"defaults, rate {rate:g}": {"learning_rate": rate} for rate in (usual / 3, usual * 3)}
@@ -190,7 +196,7 @@ def main(
         return
     keys = PROBLEMS[problem] | ({} if data is None else {"data": str(data)})
     keys |= {} if weights is None else {"weights": str(weights)}
-    of_all = settings(keys.get("weights") != "none")
+    of_all = settings(keys.get("weights") != "none", OF_A_CLASS.get(problem, 8))
 
     def jobs(names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         folder = runs / problem

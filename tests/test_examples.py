@@ -33,7 +33,7 @@ WITH_AN_EXAMPLE = [
     "retrieval.exact.blocks",
     "retrieval.exact.inner_products",
     "evaluation.metrics.retrieval_metrics",
-    "evaluation.metrics.unit_embeddings",
+    "evaluation.evaluation_set.unit_embeddings",
     "evaluation.clustering.nmi",
     "models.whitening.pca_whitening",
     "models.whitening.learned_whitening",

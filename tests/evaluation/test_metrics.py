@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
-from recallk.evaluation import metrics
-from recallk.evaluation.metrics import retrieval_metrics, unit_embeddings
+from recallk.evaluation import evaluation_set
+from recallk.evaluation.evaluation_set import EvaluationSet, Found, unit_embeddings
+from recallk.evaluation.metrics import retrieval_metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,8 +93,8 @@ def test_equals_the_loop_over_queries(data: st.DataObject) -> None:
     ks = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=3, unique=True))
     expected = obvious_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks, p.query_rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_CELLS_AT_ONCE", data.draw(st.sampled_from([1, 50, 2**22])))
-        patch.setattr(metrics, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 300, 2**26])))
+        patch.setattr(evaluation_set, "_CELLS_AT_ONCE", data.draw(st.sampled_from([1, 50, 2**22])))
+        patch.setattr(evaluation_set, "SCORES_AT_ONCE", data.draw(st.sampled_from([1, 300, 2**26])))
         if not expected:
             with pytest.raises(InputError, match="no query has an item of its own class"):
                 retrieval_metrics(p.queries, p.labels, p.gallery, p.gallery_labels, ks, query_rows=p.query_rows)
@@ -200,14 +201,14 @@ def test_a_large_class_stays_within_its_blocks(monkeypatch: pytest.MonkeyPatch) 
     """One class of 1,000 among small ones: no table larger than asked, and the small classes' are narrow."""
     shapes: list[tuple[int, ...]] = []
 
-    def spy(evaluation_set: Any, rows: Any, depth: int) -> torch.Tensor:
-        table = original(evaluation_set, rows, depth)
-        shapes.append(tuple(table.shape))
-        return table
+    def spy(evaluated: EvaluationSet, rows: torch.Tensor, depth: int) -> Found:
+        found = original(evaluated, rows, depth)
+        shapes.append(tuple(found.relevant.shape))
+        return found
 
-    original = metrics._relevance_table
-    monkeypatch.setattr(metrics, "_relevance_table", spy)
-    monkeypatch.setattr(metrics, "_CELLS_AT_ONCE", 2**17)
+    original = EvaluationSet._found
+    monkeypatch.setattr(EvaluationSet, "_found", spy)
+    monkeypatch.setattr(evaluation_set, "_CELLS_AT_ONCE", 2**17)
     labels = torch.cat([torch.zeros(1000, dtype=torch.int64), torch.arange(1, 101).repeat_interleave(2)])
     retrieval_metrics(torch.randn(1200, 8), labels)
     assert max(rows * depth for rows, depth in shapes) <= 2**17

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,24 +75,51 @@ def lists_of_sets(
     return Lists(lists, runs)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The rows of documents that are relevant, ignored and graded, and where queries `(Q,)` are documents themselves.
+
+    The grades are above 0, one for each row that is listed as graded.
+    """
+
+    relevant: Lists
+    ignored: Lists | None
+    graded: Lists
+    grades: Tensor
+    rows: NDArray[np.int64]
+
+
 def lists_of_qrels(
     qrels: Mapping[str, Mapping[str, float]],
     queries: Sequence[str],
     documents: Sequence[str],
     least_grade: float,
     ignored: Mapping[str, Collection[str]],
-) -> tuple[Lists, Lists | None, NDArray[np.int64]]:
-    """Return the rows of relevant documents, those of ignored ones, and where queries are documents themselves."""
+) -> Judged:
+    """Return what judged pairs say. Raises InputError for ids that are there twice, and grades that are no numbers."""
     row_of = {name: row for row, name in enumerate(documents)}
     if len(row_of) < len(documents) or len(set(queries)) < len(queries):
         raise InputError("an id is there twice among the queries, or among the documents: ids are to differ")
-    relevant = [
-        [row_of[name] for name, grade in qrels.get(query, {}).items() if grade >= least_grade and name in row_of]
-        for query in queries
-    ]
-    left_out = [[row_of[name] for name in ignored.get(query, ()) if name in row_of] for query in queries]
+    relevant, left_out, graded, grades = list[list[int]](), list[list[int]](), list[list[int]](), list[float]()
+    for query in queries:
+        without = {row_of[name] for name in ignored.get(query, ()) if name in row_of}
+        judged = sorted(
+            (row_of[name], _grade(grade, query, name)) for name, grade in qrels.get(query, {}).items() if name in row_of
+        )
+        judged = [(row, grade) for row, grade in judged if row not in without]
+        left_out.append(sorted(without))
+        relevant.append([row for row, grade in judged if grade >= least_grade])
+        graded.append([row for row, grade in judged if grade > 0])
+        grades += [grade for _, grade in judged if grade > 0]
     rows = np.array([row_of.get(query, -1) for query in queries], np.int64)
-    return Lists.of(relevant), Lists.of(left_out) if any(left_out) else None, rows
+    ignored_lists = Lists.of(left_out) if any(left_out) else None
+    return Judged(Lists.of(relevant), ignored_lists, Lists.of(graded), torch.tensor(grades, dtype=torch.float64), rows)
+
+
+def _grade(grade: Any, query: str, document: str) -> float:
+    if isinstance(grade, bool) or not isinstance(grade, int | float | np.number) or not math.isfinite(grade):
+        raise InputError(f"the grade of {brief(document)} for {brief(query)} is {brief(grade)}: a number is needed")
+    return float(grade)
 
 
 def _labels(labels: Any, number: int) -> frozenset[Hashable]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ class Positives:
 
     Made from labels, from several labels an item, from a hierarchy, from judged pairs, or from lists of items. There is
     no matrix of pairs: the positives of a query are a run of one list of items, which queries share. A query is never
-    its own positive. An ignored item is neither a positive of a query nor ranked for it. All tensors are on one device.
+    its own positive. An ignored item is neither a positive of a query nor ranked for it. Where pairs are judged, items
+    have grades too, which some metrics weigh. All tensors are on one device.
 
     >>> positives = Positives.from_labels([3, 5, 3, 3])  # the queries are the gallery
     >>> positives.counts
@@ -34,6 +35,8 @@ class Positives:
 
     relevant: RowLists
     ignored: RowLists | None = None
+    graded: RowLists | None = None
+    """With the grades above 0 for values; without it all positives are of grade 1."""
 
     @classmethod
     def from_labels(
@@ -133,16 +136,20 @@ class Positives:
         """Find the positives from judged pairs: by query and document the grade, as BEIR and TREC have them.
 
         `queries (Q,)` and `documents (G,)` are the ids in the order of the embeddings; what the judgements say of
-        others is passed over. Documents of `least_grade` and above are relevant; those `ignored` by query are neither
-        that nor ranked. Where a query's id is that of a document, it is that document, and not its own positive.
-        Raises InputError for an id that is there twice.
+        others is passed over. Documents of `least_grade` and above are relevant, and all grades above 0 are kept for
+        metrics that weigh them; documents `ignored` by query are neither relevant nor ranked. Where a query's id is
+        that of a document, it is that document, and not its own positive.
+        Raises InputError for an id that is there twice, and for a grade that is no number.
 
         >>> Positives.from_qrels({"q1": {"a": 2, "b": 0}, "q2": {"b": 1}}, ["q1", "q2"], ["a", "b", "c"]).counts
         tensor([1, 1])
 
         """
-        relevant, left_out, rows = lists_of_qrels(qrels, queries, documents, least_grade, ignored or {})
-        return cls._from_lists(relevant, len(documents), rows, left_out)
+        judged = lists_of_qrels(qrels, queries, documents, least_grade, ignored or {})
+        made = cls._from_lists(judged.relevant, len(documents), judged.rows, judged.ignored)
+        runs = judged.graded.tensors(len(documents))
+        graded = RowLists.from_runs(*runs, made.query_rows, len(documents), judged.grades)
+        return replace(made, graded=graded)
 
     @classmethod
     def from_lists(
@@ -245,6 +252,40 @@ class Positives:
         """
         return self.relevant.contain(queries, items)
 
+    def are_ignored(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Say which of the items are ignored for the queries, in the shapes of `are_relevant`."""
+        if self.ignored is None:
+            return torch.zeros(len(queries), items.shape[-1], dtype=torch.bool, device=items.device)
+        return self.ignored.contain(queries, items)
+
+    def grades(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Return the items' grades for the queries, float64, in the shapes of `are_relevant`; 0 where there is none.
+
+        >>> positives = Positives.from_qrels({"q1": {"a": 2, "b": 1}}, ["q1"], ["a", "b", "c"])
+        >>> positives.grades(torch.tensor([0]), torch.tensor([0, 1, 2]))
+        tensor([[2., 1., 0.]], dtype=torch.float64)
+
+        """
+        relevant = self.are_relevant(queries, items).double()
+        return relevant if self.graded is None else self.graded.values_at(queries, items)
+
+    def best_grades(self, queries: Tensor, depth: int) -> Tensor:
+        """Return the largest grades of each query's items, falling, `(T, depth)` float64; 0 beyond the last."""
+        if self.graded is None:
+            return (torch.arange(depth, device=queries.device) < self.counts[queries, None]).double()
+        return self.graded.largest(queries, depth)
+
+    def check(self, queries: int, gallery_size: int | None) -> None:
+        """Raise InputError where they are of other numbers of queries and items (None: the queries are the gallery)."""
+        said = len(self.counts), self.gallery_size
+        if said != (queries, queries if gallery_size is None else gallery_size):
+            there = f"{queries} embeddings and a gallery of {queries if gallery_size is None else gallery_size}"
+            raise InputError(f"positives are of {said[0]} queries in a gallery of {said[1]}, there are {there}")
+        if gallery_size is None and not bool((self.query_rows == torch.arange(queries).to(self.query_rows)).all()):
+            raise InputError("positives are of queries in a gallery apart: give the gallery")
+
     def to(self, device: torch.device) -> Positives:
         """Return the same on a device."""
-        return Positives(self.relevant.to(device), None if self.ignored is None else self.ignored.to(device))
+        moved = [None if lists is None else lists.to(device) for lists in (self.relevant, self.ignored, self.graded)]
+        assert moved[0] is not None
+        return Positives(moved[0], *moved[1:])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class RowLists:
         index: where a row stands in the list: `(G,)`, of a list that has every row once; or `(E,)`, rising, the start
             of its run times the size of the gallery, and the row.
         gallery_size: G.
+        values: `(E,)` float64, a number for each entry of the list, such as its grade, or nothing.
 
     """
 
@@ -37,6 +39,7 @@ class RowLists:
     gallery_size: int
     of_classes: bool
     """Whether the runs are classes, of which each row is in one."""
+    values: Tensor | None = None
 
     @classmethod
     def from_classes(cls, labels: Tensor, gallery_labels: Tensor, own_rows: Tensor) -> RowLists:
@@ -49,23 +52,49 @@ class RowLists:
         return cls(starts, counts, rows, own_rows, own_places, places, len(rows), of_classes=True)
 
     @classmethod
-    def from_runs(cls, offsets: Tensor, rows: Tensor, runs: Tensor, own_rows: Tensor, gallery_size: int) -> RowLists:
+    def from_runs(
+        cls,
+        offsets: Tensor,
+        rows: Tensor,
+        runs: Tensor,
+        own_rows: Tensor,
+        gallery_size: int,
+        values: Tensor | None = None,
+    ) -> RowLists:
         """Return for queries whose runs `(Q,)` are named the rows `rows[offsets[run]:offsets[run + 1]]`, each once."""
         keys = torch.repeat_interleave(offsets[:-1], offsets.diff()) * gallery_size + rows
-        keys = keys.sort().values if len(keys) else offsets.new_full((1,), -1)  # there is always one row to point to
+        if len(keys):
+            keys, order = keys.sort()
+            values = None if values is None else values[order]
+        else:  # there is always one row to point to
+            keys = offsets.new_full((1,), -1)
+            values = None if values is None else values.new_zeros(1)
         starts, counts, nowhere = offsets[runs], offsets.diff()[runs], torch.full_like(runs, len(keys))
         found = keys.clamp(min=0) % gallery_size
         lists = cls(starts, counts, found, own_rows, nowhere, keys, gallery_size, of_classes=False)
         places, inside = (each[:, 0] for each in lists._find(torch.arange(len(runs)).to(runs), own_rows[:, None]))
         own_places = torch.where(inside & (own_rows >= 0), places, nowhere)
         counts = counts - (own_places < len(keys)).long()
-        return cls(starts, counts, found, own_rows, own_places, keys, gallery_size, of_classes=False)
+        return cls(starts, counts, found, own_rows, own_places, keys, gallery_size, of_classes=False, values=values)
 
     def nth(self, queries: Tensor, numbers: Tensor) -> Tensor:
         """Return the queries' rows number 0, 1, ..., in the shape that both broadcast to; any row beyond the last."""
-        entry = self.starts[queries] + numbers
-        entry = entry + (entry >= self.own_places[queries])  # step over the query itself
-        return self.rows[entry.clamp(max=len(self.rows) - 1)]
+        return self.rows[self._entries(queries, numbers)]
+
+    def largest(self, queries: Tensor, depth: int) -> Tensor:
+        """Return the largest values of the queries `(T,)`, falling, `(T, depth)`; 0 beyond a query's last."""
+        assert self.values is not None
+        width = int(self.counts[queries].max()) if len(queries) else 0
+        numbers = torch.arange(width, device=queries.device)
+        values = self.values[self._entries(queries[:, None], numbers)]
+        values = values.masked_fill(numbers >= self.counts[queries, None], -torch.inf).topk(min(depth, width)).values
+        return F.pad(values.masked_fill(values == -torch.inf, 0), (0, depth - values.shape[1]))
+
+    def values_at(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Return the values of rows `(T, P)`, or `(P,)` for each query, of the queries `(T,)`; 0 for other rows."""
+        assert self.values is not None
+        places = self._find(queries, rows)[0].clamp(max=len(self.values) - 1)
+        return torch.where(self.contain(queries, rows), self.values[places], 0.0)
 
     def numbered(self, queries: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return the rows number first to last - 1 of the queries `(T,)`, `(T, last - first)`, and which exist."""
@@ -87,6 +116,11 @@ class RowLists:
         """Return the same on a device."""
         moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if hasattr(value, "to")}
         return replace(self, **moved)
+
+    def _entries(self, queries: Tensor, numbers: Tensor) -> Tensor:
+        entry = self.starts[queries] + numbers
+        entry = entry + (entry >= self.own_places[queries])  # step over the query itself
+        return entry.clamp(max=len(self.rows) - 1)
 
     def _find(self, queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return where rows stand in the list, and whether that is in the run of the query."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from recallk.core.arrays import ArrayLike
 from recallk.core.extras import require
-from recallk.evaluation.metrics import unit_embeddings
+from recallk.evaluation.evaluation_set import unit_embeddings
 
 _ITERATIONS = 20
 

@@ -90,13 +90,8 @@ def judged_batch(
     database = queries if gallery is None else checked_embeddings(gallery, "gallery")
     if gallery is not None:
         _check_alike(queries, database)
-    said = len(positives.counts), positives.gallery_size
-    if said != (len(queries), len(database)):
-        there = f"{len(queries)} embeddings and a gallery of {len(database)}"
-        raise InputError(f"positives are of {said[0]} queries in a gallery of {said[1]}, there are {there}")
+    positives.check(len(queries), None if gallery is None else len(database))
     positives = positives.to(queries.device)
-    if gallery is None and not bool((positives.query_rows == torch.arange(len(queries)).to(queries.device)).all()):
-        raise InputError("positives are of queries in a gallery apart: give the gallery")
     none = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     return Batch(queries, none, None if gallery is None else database, positives=positives)
 
