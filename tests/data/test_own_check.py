@@ -84,6 +84,19 @@ def test_what_looks_the_same_is_told_across_classes_alone(data: Path) -> None:
     assert not [remark for remark in found.remarks if remark.file.endswith("a/like.jpg")]
 
 
+def test_images_with_a_label_in_common_may_look_the_same(tmp_path: Path) -> None:
+    image = picture(0)
+    image.save(tmp_path / "0.png")
+    for number in (1, 2, 3):
+        image.resize((280, 290)).filter(ImageFilter.GaussianBlur(number / 2)).save(tmp_path / f"{number}.png")
+    rows = ["path,label", "0.png,red|round", "1.png,red", "2.png,red|new", "3.png,blue"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    found = check_own(str(tmp_path / "t.csv"))
+    assert [(kind, file) for kind, file, _ in told(found)] == [("looks the same", "3.png")]
+    (side,) = found.sides
+    assert (side.items, side.classes, side.sizes, side.alone) == (4, 4, (1, 1, 3), 3)
+
+
 def test_what_looks_the_same_is_found_as_a_loop_over_all_pairs_finds_it(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from recallk import InputError
+from recallk.data.item import Record
+from recallk.data.records import LabelledItems, labelled
 from recallk.data.searches import Search
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.evaluation.protocols import display_name, measure, re_identification
@@ -17,6 +19,10 @@ def embeddings_and_labels(items: int, classes: int, seed: int) -> tuple[torch.Te
     labels = np.concatenate([np.repeat(np.arange(classes), 2), random.integers(classes, size=items - 2 * classes)])
     embeddings = torch.from_numpy(random.normal(size=(items, 3)))
     return torch.nn.functional.normalize(embeddings, dim=1), random.permutation(labels)
+
+
+def items_of(labels: np.ndarray) -> LabelledItems:
+    return labelled([Record(f"item {number}", f"class {label}") for number, label in enumerate(labels)])
 
 
 def recall_by_hand(embeddings: torch.Tensor, labels: np.ndarray, search: Search, k: int) -> float:
@@ -42,7 +48,7 @@ def test_every_search_is_measured_by_itself(items: int, seed: int) -> None:
         Search("some", np.union1d(np.flatnonzero(labels == 1), order[: items // 2])),
         Search("apart", order[: items // 2], order[items // 2 :]),
     ]
-    metrics = measure(embeddings, labels, searches, ks=(1, 3))
+    metrics = measure(embeddings, items_of(labels), searches, ks=(1, 3))
     for k in (1, 3):
         assert metrics[f"recall@{k}"] == pytest.approx(recall_by_hand(embeddings, labels, searches[0], k))
         for search in searches[1:]:
@@ -69,7 +75,7 @@ def test_re_identification_repeats_and_is_not_all_against_all() -> None:
     embeddings, labels = embeddings_and_labels(60, 6, 1)
     one, again = (re_identification(embeddings, labels, ks=(1,)) for _ in range(2))
     assert one == again
-    assert one["recall@1"][0] < measure(embeddings, labels, [Search("", np.arange(60))], ks=(1,))["recall@1"]
+    assert one["recall@1"][0] < measure(embeddings, items_of(labels), [Search("", np.arange(60))], ks=(1,))["recall@1"]
 
 
 def test_re_identification_needs_a_class_of_two() -> None:

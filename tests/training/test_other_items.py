@@ -201,7 +201,7 @@ def test_they_are_learned_and_measured(modality: Modality, tmp_path: Path) -> No
     assert all(row.items == 16 for row in steps(rows))
     test: LabelledItems = trainer.plan.data.test.labelled
     assert test.counted == f"60 {modality.noun} of 10 classes"
-    again = measure(trainer.embedder.embed(test.items), test.labels, trainer.plan.data.test.searches, (1, 2, 4, 8))
+    again = measure(trainer.embedder.embed(test.items), test, trainer.plan.data.test.searches, (1, 2, 4, 8))
     assert again == {name: pytest.approx(result.metrics[name], abs=1e-6) for name in again}
 
 

@@ -141,7 +141,7 @@ def test_the_best_epoch_is_kept_and_measured(tmp_path: Path, select: str, monkey
     assert result.epoch == chosen.epoch
     test = prepare(run.read_config()).data.test
     embeddings = load(run.path).embed(test.labelled.items)
-    again = measure(embeddings, test.labelled.labels, test.searches, run.read_config().evaluate_ks)
+    again = measure(embeddings, test.labelled, test.searches, run.read_config().evaluate_ks)
     assert again == {name: pytest.approx(result.metrics[name], abs=1e-6) for name in again}
 
 

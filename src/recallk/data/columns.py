@@ -14,9 +14,12 @@ from pyarrow import parquet, types
 from recallk.core.errors import InputError
 from recallk.core.files import read_file
 from recallk.core.text import shown
+from recallk.data.label_sets import SEPARATOR
 from recallk.data.layout import NAMES, USUAL, Layout
 
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
+LABEL = "label"
+"""The column that may hold lists: several labels of an item."""
 _SHOWN = 60  # characters of a cell
 
 Columns = Mapping[str, Sequence[str | None]]
@@ -132,16 +135,21 @@ def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> d
         columns[name] = cells = []
         for number, row in rows:
             value = row.get(names[place])
+            if isinstance(value, list) and name == LABEL:
+                value = joined_labels(value, f"{path}, line {number}")
             if isinstance(value, list | dict):
-                raise InputError(f"{path}, line {number}: column {name!r} holds more than one value{_remedy(name)}")
+                raise InputError(f"{path}, line {number}: column {name!r} holds more than one value; write it as text")
             cells.append(None if value is None else once.setdefault(str(value), str(value)))
     return columns
 
 
-def _remedy(name: str) -> str:
-    """Say what to do about a column of something else than texts and numbers."""
-    one = "write one text for each item: several labels of one are not supported yet"
-    return f"; {one if name == 'label' else 'write it as text'}"
+def joined_labels(labels: Sequence[Any], where: str) -> str:
+    """Return a list of labels as one text. Raises InputError for one that is no text or number, or has a separator."""
+    for label in labels:
+        if not isinstance(label, str | int | float) or SEPARATOR in str(label):
+            told = f"a label is {shown(str(label))}: labels in a list are texts without {SEPARATOR}"
+            raise InputError(f"{where}: {told}")
+    return SEPARATOR.join(map(str, labels))
 
 
 def of_json(line: str) -> dict[str, Any]:
@@ -171,16 +179,28 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> dict
             kind = schema.field(place).type
             if types.is_dictionary(kind):
                 kind = kind.value_type
+            if name == LABEL and (types.is_list(kind) or types.is_large_list(kind)):
+                continue
             if not _is_text(kind) and (name == "path" or types.is_nested(kind) or types.is_binary(kind)):
-                remedy = _remedy(name if types.is_nested(kind) else "")
-                raise InputError(f"{path}: column {name!r} holds {shown(kind)}{remedy}")
+                raise InputError(f"{path}: column {name!r} holds {shown(kind)}; write it as text")
 
     # texts as numbers into those that differ: of a million labels, most are alike
     named = {name: schema.names[place] for name, place in places.items()}
     as_dictionary = [own for own in named.values() if _is_text(schema.field(own).type)]
     with parquet.ParquetFile(path, read_dictionary=as_dictionary) as file:
         read = file.read(columns=list(named.values()))
-    return {name: texts(read[own]) for name, own in named.items()}
+    return {name: _cells(read[own], path) for name, own in named.items()}
+
+
+def _cells(column: pyarrow.ChunkedArray, path: Path) -> list[str | None]:
+    """Return the cells as text, lists of labels as one."""
+    if not types.is_list(column.type) and not types.is_large_list(column.type):
+        return texts(column)
+    once, cells = dict[str, str](), list[str | None]()
+    for row, labels in enumerate(column.to_pylist(), 1):
+        text = None if labels is None else joined_labels(labels, f"{path}, row {row}")
+        cells.append(None if text is None else once.setdefault(text, text))
+    return cells
 
 
 def texts(column: pyarrow.ChunkedArray) -> list[str | None]:

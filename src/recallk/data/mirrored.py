@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from recallk.data.images import read_image
 from recallk.data.item import Depicted
+from recallk.data.label_sets import LabelSets
 from recallk.data.records import LabelledItems
 
 SAMPLE, OF_A_CLASS = 1_000, 4
@@ -40,10 +41,12 @@ def look_at_mirrored(train: LabelledItems) -> Mirrored:
 
     Reads up to 1,000 images. Raises InputError, with the path, for one that cannot be read.
     """
-    chosen = _sample(train.labels)
+    several = train.label_sets is not None
+    classes = LabelSets.of(train.classes, train.labels).drawn(0, 0) if several else train.labels
+    chosen = _sample(classes)
     if not len(chosen):
         return Mirrored(0, 0, 0)
-    labels, items = train.labels[chosen], train.items
+    labels, items = classes[chosen], train.items
     pictures = np.stack([_picture(items[number]) for number in chosen])
     upright, mirrored = (_directions(views) for views in (pictures, pictures[:, :, ::-1]))
 

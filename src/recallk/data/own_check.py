@@ -20,6 +20,7 @@ from recallk.core.text import shown
 from recallk.data.findings import Finding
 from recallk.data.images import check_image, read_image
 from recallk.data.item import Record
+from recallk.data.label_sets import LabelSets, label_set
 from recallk.data.layout import USUAL, Layout
 from recallk.data.records import labelled
 from recallk.data.source import read_own
@@ -121,10 +122,10 @@ def _sides(records: Sequence[Record]) -> list[Side]:
     sides = []
     for split, role in names:
         items = labelled([record for record in records if (record.split, record.role) == (split, role)])
-        counts = np.bincount(items.labels)
+        counts = np.bincount(LabelSets.of(items.classes, items.labels).labels)
         sizes = int(counts.min()), int(np.median(counts)), int(counts.max())
         name = " ".join(filter(None, (split, role))) or "all"
-        sides.append(Side(name, len(items), len(items.classes), sizes, int((counts == 1).sum())))
+        sides.append(Side(name, len(items), len(counts), sizes, int((counts == 1).sum())))
     return sides
 
 
@@ -187,14 +188,20 @@ def _alike(whole: Sequence[tuple[Record, _Look]], advance: Advance) -> Iterator[
     for start in range(0, len(whole), _QUERIES):
         ends, distances, found = index.range_search(hashes[start : start + _QUERIES], ALIKE + 1)
         for place, (begin, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True), start):
-            others = kept[found[begin:end]]
+            others, record = kept[found[begin:end]], whole[place][0]
             earlier = (others < place) & (group[others] != group[place])
+            earlier[earlier] = [_is_apart(record, whole[other][0]) for other in others[earlier].tolist()]
             if not earlier.any():
                 continue
             nearest = np.lexsort((others[earlier], distances[begin:end][earlier]))[0]
-            record, like = whole[place][0], whole[int(others[earlier][nearest])][0]
+            like = whole[int(others[earlier][nearest])][0]
             yield Remark("looks the same", str(record.file), str(like.file), f"{_place(record)}; {_place(like)}")
         advance("comparing images", min(start + _QUERIES, len(whole)), len(whole))
+
+
+def _is_apart(one: Record, other: Record) -> bool:
+    """Whether two items are in different splits, or have no label in common."""
+    return one.split != other.split or not label_set(one.label) & label_set(other.label)
 
 
 def _first_of_two_groups(hashes: Sequence[bytes], groups: Sequence[int]) -> NDArray[np.int64]:

@@ -8,7 +8,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from recallk.core.relevance import Positives
 from recallk.data.item import Files, Item, Record, Role
+from recallk.data.label_sets import label_set, labels_in
 from recallk.data.searches import Search
 from recallk.data.vectors import Vector, VectorRows, rows_of_one_table
 
@@ -141,7 +143,10 @@ def files_of(records: Iterable[Record]) -> Files:
 
 @dataclass(frozen=True)
 class LabelledItems:
-    """Items with their classes as numbers: `labels (N,)` int64, into `classes`."""
+    """Items with their classes as numbers: `labels (N,)` int64, into `classes`.
+
+    Of items with several labels a class is a set of labels, which its name says: "red|round".
+    """
 
     records: Sequence[Record]
     classes: Sequence[str]
@@ -171,6 +176,25 @@ class LabelledItems:
             roles = np.array([ROLES.index(record.role) for record in self.records], np.int8)
         return None if roles is None or not len(roles) or not roles.all() else roles
 
+    @cached_property
+    def label_sets(self) -> Sequence[frozenset[str]] | None:
+        """Of each class the labels that its name says, where any says several; the classes are then sets of labels."""
+        sets = [label_set(name) for name in self.classes]
+        return None if all(len(own) == 1 for own in sets) else sets
+
+    def positives(self, queries: NDArray[np.int64], gallery: NDArray[np.int64] | None = None) -> Positives:
+        """Return who is relevant to whom where items, by number, search others, or each other."""
+        return self.positives_of(self.labels[queries], None if gallery is None else self.labels[gallery])
+
+    def positives_of(self, queries: NDArray[np.int64], gallery: NDArray[np.int64] | None = None) -> Positives:
+        """Return who is relevant to whom of items of these classes: those of one class, or with a label in common."""
+        if self.label_sets is None:
+            return Positives.from_labels(queries, gallery)
+        sides = [
+            [self.label_sets[number] for number in side.tolist()] for side in (queries, gallery) if side is not None
+        ]
+        return Positives.from_label_sets(*sides)
+
     @property
     def search(self) -> Search:
         """Who searches what: the queries the gallery, where all items have a role; else each all the others."""
@@ -182,6 +206,9 @@ class LabelledItems:
     def answerable(self) -> NDArray[np.bool_]:
         """Of which classes `(C,)` a query has something to find."""
         queries, gallery = self.search.queries, self.search.gallery
+        if self.label_sets is not None:
+            able = queries[self.positives(queries, gallery).counts.numpy() > 0]
+            return np.bincount(self.labels[able], minlength=len(self.classes)) > 0
         asked = np.bincount(self.labels[queries], minlength=len(self.classes))
         if gallery is None:
             return asked > 1
@@ -201,6 +228,8 @@ class LabelledItems:
     @property
     def counted(self) -> str:
         """Say in words how many there are, such as "1,200 images of 300 classes"."""
+        if self.label_sets is not None:
+            return f"{len(self):,} {self.noun} with {len(labels_in(self.classes)):,} labels, several of an item"
         return f"{len(self):,} {self.noun} of {len(self.classes):,} classes"
 
 

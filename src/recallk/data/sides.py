@@ -10,6 +10,7 @@ import numpy as np
 from recallk.core.errors import InputError
 from recallk.core.text import shown
 from recallk.data.item import Record
+from recallk.data.label_sets import SEPARATOR, labels_in
 from recallk.data.records import (
     VALIDATION,
     LabelledItems,
@@ -42,19 +43,25 @@ def split_classes(
     With a `test_fraction` of 0 all are for training. In a `closed_set` the given split may have a class on two sides.
 
     Raises InputError for fewer than two classes, for a given split that leaves a side empty or has a class on two, and
-    for a closed set that is not split.
+    for a closed set that is not split. Items with several labels have to come with a split.
     """
     classes = labels_of(records)
+    several = has_several(classes)
     if len(classes) < 2:
         only = f"only one class ({shown(*classes)})" if classes else "no items"
         raise InputError(f"{only}: retrieval is trained and tested on different classes")
     if splits_of(records) == {None}:
+        if several and test_fraction > 0:
+            raise InputError(
+                "items have several labels (with | between them), so classes cannot be on one side each: give a split "
+                "(a column split, or folders train and test), or train on everything (--test-fraction 0)"
+            )
         if closed_set:
             raise InputError("closed_set is for data that come with a split, and these have none: leave it out")
         test: Set[str]
         test = set() if test_fraction == 0 else _test_classes(classes, test_fraction, seed)
         return in_splits(records, {name: "test" if name in test else "train" for name in classes})
-    sides = {side: labels_of(of_split(records, side)) for side in ("train", VALIDATION, "test")}
+    sides = {side: labels_in(labels_of(of_split(records, side))) for side in ("train", VALIDATION, "test")}
     for side in ("train", "test"):
         if not sides[side] and not (side == "test" and test_fraction == 0):
             instead = " (--test-fraction 0 does without)" if side == "test" else ""
@@ -70,6 +77,11 @@ def split_classes(
     return records
 
 
+def has_several(classes: Collection[str]) -> bool:
+    """Whether some items have several labels."""
+    return any(SEPARATOR in name for name in classes)
+
+
 def require_positives(items: LabelledItems, side: str) -> None:
     """Raise InputError where no query would have anything to find among the items of a side."""
     if items.answerable.any():
@@ -82,7 +94,7 @@ def require_positives(items: LabelledItems, side: str) -> None:
 
 def unseen_in_training(records: Sequence[Record]) -> str:
     """Say how many test classes of a closed set are not trained on, where there are some."""
-    trained, tested = (labels_of(of_split(records, side)) for side in ("train", "test"))
+    trained, tested = (labels_in(labels_of(of_split(records, side))) for side in ("train", "test"))
     unseen = len(tested - trained)
     return f"{unseen:,} of {len(tested):,} test classes are not trained on, in a closed set" if unseen else ""
 
@@ -112,8 +124,10 @@ def limit_classes(records: Sequence[Record], classes: int, *, closed_set: bool =
     """Return the records of the first `classes` classes of each split, by name.
 
     Of queries and a gallery apart, the first of those that are in both, and of a closed set, the first of those that
-    are trained and tested on. Raises InputError where there is none.
+    are trained and tested on. Raises InputError where there is none, and for items with several labels.
     """
+    if has_several(labels_of(records)):
+        raise InputError("limit_classes is for items with one label each, and these have several: leave it out")
     labels = {split: _searched(of_split(records, split)) for split in splits_of(records) if split is not None}
     if {"query", "gallery"} <= labels.keys():
         # cut by itself, a gallery with more classes than the queries would lose what they are to find
@@ -155,6 +169,8 @@ def set_aside(
     if recorded is not None and not recorded:
         anew = set_aside(train, fraction, seed)
         return Aside(train, None, anew.why_not or "no classes were set aside when the run began")
+    if train.label_sets is not None:
+        return Aside(train, None, "of items with several labels no classes are set aside, and there is no val")
     able = np.flatnonzero(train.answerable)
     if recorded is not None:
         chosen = np.flatnonzero(np.isin(train.classes, list(recorded)))

@@ -8,25 +8,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recallk.core.errors import InputError
+from recallk.data.records import LabelledItems
 from recallk.data.searches import Search
 from recallk.evaluation.metrics import retrieval_metrics
 
 Indexes = NDArray[np.int64]
 
 
-def measure(embeddings: Tensor, labels: Indexes, searches: Sequence[Search], ks: Sequence[int]) -> dict[str, float]:
-    """Return the metrics of every search over embeddings `(N, D)` with labels `(N,)`.
+def measure(
+    embeddings: Tensor, items: LabelledItems, searches: Sequence[Search], ks: Sequence[int]
+) -> dict[str, float]:
+    """Return the metrics of every search over the embeddings `(N, D)` of items.
 
     As `retrieval_metrics` names them; where there are several searches, those of the first have these names and the
     others' come with theirs in front: "large recall@1".
     """
     metrics: dict[str, float] = {}
     for number, search in enumerate(searches):
-        queries = embeddings[search.queries], labels[search.queries]
-        if search.gallery is None:
-            found = retrieval_metrics(*queries, ks=ks)
-        else:
-            found = retrieval_metrics(*queries, embeddings[search.gallery], labels[search.gallery], ks=ks)
+        gallery = None if search.gallery is None else embeddings[search.gallery]
+        positives = items.positives(search.queries, search.gallery)
+        found = retrieval_metrics(embeddings[search.queries], gallery=gallery, ks=ks, positives=positives)
         metrics |= {name if number == 0 else f"{search.name} {name}": value for name, value in found.items()}
     return metrics
 

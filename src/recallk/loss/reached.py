@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from recallk.core.precision import full_precision
+from recallk.core.relevance import Positives
 from recallk.loss.definition import loss_of_a_query, rankings
 from recallk.loss.kernels.unit import unit_rows
 from recallk.loss.pruning import most_similar, positive_limit
@@ -14,14 +15,18 @@ QUERIES = 250  # of a batch: enough for a share to within a few percent
 
 
 def reached_share(
-    loss: RecallAtKLoss, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    loss: RecallAtKLoss,
+    embeddings: Tensor,
+    labels: Tensor,
+    generator: torch.Generator | None = None,
+    positives: Positives | None = None,
 ) -> float:
     """Return the share of the queries of `embeddings (B, D)`, labels `(B,)`, that the loss reaches, in [0, 1].
 
     Not reached is a query whose first positive is ranked beyond every k, and whose own loss has, by its
     similarities, a gradient with less than a hundredth of the length of the largest in the batch. (A query that is
     solved needs no gradient.) Measured by the definition on about 250 queries spread over the batch, virtual ones
-    included where `loss` mixes; `generator` as for `loss`. Not from the paper.
+    included where `loss` mixes; `generator` and `positives` as for `loss`. Not from the paper.
 
     >>> labels = torch.arange(40) % 10
     >>> reached_share(RecallAtKLoss(), torch.eye(10)[labels], labels)
@@ -46,6 +51,7 @@ def reached_share(
             None if mix_alpha is None else mix_alpha.to(unit),
             loss.mixup is not None and loss.mixup.relatives == "exclude",
             every=max(1, queries // QUERIES),
+            positives=None if positives is None else positives.to(embeddings.device),
         ):
             columns = positive.nonzero().T
             limit = positive_limit(loss.ks, loss.recall_temperature, len(similarity))

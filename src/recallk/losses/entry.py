@@ -54,6 +54,7 @@ class BuildContext:
     classes: int
     embedding_size: int
     recall_at_k: "RecallAtKSettings"
+    several_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Entry:
     names another source. Their values are above 0, those named in `may_be_zero` 0 or more.
     `growth` is missing where memory grows no faster than the embeddings, or is streamed.
     `extra` brings what it is built with: pytorch-metric-learning, but for losses of our own.
+    `takes_positives`: it can be called with `positives=` in place of labels, where items have several.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Entry:
     own_parameters: bool = False
     growth: Growth | None = None
     extra: Extra | None = "compare"
+    takes_positives: bool = False
 
 
 def library_loss(class_name: str) -> Callable[[BuildContext], "nn.Module"]:

@@ -25,7 +25,7 @@ def build_recall_at_k(context: BuildContext, gather_across_devices: bool = False
 
 
 def _of_all_processes(context: BuildContext) -> "RecallAtKLoss":
-    return build_recall_at_k(context, gather_across_devices=True)
+    return build_recall_at_k(context, gather_across_devices=not context.several_labels)
 
 
-RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", _of_all_processes, extra=None)
+RECALL_AT_K = Entry("recall@k", "Patel et al., CVPR 2022", "pairs", _of_all_processes, extra=None, takes_positives=True)

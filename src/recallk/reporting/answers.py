@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recallk.core.errors import InputError
-from recallk.core.relevance import Positives
 from recallk.data.further import Cells, further_cells
 from recallk.data.images import read_image
 from recallk.data.item import Record
@@ -79,8 +78,8 @@ class Answers:
 
 def answers(embeddings: torch.Tensor, test: LabelledItems, search: Search) -> Answers:
     """Search with the embeddings `(N, D)` of the items of `test`."""
-    labels, gallery = torch.from_numpy(test.labels), search.queries if search.gallery is None else search.gallery
-    positives = Positives.from_labels(labels[search.queries], None if search.gallery is None else labels[gallery])
+    gallery = search.queries if search.gallery is None else search.gallery
+    positives = test.positives(search.queries, search.gallery)
     able = positives.counts.nonzero()[:, 0]
     rows = positives.query_rows[able]
     itself = bool((rows >= 0).any())

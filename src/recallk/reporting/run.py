@@ -12,9 +12,9 @@ from recallk.core.devices import available_device
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.group import joined
-from recallk.core.relevance import Positives
 from recallk.core.text import shown
 from recallk.data.dataset import read_for_test
+from recallk.data.records import LabelledItems
 from recallk.data.settings import DataSettings
 from recallk.data.split import Split
 from recallk.data.tested import TestItems
@@ -100,7 +100,7 @@ def _write(folder: RunFolder, summary: Summary, embedded: _Embedded) -> list[str
         if isinstance(embedded.embeddings, InputError):
             raise embedded.embeddings
         assert test is not None, "it has been embedded"
-        same, other = pair_similarities(embedded.embeddings, test.labelled.labels, seed=summary.config.seed)
+        same, other = pair_similarities(embedded.embeddings, test.labelled, seed=summary.config.seed)
         worst, best = extreme_queries(answers(embedded.embeddings, test.labelled, test.searches[0]), summary.config)
     except InputError as error:
         missing = [f"no queries and no similarities are shown: {error}"]
@@ -186,15 +186,15 @@ def _apart(test: TestItems) -> str:
 
 
 def pair_similarities(
-    embeddings: torch.Tensor, labels: NDArray[np.int64], seed: int
+    embeddings: torch.Tensor, items: LabelledItems, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return similarities of random pairs of one class, and of random pairs of two."""
-    positives, draw = Positives.from_labels(labels), torch.Generator().manual_seed(seed)
+    positives, draw = items.positives(np.arange(len(items))), torch.Generator().manual_seed(seed)
     able = positives.counts.nonzero()[:, 0]
     one = able[torch.randint(len(able), (PAIRS,), generator=draw)]
     number = (torch.rand(PAIRS, generator=draw) * positives.counts[one]).long()
     same = embeddings[one] * embeddings[positives.nth(one, number)]
-    one, other = torch.randint(len(labels), (2, PAIRS), generator=draw)
+    one, other = torch.randint(len(items), (2, PAIRS), generator=draw)
     apart = (one != other) & ~positives.are_relevant(one, other[:, None])[:, 0]
     different = embeddings[one[apart]] * embeddings[other[apart]]
     return same.sum(1).numpy(), different.sum(1).numpy()

@@ -17,6 +17,7 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.dataset import read_all, read_for_test
 from recallk.data.findings import Finding
+from recallk.data.label_sets import labels_in
 from recallk.data.source import is_there
 from recallk.data.tested import TestItems
 from recallk.evaluation.clustering import nmi
@@ -110,6 +111,8 @@ def _evaluate_classes(
             test, notes = _read(config, folder, data)
             if protocol == "re-identification" and any(search.gallery is not None for search in test.searches):
                 raise InputError("protocol re-identification draws its own gallery, and these data come with one")
+            if protocol == "re-identification" and test.labelled.label_sets is not None:
+                raise InputError("protocol re-identification is for one label an item, and these have several")
             notes = [*notes, *notes_of_others(embedder, test.labelled.items)]
         items, depths = test.labelled, config.evaluate_ks if asked is None else asked
         told = counting(advance, "embedding", len(items))
@@ -144,8 +147,8 @@ def _read(config: TrainConfig, folder: RunFolder, data: str | None) -> tuple[Tes
 def _trained_on(data: str, test: TestItems, folder: RunFolder) -> list[Finding]:
     """Return a note where other data has classes that the run was trained on, as far as names tell."""
     split = None if folder.is_model_alone else folder.read_split()
-    there = {test.labelled.classes[number] for number in np.unique(test.labelled.labels).tolist()}
-    seen = set[str]() if split is None else there & split.splits.get("train", {}).keys()
+    there = labels_in(test.labelled.classes[number] for number in np.unique(test.labelled.labels).tolist())
+    seen = set[str]() if split is None else there & labels_in(split.splits.get("train", {}))
     if not seen:
         return []
     told = f"{len(seen):,} of these {len(there):,} classes have names that the model was trained on: not new to it"
@@ -153,8 +156,10 @@ def _trained_on(data: str, test: TestItems, folder: RunFolder) -> list[Finding]:
 
 
 def _searched(embeddings: Tensor, test: TestItems, depths: Sequence[int]) -> dict[str, float]:
-    measured = measure(embeddings, test.labelled.labels, test.searches, depths)
+    measured = measure(embeddings, test.labelled, test.searches, depths)
     metrics = {display_name(name, test.searches): value for name, value in measured.items()}
+    if test.labelled.label_sets is not None:  # clusters are of one class each
+        return metrics
     of_all = "nmi" if len(test.searches) == 1 else "nmi of all items"
     return metrics | {of_all: nmi(embeddings, test.labelled.labels)}
 

@@ -138,6 +138,8 @@ def _read(data: str, method: Method, layout: Layout) -> tuple[Sequence[Item], ND
     else:
         records, notes = read_to_fit(data, layout)
         with_classes = labelled(records)
+        if with_classes.label_sets is not None:
+            raise InputError(f"{data}: items have several labels, and method={method} learns from one each: use pca")
         items, labels = with_classes.items, with_classes.labels
     check_files(items)
     return items, labels, notes

@@ -137,7 +137,7 @@ def choose_mirroring(config: TrainConfig, data: Dataset) -> list[Choice]:
     return [Choice("horizontal_flip", True, "mirror images look as much like their class, or nearly")]
 
 
-def choose_mixup(config: TrainConfig) -> list[Choice]:
+def choose_mixup(config: TrainConfig, data: Dataset) -> list[Choice]:
     """Return whether similarities are mixed, where the configuration leaves it open.
 
     From random weights half of the first positives are far down, where recall@k has no gradient, and mixed items are
@@ -145,6 +145,8 @@ def choose_mixup(config: TrainConfig) -> list[Choice]:
     """
     if config.mixup is not None or config.loss != OURS:
         return []
+    if data.train.label_sets is not None:
+        return [Choice("mixup", False, "it mixes items of one class, and these have several labels")]
     if isinstance(config, ImageTrainConfig) and not config.fine_tunes:
         return [Choice("mixup", True, "random weights, of which more queries learn something with it")]
     return [Choice("mixup", False, "no gain where what is learnt from tells items apart already")]

@@ -120,4 +120,6 @@ def read_images(data: str, **settings: Any) -> SplitImages:
 
 
 def _images(side: LabelledItems) -> LabelledImages:
+    if side.label_sets is not None:
+        raise InputError("read_images is for one label an image, and these have several: see recallk.Positives")
     return LabelledImages(side.items, side.labels, side.classes)  # type: ignore[arg-type]

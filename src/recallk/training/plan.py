@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recallk.core.errors import InputError
 from recallk.core.progress import Advance, silent
 from recallk.data.dataset import Dataset, read_for_training
+from recallk.data.label_sets import LabelSets
 from recallk.data.split import Split
-from recallk.losses.registry import check_batch, entry_of
+from recallk.losses.registry import OURS, check_batch, entry_of
 from recallk.runs.train_config import TrainConfig
 from recallk.training.choices import (
     Choice,
@@ -138,27 +142,51 @@ def lay_out(config: TrainConfig, data: Dataset, begun: bool = False) -> Plan:
     Of a run that has `begun`, an open batch size is what it was before they were chosen: all classes, 4,000 items.
     Raises InputError for a batch that the data does not allow.
     """
-    choices = [] if begun else choose_items_per_class(config, data.train.labels)
-    choices += [] if begun else choose_batch(with_choices(config, choices), data.train.labels)
+    _check_several(config, data)
+    sets, labels = _classes(config, data)
+    choices = [] if begun else choose_items_per_class(config, labels)
+    choices += [] if begun else choose_batch(with_choices(config, choices), labels)
     choices += choose_epoch_by(config, data)
     config = with_choices(config, choices)
-    sampler, left_out = _batches(config, data)
+    sampler, left_out = _batches(config, data, labels, sets)
     choices += choose_length(config, sampler)
-    choices += [] if begun else [*choose_mirroring(config, data), *choose_mixup(config)]
+    choices += [] if begun else [*choose_mirroring(config, data), *choose_mixup(config, data)]
     config = with_choices(config, choices)
     return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs or 1), choices)
 
 
-def _batches(config: TrainConfig, data: Dataset) -> tuple[Sampler | WholeSet, LeftOut]:
+def _classes(config: TrainConfig, data: Dataset) -> tuple[LabelSets | None, NDArray[np.int64]]:
+    """Return what batches are drawn by: classes; of items with several labels all, and those of the first epoch."""
+    train = data.train
+    if train.label_sets is None:
+        return None, train.labels
+    sets = LabelSets.of(train.classes, train.labels)
+    return sets, sets.drawn(config.seed, 1)
+
+
+def _check_several(config: TrainConfig, data: Dataset) -> None:
+    """Raise InputError for what cannot be trained where items have several labels."""
+    if data.train.label_sets is None:
+        return
+    if not entry_of(config.loss).takes_positives:
+        raise InputError(
+            f"loss={entry_of(config.loss).name} is for one label an item, and these have several: {OURS} is not"
+        )
+    if config.mixup:
+        raise InputError("mixup mixes items of one class, and these have several labels: leave it out")
+
+
+def _batches(
+    config: TrainConfig, data: Dataset, labels: NDArray[np.int64], sets: LabelSets | None
+) -> tuple[Sampler | WholeSet, LeftOut]:
     fewer = data.validation is not None or config.limit_classes is not None  # classes than the batch was chosen for
-    labels = data.train.labels
     left_out = LeftOut(0, 0)
     sampler: Sampler | WholeSet
     if config.batch_size == "all":
-        sampler = whole_set(labels)
+        sampler = whole_set(labels, several=sets is not None)
         _check_sizes(config, sampler)
     else:
-        sampler, left_out = make_sampler(labels, config.batch_size, config.of_a_class, config.seed, shrink=fewer)
+        sampler, left_out = make_sampler(labels, config.batch_size, config.of_a_class, config.seed, fewer, sets)
     check_batch(config.loss, sampler.items_per_batch, sampler.items_per_class)
     return sampler, left_out
 

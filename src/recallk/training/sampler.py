@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recallk.core.errors import InputError
+from recallk.data.label_sets import LabelSets
 
 LARGEST_DEFAULT = 4000  # the paper's batch
+LOOKED_AT = 10
+"""Epochs whose labels are drawn beforehand, to see how large a batch can be."""
 
 
 @dataclass(frozen=True)
 class Sampler:
     """Batches of `classes_per_batch` different classes with `items_per_class` items each.
+
+    Of items with several labels (`sets`) each has one of them in an epoch, drawn anew, which is its class there.
 
     Every epoch is a function of the seed and its number, on every process the same. It goes through the shuffled
     classes, taking items not yet used, and ends when no full batch can be made. Classes with fewer than
@@ -26,6 +31,7 @@ class Sampler:
     classes_per_batch: int
     items_per_class: int
     seed: int
+    sets: LabelSets | None = None
 
     def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:
         """Yield the batches `(B,)` of epoch `number` as item numbers, classes side by side."""
@@ -38,7 +44,7 @@ class Sampler:
         """Return how many batches epoch `number` has; with classes of unequal size, epochs differ a little."""
         random = np.random.default_rng([self.seed, number])
         random.permutation(len(self.labels))  # which items are drawn; here it matters only how many
-        groups = np.bincount(self.labels) // self.items_per_class
+        groups = np.bincount(self._labels(number)) // self.items_per_class
         groups = groups[random.permutation(np.flatnonzero(groups))]
         # the queue of `_classes` from its beginning to its end: all classes, then those with a second group, ...
         turns = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
@@ -56,20 +62,24 @@ class Sampler:
     @property
     def contents(self) -> str:
         """Say in words what is in a batch."""
-        return f"{self.items_per_class} of each of {self.classes_per_batch:,} classes"
+        named = "classes" if self.sets is None else "labels"
+        return f"{self.items_per_class} of each of {self.classes_per_batch:,} {named}"
 
     @property
     def regular(self) -> bool:
         """Whether every epoch has as many batches: all classes that are drawn give as many groups of items."""
         groups = np.bincount(self.labels) // self.items_per_class
-        return len(np.unique(groups[groups > 0])) == 1
+        return self.sets is None and len(np.unique(groups[groups > 0])) == 1
+
+    def _labels(self, number: int) -> NDArray[np.int64]:
+        return self.labels if self.sets is None else self.sets.drawn(self.seed, number)
 
     def _shuffled(self, number: int) -> tuple[NDArray[np.int64], list[int], list[int]]:
         """Return the items class by class, where each class starts, and how many groups of items it gives."""
         random = np.random.default_rng([self.seed, number])
-        shuffled = random.permutation(len(self.labels))
-        items = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
-        counts = np.bincount(self.labels)
+        shuffled, labels = random.permutation(len(self.labels)), self._labels(number)
+        items = shuffled[np.argsort(labels[shuffled], kind="stable")]
+        counts = np.bincount(labels)
         starts, groups = np.cumsum(counts) - counts, counts // self.items_per_class
         order = random.permutation(np.flatnonzero(groups))
         return items, starts[order].tolist(), groups[order].tolist()
@@ -85,9 +95,13 @@ class Sampler:
 
 @dataclass(frozen=True)
 class WholeSet:
-    """One batch an epoch: all items, classes side by side; those of classes with one item are found by nobody."""
+    """One batch an epoch: all items, classes side by side; those of classes with one item are found by nobody.
+
+    Of items with `several` labels each has one of them for its class here.
+    """
 
     labels: NDArray[np.int64]
+    several: bool = False
 
     def epoch(self, number: int) -> Iterator[NDArray[np.int64]]:  # noqa: ARG002
         """Yield the batch `(N,)`, the same in every epoch."""
@@ -116,7 +130,7 @@ class WholeSet:
     @property
     def contents(self) -> str:
         """Say in words what is in a batch."""
-        return f"all of {self.labels.max() + 1:,} classes"
+        return "all items" if self.several else f"all of {self.labels.max() + 1:,} classes"
 
     @property
     def regular(self) -> bool:
@@ -180,7 +194,7 @@ class LeftOut:
     items: int
 
 
-def whole_set(labels: NDArray[np.int64]) -> WholeSet:
+def whole_set(labels: NDArray[np.int64], *, several: bool = False) -> WholeSet:
     """Return the batch of all items. Raises InputError where no two of them are of one class, or all are."""
     counts = np.bincount(labels)
     if len(counts) < 2 or counts.max() < 2:
@@ -188,13 +202,20 @@ def whole_set(labels: NDArray[np.int64]) -> WholeSet:
             f"{len(counts)} training classes of at most {counts.max()} items: at least two classes are needed, and two "
             f"items of one of them"
         )
-    return WholeSet(labels)
+    return WholeSet(labels, several)
 
 
 def make_sampler(
-    labels: NDArray[np.int64], batch_size: int | None, items_per_class: int, seed: int, shrink: bool = False
+    labels: NDArray[np.int64],
+    batch_size: int | None,
+    items_per_class: int,
+    seed: int,
+    shrink: bool = False,
+    sets: LabelSets | None = None,
 ) -> tuple[Sampler, LeftOut]:
     """Return the sampler for class numbers `(N,)`, and what it leaves out for being too small.
+
+    Of items with several labels these are `sets`, and `labels` those that are drawn for an epoch.
 
     Without a batch size: all classes that are large enough, as far as that is at most 4,000 items. `shrink` makes a
     batch smaller that the classes are too few for. Raises InputError where the classes are too small or too few for
@@ -203,6 +224,9 @@ def make_sampler(
     _, counts = np.unique(labels, return_counts=True)
     drawable = int((counts >= items_per_class).sum())
     small = counts[counts < items_per_class]
+    if sets is not None:  # the labels that are drawn differ: what some epochs allow, as a rule all do
+        others = (np.bincount(sets.drawn(seed, epoch)) for epoch in range(1, LOOKED_AT + 1))
+        drawable, small = min(int((of_epoch >= items_per_class).sum()) for of_epoch in others), small[:0]
     if drawable < 2:
         raise InputError(
             f"{drawable} of {len(counts)} training classes have {items_per_class} items or more; a batch needs at "
@@ -219,4 +243,4 @@ def make_sampler(
             f"batch_size={batch_size} is {classes} classes of {items_per_class} items, and {drawable} training classes "
             f"have as many: choose {2 * items_per_class} to {drawable * items_per_class}, or lower items_per_class"
         )
-    return Sampler(labels, classes, items_per_class, seed), LeftOut(len(small), int(small.sum()))
+    return Sampler(labels, classes, items_per_class, seed, sets), LeftOut(len(small), int(small.sum()))

@@ -18,7 +18,7 @@ from recallk.models.embedder import Embedder
 from recallk.training.precision import InPrecision, SeededChunk, check_gradients
 from recallk.training.replay import Buffers
 from recallk.training.setbacks import NotFiniteError, Setback, ShortOfMemoryError, check, shortage_told
-from recallk.training.step_loss import StepLoss
+from recallk.training.step_loss import PositivesOf, StepLoss
 from recallk.training.stopping import Stopped, Stopping
 from recallk.training.together import Together
 from recallk.training.two_passes import BatchNorm, two_passes
@@ -84,6 +84,8 @@ class StepMaker:
         self._embedder, self._loss, self._optimizer = embedder, loss, optimizer
         self._fabric, self._scaler, self._batch_norm, self._stopping = fabric, scaler, batch_norm, stopping
         self.network = InPrecision(embedder, fabric)
+        self.positives_of: PositivesOf | None = None
+        """Who is relevant to whom among items with such labels, where that is more than those with the same."""
 
     def make(
         self,
@@ -106,7 +108,7 @@ class StepMaker:
         """
         self._optimizer.zero_grad()
         sizes = dict(zip(batch.share, batch.sizes, strict=True))
-        loss_fn = StepLoss(self._loss, mixed_seed(*seeds), sizes, self._stopping)
+        loss_fn = StepLoss(self._loss, mixed_seed(*seeds), sizes, self._stopping, self.positives_of)
         undo = _Undo(self._embedder, self._loss)
         together = Together(self._embedder)
 

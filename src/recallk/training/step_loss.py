@@ -1,14 +1,18 @@
 """The loss of one step, with random numbers of its own, and how many queries it reached."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from recallk.core import processes
+from recallk.core.relevance import Positives
 from recallk.loss.reached import reached_share
 from recallk.loss.recall_at_k import RecallAtKLoss
 from recallk.training.setbacks import NotFiniteError, Setback, check
 from recallk.training.stopping import Stopping
 
+PositivesOf = Callable[[Tensor], Positives]
 _NO_CHUNK = 2**62
 """Beyond the number of any chunk."""
 
@@ -20,8 +24,11 @@ class StepLoss:
     their numbers in the whole batch, from 0.
     """
 
-    def __init__(self, loss: nn.Module, seed: int, sizes: dict[int, int], stopping: Stopping) -> None:
+    def __init__(
+        self, loss: nn.Module, seed: int, sizes: dict[int, int], stopping: Stopping, positives_of: PositivesOf | None
+    ) -> None:
         self._loss, self._seed, self._sizes, self._stopping = loss, seed, sizes, stopping
+        self._positives_of = positives_of
         self.exchanging = False
         """Whether processes may be in the middle of an exchange; whoever calls the backward pass says when it ends."""
 
@@ -36,13 +43,18 @@ class StepLoss:
         self._asked = embeddings.detach(), labels
         if not getattr(self._loss, "gather_across_devices", False):  # all compute the same
             embeddings, labels = processes.gather_rows(embeddings, parts=False), processes.gather(labels)
-        loss: Tensor = self._loss(embeddings, labels, generator=self._drawing())
+        loss: Tensor
+        if self._positives_of is not None:
+            loss = self._loss(embeddings, positives=self._positives_of(labels))
+        else:
+            loss = self._loss(embeddings, labels, generator=self._drawing())
         return loss
 
     def reached_share(self, loss: RecallAtKLoss) -> float:
         """Return the share of the step's queries that the loss reached."""
-        embeddings, labels = self._asked
-        return reached_share(loss, processes.gather(embeddings), processes.gather(labels), self._drawing())
+        embeddings, labels = map(processes.gather, self._asked)
+        positives = None if self._positives_of is None else self._positives_of(labels)
+        return reached_share(loss, embeddings, labels, self._drawing(), positives)
 
     def _drawing(self) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed)

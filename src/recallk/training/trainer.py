@@ -58,9 +58,10 @@ class Trainer:
         self._logger = logger_of(config, folder)
         self.embedder = network_of(config, restored=folder.has_checkpoint)
         remember_origin(self.embedder, plan.data.train)
-        self.loss = build_loss(config, len(plan.data.train.classes), config.embedding_size, config.seed).to(
-            self.fabric.device
-        )
+        train = plan.data.train
+        several = train.label_sets is not None
+        loss = build_loss(config, len(train.classes), config.embedding_size, config.seed, several_labels=several)
+        self.loss = loss.to(self.fabric.device)
         optimizer, self.rate_factors = optimizer_of(self.embedder, self.loss, config)
         _, self.optimizer = self.fabric.setup(self.embedder, optimizer)
         speed_up(self.embedder, config)
@@ -70,6 +71,8 @@ class Trainer:
         self._steps = StepMaker(
             self.embedder, self.loss, self.optimizer, self.fabric, self.scaler, config.batch_norm_policy, self._stopping
         )
+        if several:
+            self._steps.positives_of = lambda labels: train.positives_of(labels.cpu().numpy())
         self._checkpoint = Checkpoint(folder, self.embedder, self.loss, self.optimizer.optimizer, self.scaler)
         self._kept = KeptActivations(0, 0.0)
         self._latest: Measurement | None = None
@@ -245,16 +248,16 @@ class Trainer:
     def _evaluate(self, epoch: int, kind: MeasurementKind = "evaluation") -> Measurement:
         """Measure the model on the test items."""
         test, ks = self.plan.data.test, self.config.evaluate_ks
-        labels = test.labelled.labels
-        self._latest = self._measure(kind, epoch, test.labelled, lambda rows: measure(rows, labels, test.searches, ks))
+        items = test.labelled
+        self._latest = self._measure(kind, epoch, items, lambda rows: measure(rows, items, test.searches, ks))
         return self._latest
 
     def _validate(self, epoch: int) -> Measurement:
         """Measure the model on the validation classes."""
         validation, ks = self.plan.data.validation, self.config.evaluate_ks
         assert validation is not None
-        labels, searches = validation.labels, [validation.search]
-        return self._measure("validation", epoch, validation, lambda rows: measure(rows, labels, searches, ks))
+        searches = [validation.search]
+        return self._measure("validation", epoch, validation, lambda rows: measure(rows, validation, searches, ks))
 
     def _measure(
         self, kind: MeasurementKind, epoch: int, labelled: LabelledItems, metrics_of: MetricsOf
