@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from recallk import InputError
 from recallk.data.records import files_of
+from recallk.models.build import build as build_any
 from recallk.models.image_embedder import build_image_embedder as build
 from recallk.models.views import train_view
 from recallk.runs import recipes
@@ -27,6 +28,7 @@ from recallk.training.plan import prepare
 from recallk.training.trainer import Trainer
 from tests.data import miniatures
 from tests.miniature_run import SMALL, Miniature
+from tests.miniature_texts import save_sentence_model, save_texts
 from tests.rows import kind_of, measured
 
 Observation = Callable[..., Any]
@@ -646,20 +648,38 @@ EFFECT_ON_VECTORS: dict[str, Effect] = {
 }
 
 
+def tokens_seen(mini: Miniature, **changes: Any) -> int:
+    """Return how many tokens of a long text a network of texts is shown."""
+    if not (mini.root / "sentence").exists():
+        save_sentence_model(mini.root / "sentence")
+    table = save_texts(mini.root / "texts.csv")
+    model = {"data": str(table), "backbone": str(mini.root / "sentence" / "model")}
+    embedder = build_any(make_config(model, changes))
+    return int(embedder.preparation(["red " * 100]).collate(["red " * 100])["input_ids"].shape[1])
+
+
+EFFECT_ON_TEXTS: dict[str, Effect] = {"max_length": Effect((None, 5), tokens_seen, both(32, 5))}
+
+
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     return Miniature(tmp_path_factory.mktemp("miniature"))
 
 
 def test_every_key_of_the_configuration_has_an_effect_that_is_tested() -> None:
-    assert EFFECT.keys() | EFFECT_ON_VECTORS.keys() == KEYS.keys()
+    assert EFFECT.keys() | EFFECT_ON_VECTORS.keys() | EFFECT_ON_TEXTS.keys() == KEYS.keys()
 
 
 @pytest.mark.parametrize(
-    ("key", "effect"), [*EFFECT.items(), *((f"{key} of vectors", effect) for key, effect in EFFECT_ON_VECTORS.items())]
+    ("key", "effect"),
+    [
+        *EFFECT.items(),
+        *((f"{key} of vectors", effect) for key, effect in EFFECT_ON_VECTORS.items()),
+        *((f"{key} of texts", effect) for key, effect in EFFECT_ON_TEXTS.items()),
+    ],
 )
 def test_a_key_does_what_it_promises(mini: Miniature, key: str, effect: Effect) -> None:
-    key = key.removesuffix(" of vectors")
+    key = key.removesuffix(" of vectors").removesuffix(" of texts")
     first, second = (effect.observe(mini, **effect.beside, **{key: value}) for value in effect.values)
     assert effect.promised(first, second), f"{key}: {effect.values} gave {first} and {second}"
     # a key without an effect would have given one of the two twice

@@ -204,11 +204,13 @@ def test_help_tells_choices_and_defaults_of_images_and_of_vectors() -> None:
         "times through the data; by default 30, or as many as make 400 steps (200 from pretrained weights)"
     )
     assert told["chunk_size"].endswith("tried before the run begins [128; of vectors 2048]")
-    assert told["learning_rate"] == "by default 0.003 with weights=none, else 0.0006 [of vectors 0.003]"
+    assert told["learning_rate"] == (
+        "by default 0.003 with weights=none, else 0.0006; of texts 2e-05, and 0.02 for a static model [of vectors 0.003]"
+    )
     assert told["schedule"].endswith("where some are given (milestones, cosine, exponential)")
     assert told["select"].endswith("classes would be set aside (validation, test, last)")
     assert told["head"].endswith("or mlp (linear, whitening, none, residual, mlp) [linear]")
-    assert told["items"].endswith("is a file of them (images, vectors)")
+    assert told["items"].endswith("is a file of them (images, vectors, texts)")
     assert told["image_size"].endswith("[224]")
     assert told["seed"].endswith("[1]"), "the same for both"
     assert told["resize"].endswith("with image_shape=keep"), "no number"

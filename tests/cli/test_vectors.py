@@ -92,7 +92,10 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, capfd: pytest.CaptureF
     pictures = save_patterns(tmp_path / "pictures", classes=2, images=2)
     capfd.readouterr()
     for words, message in [
-        (["train", "--data", data, "--backbone", "resnet50"], "backbone is for images, and the data are vectors"),
+        (
+            ["train", "--data", data, "--backbone", "resnet50"],
+            "backbone is for images and texts, and the data are vectors",
+        ),
         (["search", run, "x", "--gallery", data], "x: neither an id in"),
         (["search", run, "item 8", "--gallery", tmp_path], "the run is on vectors: give a .parquet"),
         (["evaluate", run, "--scales", "1,2"], "scales: vectors cannot be scaled"),

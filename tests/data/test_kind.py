@@ -35,7 +35,8 @@ def test_a_key_for_another_kind_of_items_is_one_line(tmp_path: Path) -> None:
     vectors = str(table(tmp_path / "v.parquet", embedding=[[1.0]], label=["a"]))
     given = {"backbone": "resnet50", "image_size": 32, "workers": 0, "trained_blocks": 1}
     for key, value in (given | {"on_bad_image": "skip", "max_bad_images": 0.5}).items():
-        with pytest.raises(InputError, match=f"^{key} is for images, and the data are vectors: leave it out$"):
+        of = "images and texts" if key == "backbone" else "images"
+        with pytest.raises(InputError, match=f"^{key} is for {of}, and the data are vectors: leave it out$"):
             make_config({"data": vectors, key: value})
     whole = make_config({"data": vectors}).model_dump()
     assert make_config(whole) == make_config({"data": vectors}), "as a config.yaml has them"
@@ -50,7 +51,7 @@ def test_of_a_table_that_holds_both_items_chooses(tmp_path: Path) -> None:
     path = table(tmp_path / "b.parquet", embedding=[[1.0]], label=["a"], path=["a.png"])
     assert make_config({"data": str(path)}).items == "vectors"
     assert make_config({"data": str(path), "items": "images"}).items == "images"
-    told = r"^backbone is for images, and the data are vectors: leave it out, or give --items images$"
+    told = r"^backbone is for images and texts, and the data are vectors: leave it out, or give --items images$"
     with pytest.raises(InputError, match=told):
         make_config({"data": str(path), "backbone": "resnet50"})
     with pytest.raises(InputError, match=r"leave it out$"):

@@ -188,16 +188,18 @@ def test_another_format_says_what_to_do(run: Path, number: Any) -> None:
         assert line(run).endswith("); use that one")
 
 
-@pytest.mark.parametrize("noun", ["texts", None, 3])
+@pytest.mark.parametrize("noun", ["sounds", None, 3])
 def test_a_model_of_other_items_is_told(run: Path, noun: Any) -> None:
     write(run, written(run) | {"items": noun})
-    assert line(run).endswith(f"embedder.json: a model of {noun!r}; models of images and vectors can be loaded")
+    assert line(run).endswith(f"embedder.json: a model of {noun!r}; models of images, vectors, texts can be loaded")
 
 
-def test_a_model_of_texts_is_saved_as_one(tmp_path: Path) -> None:
-    save(TextEmbedder(), tmp_path)
-    assert json.loads((tmp_path / "embedder.json").read_text())["items"] == "texts"
-    assert "a model of 'texts'; models of images and vectors can be loaded" in line(tmp_path)
+def test_a_model_of_other_items_is_saved_as_one(tmp_path: Path) -> None:
+    embedder = TextEmbedder()
+    embedder.noun = "sounds"
+    save(embedder, tmp_path)
+    assert json.loads((tmp_path / "embedder.json").read_text())["items"] == "sounds"
+    assert "a model of 'sounds'; models of images, vectors, texts can be loaded" in line(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class Comparison:
         steps = plan.steps * epochs / plan.epochs
         factor = planned.epoch_factor
         if "warmup_steps" in chosen:
-            warmup = warmup_of(steps)
+            warmup = warmup_of(planned, steps)
         else:  # as large a share of the steps as it is of the common configuration's
             warmup = round((planned.warmup_steps or 0) * steps / self._planned.steps)
         values = self._values(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare", "serve", "push", "icons", "tensorboard", "wandb"]
+Extra = Literal["train", "report", "compare", "serve", "push", "text", "icons", "tensorboard", "wandb"]
 
 _TRAIN = {
     "timm": "timm",
@@ -34,6 +34,7 @@ EXTRAS: dict[Extra, dict[str, str]] = {
     "compare": _COMPARE,
     "serve": _REPORT | {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"},
     "push": _TRAIN | {"qdrant_client": "qdrant-client", "lance": "pylance"},
+    "text": _TRAIN | {"sentence_transformers": "sentence-transformers"},
     "icons": {"resvg_py": "resvg-py"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "wandb": {"wandb": "wandb"},

@@ -1,13 +1,15 @@
 """Of which kind the items of data are, told before they are read."""
 
-from collections.abc import Set
+import csv
+from collections.abc import Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
-from recallk.core.errors import InputError
+from recallk.core.errors import InputError, RecallkError
 from recallk.core.files import user_path
 
-ItemKind = Literal["images", "vectors"]
+ItemKind = Literal["images", "vectors", "texts"]
 EMBEDDING = "embedding"
 """The column, or the tensor, that holds vectors."""
 MADE_BY = "recallk.made_by"
@@ -16,10 +18,13 @@ ARRAYS = frozenset({".npy", ".safetensors"})
 """Files of vectors that have their labels in a table beside them."""
 VECTOR_FILES = ARRAYS | {".parquet"}
 """Files that may hold vectors."""
+_AS_HERE: Mapping[str, str] = MappingProxyType({})
 
 
-def kind_of(data: str) -> ItemKind:
-    """Return what is in data, by the name of the file, and of a Parquet table by its columns.
+def kind_of(data: str, called: Mapping[str, str] = _AS_HERE) -> ItemKind:
+    """Return what is in data, by the name of the file, and of a table by its columns, which may be `called` otherwise.
+
+    A table with a column `text` holds texts, unless it has a `path` too: the text is then of an image.
 
     >>> kind_of("photos"), kind_of("vectors.npy")
     ('images', 'vectors')
@@ -29,8 +34,14 @@ def kind_of(data: str) -> ItemKind:
         path = user_path(data)
     except InputError:
         return "images"
-    suffix = path.suffix.lower()
-    return "vectors" if suffix in ARRAYS or EMBEDDING in _columns(path) else "images"
+    if path.suffix.lower() in ARRAYS:
+        return "vectors"
+    columns = _columns(path)
+    if EMBEDDING in columns and path.suffix.lower() == ".parquet":
+        return "vectors"
+    folded = {name.casefold() for name in columns}
+    has = {name: called.get(name, name).casefold() in folded for name in ("path", "text")}
+    return "texts" if has["text"] and not has["path"] and "path" not in called else "images"
 
 
 def holds_both(data: str) -> bool:
@@ -39,12 +50,33 @@ def holds_both(data: str) -> bool:
 
 
 def _columns(path: Path) -> Set[str]:
-    """Return the columns of a Parquet table; none of anything else."""
-    if path.suffix.lower() != ".parquet":
-        return set()
+    """Return the columns of a table; none of anything else, and of what cannot be read."""
+    of = {".parquet": _of_parquet, ".jsonl": _of_json_lines, ".csv": _of_csv, ".tsv": _of_csv}.get(path.suffix.lower())
+    try:
+        return of(path) if of is not None and path.is_file() else set()
+    except (OSError, ValueError, RecursionError, csv.Error, RecallkError):
+        return set()  # whoever reads the table says what is wrong with it
+
+
+def _of_parquet(path: Path) -> Set[str]:
     from pyarrow import ArrowException, parquet
 
     try:
-        return set(parquet.read_schema(path).names) if path.is_file() else set()
-    except (OSError, ValueError, ArrowException):
-        return set()  # whoever reads the table says what is wrong with it
+        return set(parquet.read_schema(path).names)
+    except ArrowException as error:
+        raise ValueError(str(error)) from None
+
+
+def _of_csv(path: Path) -> Set[str]:
+    from recallk.data.columns import delimiter_of  # which imports PyArrow
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline(csv.field_size_limit())
+    return {name.strip() for name in next(csv.reader([header], delimiter=delimiter_of(path, ["text"], ["label"])), [])}
+
+
+def _of_json_lines(path: Path) -> Set[str]:
+    from recallk.data.columns import of_json
+
+    with path.open(encoding="utf-8-sig") as file:
+        return set(of_json(next((line for line in file if line.strip()), "{}")))

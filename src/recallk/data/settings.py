@@ -13,7 +13,7 @@ from recallk.data.layout import USUAL, Layout, parse_columns
 CHOSEN_BY = 20
 """Classes that are set aside, unless somebody asks for fewer: among few, nearly all epochs look alike, and the best is
 the luckiest; and few training classes are missed (benchmarks/NOTES.md)."""
-ABOUT_ITEMS = "images or vectors; by default vectors where --data is a file of them"
+ABOUT_ITEMS = "images, vectors or texts; by default vectors or texts where --data is a file of them"
 
 
 class DataSettings(BaseModel):
@@ -33,16 +33,18 @@ class DataSettings(BaseModel):
         Literal["own", "cub", "cars", "sop", "inaturalist", "vehicleid", "inshop", "gldv2-clean", "sfm120k", "icons"],
         Field(description="what lies in --data: own images, or a benchmark as its archives unpack"),
     ] = "own"
-    items: ItemKind = Field(
-        default_factory=lambda given: (
-            kind_of(given["data"]) if given.get("dataset") == "own" and "data" in given else "images"
-        ),
-        description=ABOUT_ITEMS,
-    )
     columns: Annotated[
         str | None,
         Field(min_length=1, description="what a table calls its columns, where not as here: path=image,label=class"),
     ] = None
+    items: ItemKind = Field(
+        default_factory=lambda given: (
+            kind_of(given["data"], columns_of(given.get("columns")))
+            if given.get("dataset") == "own" and "data" in given
+            else "images"
+        ),
+        description=ABOUT_ITEMS,
+    )
     root: Annotated[
         str | None, Field(min_length=1, description="folder that the paths in a table start from; by default its own")
     ] = None
@@ -129,9 +131,9 @@ class DataSettings(BaseModel):
     @model_validator(mode="after")
     def _bad_images_may_be_left_out(self) -> "DataSettings":
         changed = {"on_bad_image": self.on_bad_image != "stop", "max_bad_images": self.max_bad_images != 0.01}
-        if self.items == "vectors" and any(changed.values()):
+        if self.items != "images" and any(changed.values()):
             key = next(key for key in changed if changed[key])
-            raise ValueError(f"{key} is for images, and the data are vectors: leave it out")
+            raise ValueError(f"{key} is for images, and the data are {self.items}: leave it out")
         if self.on_bad_image == "stop" and self.max_bad_images != 0.01:
             raise ValueError("max_bad_images is for on_bad_image=skip, and on_bad_image=stop: choose one")
         return self
@@ -139,7 +141,7 @@ class DataSettings(BaseModel):
     @property
     def layout(self) -> Layout:
         """How a table is laid out."""
-        return Layout(parse_columns(self.columns) if self.columns else {}, user_path(self.root) if self.root else None)
+        return Layout(columns_of(self.columns), user_path(self.root) if self.root else None)
 
     def layout_of(self, data: str | None) -> Layout:
         """Return how a table is laid out: the run's own, or another, whose columns are called as in the run's."""
@@ -156,3 +158,8 @@ class DataSettings(BaseModel):
     def reads_as(self, other: "DataSettings") -> bool:
         """Whether other settings read the same items, split alike."""
         return all(getattr(self, key) == getattr(other, key) for key in DataSettings.model_fields)
+
+
+def columns_of(columns: str | None) -> dict[str, str]:
+    """Return what the key `columns` says, by our names; nothing where it is left out. Raises ValueError as parsing."""
+    return parse_columns(columns) if columns else {}

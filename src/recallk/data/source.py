@@ -22,6 +22,7 @@ from recallk.data.kind import ARRAYS, VECTOR_FILES, ItemKind, kind_of
 from recallk.data.layout import USUAL, Layout
 from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
+from recallk.data.text_table import text_table
 from recallk.data.vector_files import read_vectors
 
 DRAWN: Mapping[str, Callable[[], list[Record]]] = {"glyphs": glyphs, "places": places}
@@ -35,8 +36,8 @@ def read_own(
 ) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of "glyphs" or "places", of a folder with a folder per class, of a table, or of vectors.
 
-    `items` says what to take of a table that holds images and vectors, `layout` what its columns are called and where
-    its paths start.
+    `items` says what to take of a table that holds images and vectors, or images and texts; `layout` what its columns
+    are called and where its paths start.
 
     And what is worth knowing about them, such as how many files were passed over. Raises InputError, one line, for
     whatever cannot be read, and for a file that is there twice.
@@ -47,10 +48,13 @@ def read_own(
     if data in DRAWN:
         return DRAWN[data](), []
     path, suffix = user_path(data), user_path(data).suffix.lower()
-    if (items or kind_of(data)) == "vectors":
+    kind = items or kind_of(data, layout.columns)
+    if kind == "vectors":
         if suffix not in VECTOR_FILES:
             raise InputError(f"{path}: no file of vectors; give a .parquet, .npy or .safetensors file")
         return read_vectors(path, layout)
+    if kind == "texts":
+        return read_texts(data, layout), []
     if suffix in columns.SUFFIXES:
         return table.table(path, layout), []
     try:
@@ -62,6 +66,14 @@ def read_own(
             f"{path}: neither a folder nor a table (.csv, .tsv, .jsonl, .parquet), and no .npy or .safetensors file"
         )
     return folder(path)
+
+
+def read_texts(data: str, layout: Layout = USUAL, *, labels_needed: bool = True) -> list[Record]:
+    """Return the records of a table of texts. Raises InputError as `text_table`, and for what is no table."""
+    path = user_path(data)
+    if path.suffix.lower() not in columns.SUFFIXES:
+        raise InputError(f"{path}: no table of texts; give a .csv, .tsv, .jsonl or .parquet file")
+    return text_table(path, layout, labels_needed=labels_needed)
 
 
 def root_of(data: str, layout: Layout = USUAL) -> Path:

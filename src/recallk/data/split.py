@@ -15,6 +15,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import read_file, write_text
 from recallk.data.item import Drawing, Record
 from recallk.data.records import SPLITS, VALIDATION, VectorRecords
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 
 VERSION = 1
@@ -135,7 +136,8 @@ def find_records(
         if (name := _name(record, below)) is not None:
             side_now = place.pop((record.split or "" if by_split else "", record.label, name), None)
         else:
-            side_now = next((side for side in sides.get(record.label, []) if rest[side, record.label]), None)
+            own_first = sorted(sides.get(record.label, []), key=lambda side: side != record.split)
+            side_now = next((side for side in own_first if rest[side, record.label]), None)
             if side_now is not None:
                 rest[side_now, record.label] -= 1
         if side_now is not None:
@@ -158,15 +160,15 @@ def _side_number(split: Split, name: str) -> int:
 
 
 def _name(record: Record, below: Callable[[str], str]) -> str | None:
-    """Return the name of a file or a drawing, or the id of a vector, and None for an item that has none."""
+    """Return the name of a file or a drawing, or the id of a vector or a text, and None for an item that has none."""
     if record.file is not None:
         return below(record.file)
-    match record.item:
-        case Drawing(name=name):
-            return name
-        case Vector(table=table, row=row):
-            return None if table.ids is None else table.ids[row]
-    return None
+    item = record.item
+    if isinstance(item, Drawing):
+        return item.name
+    if isinstance(item, Text):
+        return item.id
+    return item.table.ids[item.row] if isinstance(item, Vector) and item.table.ids is not None else None
 
 
 def _rows_by_class(records: VectorRecords) -> dict[str, Names]:

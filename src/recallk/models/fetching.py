@@ -12,7 +12,7 @@ from recallk.core.text import one_line
 from recallk.models.preprocessing import timms_entry
 
 CONNECT_SECONDS = 5.0
-_LOGGING = frozenset({"timm", "huggingface_hub"})
+_LOGGING = frozenset({"timm", "huggingface_hub", "sentence_transformers", "transformers"})
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 
 
@@ -45,6 +45,14 @@ def not_fetched(backbone: str, why: str) -> InputError:
         f"the weights of {backbone} could not be fetched ({why}); without a network, "
         f"give a file (--weights PATH) or start from random ones (--weights none)"
     )
+
+
+def require_hub() -> None:
+    """Raise InputError, one line, where the Hugging Face hub does not answer."""
+    from huggingface_hub import constants
+
+    if (why := _no_answer(constants.ENDPOINT)) is not None:
+        raise InputError(why)
 
 
 class _Silence(logging.Filter):
@@ -94,12 +102,20 @@ def _in_torch_cache(url: str | tuple[str, str]) -> str | None:
 
 def _require_answer(backbone: str, url: str | tuple[str, str] | None) -> None:
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     place = constants.ENDPOINT if url is None else url if isinstance(url, str) else url[0]
+    if (why := _no_answer(place)) is not None:
+        raise not_fetched(backbone, why)
+
+
+def _no_answer(place: str) -> str | None:
+    """Return why a place does not answer; None where it does, if slowly."""
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
     try:
         with quiet():
             get_session().head(place, timeout=CONNECT_SECONDS)
     except Exception as error:  # of whichever client the hub's package is built on
-        if type(error).__name__ != "ReadTimeout":  # it is there, if slow
-            raise not_fetched(backbone, f"{one_line(error)}: {place}") from None
+        if type(error).__name__ != "ReadTimeout":
+            return f"{one_line(error)}: {place}"
+    return None

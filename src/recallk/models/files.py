@@ -3,6 +3,8 @@
 FOLDER = "model"
 """In a run's folder; the others are in it."""
 SETTINGS, WEIGHTS = "embedder.json", "weights.safetensors"
+STOCK = "modules.json"
+"""Where the model is of texts: what sentence-transformers wrote, and loads without us; it stands for `WEIGHTS`."""
 WHITENING = "whitening.safetensors"
 """Where one was fitted after training."""
 FIRST, HEAD = "first", "head"

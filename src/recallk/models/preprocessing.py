@@ -44,6 +44,13 @@ def preprocessing_of(backbone: str) -> Preprocessing:
     return Preprocessing(mean, std, interpolation, float(config.crop_pct))
 
 
+def is_timms(backbone: str) -> bool:
+    """Whether timm has a network of that name."""
+    import timm
+
+    return bool(timm.is_model(backbone.removeprefix("hf_hub:").removeprefix("timm/")))
+
+
 def timms_entry(backbone: str) -> tuple[str, Any]:
     """Return a network's present name, `backbone` or its successor, and what timm lists of its weights, if anything.
 
@@ -52,6 +59,8 @@ def timms_entry(backbone: str) -> tuple[str, Any]:
     import timm
 
     if not timm.is_model(backbone):
+        if backbone.startswith("sentence-transformers/"):
+            raise InputError(f"backbone={shown(backbone)}: a model of texts, and the data are images; name one of timm")
         near = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:_NAMES_SHOWN]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise InputError(f"backbone={shown(backbone)}: timm has no model of this name{hint}")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import nn
@@ -18,17 +19,19 @@ from recallk.core.yaml_files import read_table
 from recallk.models.build import build
 from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
-from recallk.models.files import EARLIER_WEIGHTS, FIRST, FOLDER, HEAD, SETTINGS, WEIGHTS, WHITENING
+from recallk.models.files import EARLIER_WEIGHTS, FIRST, FOLDER, HEAD, SETTINGS, STOCK, WEIGHTS, WHITENING
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.saved_whitening import read_whitening, write_whitening
-from recallk.models.settings import EmbedderSettings, ImageSettings, with_earlier_meaning
+from recallk.models.sentence_model import load_folder, save_model
+from recallk.models.settings import EmbedderSettings, ImageSettings, TextSettings, with_earlier_meaning
+from recallk.models.text_embedder import TextEmbedder
 from recallk.models.vector_embedder import VectorEmbedder
 from recallk.models.weights import fill, read_weights
 
 FORMAT = 1
 _DAMAGED = "it is damaged: copy the run's folder again"
 _CONFIGURATION = "config.yaml"
-_SETTINGS = {kind.noun: kind.settings_type for kind in (ImageEmbedder, VectorEmbedder)}
+_SETTINGS = {kind.noun: kind.settings_type for kind in (ImageEmbedder, VectorEmbedder, TextEmbedder)}
 
 
 def save(embedder: Embedder, folder: Path) -> None:
@@ -65,6 +68,10 @@ def _save_network(embedder: Embedder, folder: Path) -> None:
     written["settings"] = {key: getattr(embedder.settings, key) for key in embedder.settings_type.model_fields}
     if isinstance(embedder, VectorEmbedder) and embedder.made_by is not None:
         written["made_by"] = embedder.made_by
+    if isinstance(embedder, TextEmbedder):  # what sentence-transformers writes, and loads by itself
+        save_model(embedder.model, folder)
+        _write_settings(written, folder)
+        return
     _write_settings(written, folder)
     write_weights(embedder, folder / WEIGHTS)
 
@@ -127,16 +134,30 @@ def _loaded(run: str | os.PathLike[str]) -> tuple[Embedder, Path]:
     written, weights, read_settings = folder / SETTINGS, folder / WEIGHTS, _settings_of_model
     if not folder.exists() and (given / EARLIER_WEIGHTS).exists():
         written, weights, read_settings = given / _CONFIGURATION, given / EARLIER_WEIGHTS, _settings_of_earlier_run
-    for path in (weights, written):
+    of_texts = (folder / STOCK).exists()
+    for path in (written,) if of_texts else (weights, written):
         if not path.exists():
             missing = path.relative_to(given)
             raise InputError(f"{given}: no {missing} in this folder; is it the folder of a finished run?")
     settings = read_settings(written)
+    if isinstance(settings, TextSettings):
+        return _texts(settings, folder), folder
     embedder = build(settings, "none")
     fill(embedder, read_weights(weights, _DAMAGED), weights, embedder.name, exact=True)
     if isinstance(embedder, VectorEmbedder):
         embedder.made_by = _table(written).get("made_by")
     return embedder.eval(), folder
+
+
+def _texts(settings: TextSettings, folder: Path) -> TextEmbedder:
+    """Return the embedder of texts in a folder. Raises InputError where it is damaged."""
+    model = load_folder(folder, str(folder))
+    if (size := model.get_embedding_dimension()) != settings.embedding_size:
+        told = f"embeddings of {size} dimensions, and {SETTINGS} says {settings.embedding_size}"
+        raise InputError(f"{folder}: {told}; {_DAMAGED}")
+    if broken := [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]:
+        raise InputError(f"{folder}: NaN or infinity in {broken[0]}; {_DAMAGED}")
+    return TextEmbedder(settings, model).eval()
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
@@ -167,7 +188,7 @@ def _parse_table(path: Path) -> dict[str, Any]:
 def _parse(path: Path) -> EmbedderSettings:
     written = _parse_table(path)
     if not isinstance(noun := written.get("items"), str) or noun not in _SETTINGS:
-        raise InputError(f"{path}: a model of {brief(noun)}; models of {' and '.join(_SETTINGS)} can be loaded")
+        raise InputError(f"{path}: a model of {brief(noun)}; models of {', '.join(_SETTINGS)} can be loaded")
     if not isinstance(settings := written.get("settings"), dict):
         raise ValueError("no table of settings")
     if unknown := settings.keys() - _SETTINGS[noun].model_fields.keys():

@@ -124,6 +124,45 @@ class ImageSettings(EmbedderSettings):
         return self
 
 
+class TextSettings(EmbedderSettings):
+    """A model of sentence-transformers. By default its embeddings are as long as they are, and so are its texts."""
+
+    backbone: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="of texts, a model of sentence-transformers: its name on the Hugging Face hub, or its folder",
+        ),
+    ] = "sentence-transformers/all-MiniLM-L6-v2"
+    max_length: Annotated[
+        int | None,
+        Field(ge=2, le=1_000_000, description="tokens of a text that the network sees; by default as the model says"),
+    ] = None
+    embedding_size: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=LARGEST_EMBEDDING,
+            description="of texts by default the model's own; another is reached by a linear layer",
+        ),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_size(cls, given: dict[str, Any]) -> dict[str, Any]:
+        backbone = given.get("backbone", cls.model_fields["backbone"].default)
+        if "embedding_size" in given or not isinstance(backbone, str):
+            return given
+        from recallk.models.sentence_model import about  # which needs a further package
+
+        return {"embedding_size": about(backbone).dimension} | given
+
+    @property
+    def seen(self) -> str:
+        """Say in words how much of a text the network sees."""
+        return "texts" if self.max_length is None else f"texts of up to {self.max_length:,} tokens"
+
+
 class Augmentation(BaseModel):
     """How training images are varied."""
 

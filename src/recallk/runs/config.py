@@ -19,14 +19,21 @@ from recallk.core.files import user_path
 from recallk.core.text import brief
 from recallk.core.yaml_files import read_table
 from recallk.data.kind import holds_both, kind_of
+from recallk.data.settings import columns_of
 from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.text_config import TextTrainConfig
 from recallk.runs.train_config import TrainConfig
 from recallk.runs.vector_config import VectorTrainConfig
 
-_CONFIGS: Mapping[str, type[TrainConfig]] = {"images": ImageTrainConfig, "vectors": VectorTrainConfig}
+_CONFIGS: Mapping[str, type[TrainConfig]] = {
+    "images": ImageTrainConfig,
+    "vectors": VectorTrainConfig,
+    "texts": TextTrainConfig,
+}
+_FIRST = ImageTrainConfig.model_fields
 KEYS: Mapping[str, FieldInfo] = {
-    **ImageTrainConfig.model_fields,
-    **{key: field for key, field in VectorTrainConfig.model_fields.items() if key not in ImageTrainConfig.model_fields},
+    **_FIRST,
+    **{key: field for config in _CONFIGS.values() for key, field in config.model_fields.items() if key not in _FIRST},
 }
 """Every key, of runs on whatever items, as `recallk train --KEY VALUE` takes it."""
 
@@ -51,8 +58,10 @@ def name_of(config: TrainConfig, recipe: str | None = None) -> str:
 
 
 def with_whole_path(config: TrainConfig) -> TrainConfig:
-    """Let the data be found from wherever the run is looked at later, and the images of a table."""
+    """Let the data be found from wherever the run is looked at later, the images of a table, a model's folder."""
     places = {"data": config.data} | ({} if config.root is None else {"root": config.root})
+    if isinstance(config, TextTrainConfig):
+        places["backbone"] = config.backbone
     there = {key: user_path(place).resolve() for key, place in places.items() if user_path(place).exists()}
     return config.model_copy(update={key: str(place) for key, place in there.items()})
 
@@ -71,12 +80,12 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
             hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(KEYS)}"
             raise InputError(f"unknown key {brief(key)}: {hint}")
     if "data" not in values:
-        ways = "a folder with a folder per class, a table, or a file of vectors"
+        ways = "a folder with a folder per class, a table of images or texts, or a file of vectors"
         raise InputError(f"no data: give --data PATH ({ways})")
     kind = _kind(values)
     for key in values:
         if key not in _CONFIGS[kind].model_fields:
-            other = "vectors" if kind == "images" else "images"
+            other = " and ".join(name for name, config in _CONFIGS.items() if key in config.model_fields)
             both = kind == "vectors" and "items" not in values and holds_both(values["data"])
             instead = ", or give --items images" if both else ""
             raise InputError(f"{key} is for {other}, and the data are {kind}: leave it out{instead}")
@@ -90,11 +99,19 @@ def _kind(values: Mapping[str, Any]) -> str:
     """Return of which kind the items are. Raises InputError for one that there is not."""
     kind = values.get("items")
     if kind is None and isinstance(data := values["data"], str) and values.get("dataset", "own") == "own":
-        kind = kind_of(data)
+        kind = kind_of(data, _called(values.get("columns")))
     kind = kind or "images"
     if not isinstance(kind, str) or kind not in _CONFIGS:
         raise InputError(f"items={brief(kind)}: choose {' or '.join(_CONFIGS)}")
     return kind
+
+
+def _called(columns: object) -> Mapping[str, str]:
+    """Return what a table calls its columns; nothing where that is not said as it should be: the check says so."""
+    try:
+        return columns_of(columns) if isinstance(columns, str) else {}
+    except ValueError:
+        return {}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -95,7 +95,11 @@ class TrainConfig(LossSettings, EmbedderSettings, DataSettings):
     ]
     warmup_steps: Annotated[
         int | None,
-        Field(ge=0, le=10**9, description="steps in which the rate rises from zero; by default a twentieth of all"),
+        Field(
+            ge=0,
+            le=10**9,
+            description="steps in which the rate rises from zero; by default a twentieth of all, of texts a tenth",
+        ),
     ] = None
 
     # run

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recallk.data.dataset import Dataset
 from recallk.losses.registry import OURS
 from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.text_config import OF_STATIC, TextTrainConfig
 from recallk.runs.train_config import ITEMS_PER_CLASS, MORE_PER_CLASS, TrainConfig
 from recallk.training.sampler import LARGEST_DEFAULT, Sampler, WholeSet
 
@@ -34,7 +35,7 @@ FROM_RANDOM, FROM_PRETRAINED = Bounds(64, 400), Bounds(128, 200)
 EPOCHS = 30
 EVALUATIONS, TO_LOOK_AT = 30, 10
 """At most so many evaluations of a run: to choose an epoch by, and where the last epoch counts whatever they say."""
-_WARMUP = 20  # the rate rises in one of so many steps
+_WARMUP, _WARMUP_OF_TEXTS = 20, 10  # the rate rises in one of so many steps
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def choose_length(config: TrainConfig, sampler: Sampler | WholeSet) -> list[Choi
         why = f"usual, and at least {least} steps" if epochs == EPOCHS else f"at least {least} steps"
         choices.append(Choice("epochs", epochs, "usual; the rate falls after epochs that you chose" if shaped else why))
     if config.warmup_steps is None:
-        choices.append(Choice("warmup_steps", warmup_of(steps * epochs), f"one in {_WARMUP} of all steps"))
+        why = f"one in {_one_in(config)} of all steps"
+        choices.append(Choice("warmup_steps", warmup_of(config, steps * epochs), why))
     if config.evaluate_every is None:
         most = TO_LOOK_AT if config.select == "last" else EVALUATIONS
         why = f"after each, or so many that there are at most {most} evaluations"
@@ -152,9 +154,29 @@ def choose_mixup(config: TrainConfig, data: Dataset) -> list[Choice]:
     return [Choice("mixup", False, "no gain where what is learnt from tells items apart already")]
 
 
-def warmup_of(steps: float) -> int:
+def choose_rate(config: TrainConfig) -> list[Choice]:
+    """Return the learning rate of a run on texts, where the configuration leaves it to what the model is."""
+    if not isinstance(config, TextTrainConfig) or "learning_rate" in config.model_fields_set:
+        return []
+    static = config.learning_rate == OF_STATIC
+    return [
+        Choice(
+            "learning_rate",
+            config.learning_rate,
+            "a table of vectors of tokens takes a far higher rate than a transformer"
+            if static
+            else "what transformers of texts are usually fine-tuned with",
+        )
+    ]
+
+
+def warmup_of(config: TrainConfig, steps: float) -> int:
     """Return the steps of warm-up of a run of so many steps."""
-    return round(steps / _WARMUP)
+    return round(steps / _one_in(config))
+
+
+def _one_in(config: TrainConfig) -> int:
+    return _WARMUP_OF_TEXTS if isinstance(config, TextTrainConfig) else _WARMUP
 
 
 def evaluations_of(epochs: int, most: int = EVALUATIONS) -> int:

@@ -22,6 +22,7 @@ from recallk.training.choices import (
     choose_length,
     choose_mirroring,
     choose_mixup,
+    choose_rate,
     with_choices,
 )
 from recallk.training.sampler import LeftOut, Lengths, Sampler, WholeSet, make_sampler, whole_set
@@ -150,7 +151,7 @@ def lay_out(config: TrainConfig, data: Dataset, begun: bool = False) -> Plan:
     config = with_choices(config, choices)
     sampler, left_out = _batches(config, data, labels, sets)
     choices += choose_length(config, sampler)
-    choices += [] if begun else [*choose_mirroring(config, data), *choose_mixup(config, data)]
+    choices += [] if begun else [*choose_rate(config), *choose_mirroring(config, data), *choose_mixup(config, data)]
     config = with_choices(config, choices)
     return Plan(config, data, sampler, left_out, Lengths(sampler, config.epochs or 1), choices)
 
