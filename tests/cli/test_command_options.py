@@ -46,6 +46,8 @@ COVERED: dict[tuple[str, str], str] = {
     ("evaluate", "--distractors"): "tests/cli/test_evaluate_instances.py::test_a_run",
     ("evaluate", "--descriptors"): "tests/cli/test_evaluate_instances.py::test_given_descriptors",
     ("evaluate", "--uncropped"): "tests/cli/test_evaluate_instances.py::test_a_run",
+    ("evaluate", "--qrels"): "tests/runs/test_judged.py::test_by_another_list_and_by_query",
+    ("evaluate", "--by-query"): "tests/runs/test_judged.py::test_by_another_list_and_by_query",
     ("search", "--scales"): OF_SCALES,
     ("whiten", "--scales"): OF_SCALES,
     ("whiten", "--data"): OF_WHITEN,

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from recallk import InputError
 from recallk.data.columns import read_columns
 from recallk.data.item import Record
-from recallk.data.label_sets import LabelSets, label_set, labels_in
+from recallk.data.label_sets import LabelSets, has_several, label_set, labels_in
 from recallk.data.records import labelled
 from recallk.data.sides import limit_classes, split_classes
 
@@ -24,7 +24,12 @@ TEXTS = st.lists(st.sampled_from(["a", "b", "c", "d d"]), max_size=3).map("|".jo
 def test_texts() -> None:
     assert label_set("a| b |a||") == {"a", "b"}
     assert label_set(" a ") == {" a "}, "one label is as it is written"
-    assert label_set("|") == set()
+    assert label_set("U+007C |") == {"U+007C |"}, "as a character is called"
+    assert label_set("a|a") == {"a"}
+    assert label_set("") == set()
+    assert has_several(["a", "b|a"])
+    assert has_several(["a|a", "a"]), "which are relevant to each other"
+    assert not has_several(["a", "|", "a|"])
     assert labels_in(["a|b", "c"]) == {"a", "b", "c"}
 
 
@@ -58,7 +63,7 @@ def test_who_is_relevant(texts: list[str], data: st.DataObject) -> None:
     gallery = data.draw(st.none() | st.lists(st.integers(0, len(texts) - 1), min_size=1, unique=True).map(np.array))
     positives = items.positives(queries, gallery)
     searched = queries if gallery is None else gallery
-    several = any(len(label_set(text)) != 1 for text in texts)
+    several = has_several(texts)
     expected = [
         [
             place

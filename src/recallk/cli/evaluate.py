@@ -50,8 +50,17 @@ def evaluate(
     uncropped: Annotated[
         bool, typer.Option("--uncropped", help="with --benchmark: whole query images, in spite of their boxes")
     ] = False,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(help="judged pairs of ids in --data, as TREC or BEIR write them; a BEIR folder has its own"),
+    ] = None,
+    by_query: Annotated[
+        Path | None, typer.Option(help="with judged pairs: write what each query reached, as trec_eval -q does")
+    ] = None,
 ) -> None:
     """Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
+
+    Judged pairs (a BEIR folder, or --qrels) are measured as is usual there: hit rate, recall, nDCG, MAP and MRR.
 
     With --benchmark it is measured on an instance-level test set, such as revisited Oxford, as its authors define it.
     """
@@ -70,6 +79,8 @@ def evaluate(
             distractors=distractors,
             descriptors=descriptors,
             uncropped=uncropped,
+            qrels=qrels,
+            by_query=by_query,
             advance=following.advance,
         )
     for note in found.notes:

@@ -16,6 +16,8 @@ MADE_BY = "recallk.made_by"
 """The entry of a file's metadata, as JSON, that says which embedder made its vectors (`models.made_by`)."""
 ARRAYS = frozenset({".npy", ".safetensors"})
 """Files of vectors that have their labels in a table beside them."""
+CORPUS, QUERIES = "corpus.jsonl", "queries.jsonl"
+"""What tells a folder of BEIR."""
 VECTOR_FILES = ARRAYS | {".parquet"}
 """Files that may hold vectors."""
 _AS_HERE: Mapping[str, str] = MappingProxyType({})
@@ -36,12 +38,19 @@ def kind_of(data: str, called: Mapping[str, str] = _AS_HERE) -> ItemKind:
         return "images"
     if path.suffix.lower() in ARRAYS:
         return "vectors"
+    if is_beir(path):
+        return "texts"
     columns = _columns(path)
     if EMBEDDING in columns and path.suffix.lower() == ".parquet":
         return "vectors"
     folded = {name.casefold() for name in columns}
     has = {name: called.get(name, name).casefold() in folded for name in ("path", "text")}
     return "texts" if has["text"] and not has["path"] and "path" not in called else "images"
+
+
+def is_beir(path: Path) -> bool:
+    """Whether a path is a folder of texts and judged pairs, as BEIR lays it out (`data.beir`)."""
+    return (path / CORPUS).is_file() and (path / QUERIES).is_file()
 
 
 def holds_both(data: str) -> bool:

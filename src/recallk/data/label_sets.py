@@ -11,15 +11,19 @@ SEPARATOR = "|"
 
 
 def label_set(text: str) -> frozenset[str]:
-    """Return the labels that a text names; most name one.
+    """Return the labels that a text names: two or more between separators, or itself, as it is written.
 
     >>> sorted(label_set("red|round")), sorted(label_set("red"))
     (['red', 'round'], ['red'])
 
     """
-    if SEPARATOR not in text:
-        return frozenset((text,))
-    return frozenset(label for part in text.split(SEPARATOR) if (label := part.strip()))
+    parts = [part for part in map(str.strip, text.split(SEPARATOR)) if part] if SEPARATOR in text else []
+    return frozenset(parts if len(parts) > 1 else (text,) if text else ())
+
+
+def has_several(texts: Iterable[str]) -> bool:
+    """Whether some texts are more than one label, or none."""
+    return any(label_set(text) != {text} for text in texts)
 
 
 def labels_in(texts: Iterable[str]) -> set[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recallk.core.relevance import Positives
 from recallk.data.item import Files, Item, Record, Role
-from recallk.data.label_sets import label_set, labels_in
+from recallk.data.label_sets import has_several, label_set, labels_in
 from recallk.data.searches import Search
 from recallk.data.vectors import Vector, VectorRows, rows_of_one_table
 
@@ -179,8 +179,7 @@ class LabelledItems:
     @cached_property
     def label_sets(self) -> Sequence[frozenset[str]] | None:
         """Of each class the labels that its name says, where any says several; the classes are then sets of labels."""
-        sets = [label_set(name) for name in self.classes]
-        return None if all(len(own) == 1 for own in sets) else sets
+        return [label_set(name) for name in self.classes] if has_several(self.classes) else None
 
     def positives(self, queries: NDArray[np.int64], gallery: NDArray[np.int64] | None = None) -> Positives:
         """Return who is relevant to whom where items, by number, search others, or each other."""

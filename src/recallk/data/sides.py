@@ -10,7 +10,7 @@ import numpy as np
 from recallk.core.errors import InputError
 from recallk.core.text import shown
 from recallk.data.item import Record
-from recallk.data.label_sets import SEPARATOR, labels_in
+from recallk.data.label_sets import has_several, labels_in
 from recallk.data.records import (
     VALIDATION,
     LabelledItems,
@@ -75,11 +75,6 @@ def split_classes(
                 "classes; --split classes splits by classes instead, --closed-set tests on classes that are seen"
             )
     return records
-
-
-def has_several(classes: Collection[str]) -> bool:
-    """Whether some items have several labels."""
-    return any(SEPARATOR in name for name in classes)
 
 
 def require_positives(items: LabelledItems, side: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.data import columns, table
+from recallk.data.beir import Beir
 from recallk.data.benchmarks.catalogue import benchmark_named
 from recallk.data.findings import Finding, Findings, Kind
 from recallk.data.folder import find_images, folder, gallery
@@ -18,7 +19,7 @@ from recallk.data.instances.catalogue import OWN, instance_benchmark_named
 from recallk.data.instances.check import other_counts
 from recallk.data.instances.instance import Classes, InstanceSet
 from recallk.data.item import Item, Record, Role
-from recallk.data.kind import ARRAYS, VECTOR_FILES, ItemKind, kind_of
+from recallk.data.kind import ARRAYS, VECTOR_FILES, ItemKind, is_beir, kind_of
 from recallk.data.layout import USUAL, Layout
 from recallk.data.places.places import places
 from recallk.data.records import labelled, of_split, splits_of
@@ -71,6 +72,8 @@ def read_own(
 def read_texts(data: str, layout: Layout = USUAL, *, labels_needed: bool = True) -> list[Record]:
     """Return the records of a table of texts. Raises InputError as `text_table`, and for what is no table."""
     path = user_path(data)
+    if is_beir(path):
+        return Beir(path).records()
     if path.suffix.lower() not in columns.SUFFIXES:
         raise InputError(f"{path}: no table of texts; give a .csv, .tsv, .jsonl or .parquet file")
     return text_table(path, layout, labels_needed=labels_needed)

@@ -1,7 +1,7 @@
 """The metrics of information retrieval, for queries with judged documents; by query, in mean, and as a file."""
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ def _values(evaluated: EvaluationSet, found: Found, ks: Sequence[int]) -> dict[s
     return values
 
 
-def write_by_query(file: str | Path, by_query: Mapping[str, Tensor], query_ids: Sequence[str]) -> None:
+def write_by_query(file: str | os.PathLike[str], by_query: Mapping[str, Tensor], query_ids: Sequence[str]) -> None:
     """Write what `judged_metrics_by_query` returns as `trec_eval -q` prints it: metric, query and value, by tabs.
 
     The means come last, under the name `all`; queries in which nothing is relevant are left out. Raises InputError for

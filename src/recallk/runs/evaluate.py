@@ -17,6 +17,7 @@ from recallk.core.progress import Advance, counting, silent
 from recallk.core.text import brief, shown
 from recallk.data.dataset import read_all, read_for_test
 from recallk.data.findings import Finding
+from recallk.data.kind import is_beir
 from recallk.data.label_sets import labels_in
 from recallk.data.source import is_there
 from recallk.data.tested import TestItems
@@ -26,6 +27,7 @@ from recallk.models.scales import ONE_SCALE, Scales, checked_scales
 from recallk.runs.embedding import embed_as_configured, how_embedded
 from recallk.runs.evaluation import Evaluation
 from recallk.runs.folder import RunFolder
+from recallk.runs.judged import evaluate_judged
 from recallk.runs.train_config import TrainConfig
 
 Protocol = Literal["benchmark", "re-identification"]
@@ -42,6 +44,8 @@ def evaluate(
     scales: Sequence[float] = ONE_SCALE,
     descriptors: str | os.PathLike[str] | None = None,
     uncropped: bool = False,
+    qrels: str | os.PathLike[str] | None = None,
+    by_query: str | os.PathLike[str] | None = None,
     advance: Advance = silent,
 ) -> Evaluation:
     """Measure the model of a finished run: recall@k, precision@k, MAP@R, R-precision, MRR and NMI.
@@ -53,6 +57,10 @@ def evaluate(
 
     With `benchmark`, an instance-level test set such as "roxford5k" is measured instead, as its authors define it:
     `runs.instances.evaluate_instances`, whose are the further arguments.
+
+    A folder as BEIR lays it out (corpus.jsonl, queries.jsonl, qrels/test.tsv), and texts or vectors with ids whose
+    pairs a file `qrels` judges, are measured as is usual there: `runs.judged.evaluate_judged`. What each query reached
+    is then written to the file `by_query`.
 
     In processes that torchrun or srun has started, each embeds a share of the items, the first one measures, and all
     return the same.
@@ -86,9 +94,25 @@ def evaluate(
     given = {"distractors": distractors is not None, "descriptors": descriptors is not None, "uncropped": uncropped}
     if alone := [name for name, there in given.items() if there]:
         raise InputError(f"{alone[0]} is for instance-level test sets: name one, such as --benchmark roxford5k")
+    if run is not None and (found := _judged(run, data, qrels)) is not None:
+        if protocol != "benchmark":
+            raise InputError(f"protocol {protocol} is for classes, and these pairs are judged: leave it out")
+        return evaluate_judged(run, found, qrels, asked, by_query, at_scales, advance)
+    if by_query is not None:
+        raise InputError("by_query is for judged pairs: give qrels, or a folder as BEIR has them")
     if run is None:
         raise InputError("no run: give the folder of a finished one, or a benchmark and a file of descriptors")
     return _evaluate_classes(run, data, asked, protocol, at_scales, advance)
+
+
+def _judged(run: str | os.PathLike[str], data: str | None, qrels: str | os.PathLike[str] | None) -> str | None:
+    """Return the data whose pairs are judged; None where they are not."""
+    if data is None and isinstance(run, str | os.PathLike):
+        folder = RunFolder(user_path(run))
+        data = folder.read_config().data if folder.config.is_file() else None
+    if qrels is not None and data is None:
+        raise InputError("qrels judge pairs of data: say of which with --data")
+    return None if data is None or (qrels is None and not is_beir(user_path(data))) else data
 
 
 def _evaluate_classes(
