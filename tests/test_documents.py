@@ -12,7 +12,10 @@ from recallk.comparison.outcomes import interval
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("catalogue", "comparisons", "data", "instance-level", "scaling", "vectors")),
+    *(
+        f"docs/{name}.md"
+        for name in ("catalogue", "comparisons", "data", "instance-level", "scaling", "text", "vectors")
+    ),
 ]
 
 

@@ -84,6 +84,24 @@ def test_the_guide_to_vectors_runs(
     assert capsys.readouterr().out.startswith("torch.Size([1200, 32]) [")
 
 
+def test_the_guide_to_texts_runs(
+    tmp_path: Path, sentence_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, use = blocks("text.md", "python")
+    exec(compile(make, "text.md", "exec"), {})
+    typed = commands("text.md")
+    assert {words[0] for words in typed} == {"train", "evaluate", "report", "search", "index", "embed", "compose"}
+    for as_written in typed:
+        words = [str(sentence_model) if "MiniLM" in word else word for word in as_written]
+        further = ["--epochs", "1", "--accelerator", "cpu"] if words[0] == "train" else []
+        assert recallk(*words, *further) == 0, (words, capsys.readouterr())
+    printed = capsys.readouterr().out
+    assert "catalogue 360 texts, with id, label, text, price" in printed
+    exec(compile(use, "text.md", "exec"), {})
+    assert capsys.readouterr().out == "2 True\n"
+
+
 def test_the_guide_to_catalogues_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--weights", "none"], "weights", "none"),
     (["--pooling", "token"], "pooling", "token"),
     (["--image-size", "96"], "image_size", "96"),
+    (["--max-length", "64"], "max_length", "64"),
     (["--image-shape", "keep"], "image_shape", "keep"),
     (["--resize", "300"], "resize", "300"),
     (["--interpolation", "bicubic"], "interpolation", "bicubic"),

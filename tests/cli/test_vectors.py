@@ -64,7 +64,7 @@ def test_the_page_shows_images_texts_and_ids(run: Path) -> None:
     assert '<img src="data:image/' in section
     assert "about &lt;" in section
     assert ">cannot be read</span>" in section, "an image that is not there"
-    assert '<span class="text" role="img"' in section
+    assert '<span class="text" dir="auto" role="img"' in section
     assert ">item " in section
     assert "image" not in page[page.index("<body") : page.index("Answered worst")]
 

@@ -17,7 +17,6 @@ from recallk.data.dataset import read_all, read_for_training
 from recallk.data.given_split import Given, given_by_folders
 from recallk.data.records import LabelledItems
 from recallk.data.source import read_own
-from recallk.data.vectors import Vector
 from recallk.evaluation.metrics import retrieval_metrics
 from recallk.runs.folder import RunFolder
 from tests.cli.test_cli import recallk as command
@@ -177,7 +176,7 @@ def test_a_run_is_measured_reported_searched_and_compared(
     found = recallk.search(run.path, query, data if of_vectors else folders, k=5)
     assert all(note.message.endswith("outside its gallery left out") for note in found.notes)
     assert len(found.notes) == 1
-    shown = {item.row if isinstance(item, Vector) else item.parts[-3] for item in found.items[0]}
+    shown = {item.parts[-3] if isinstance(item, Path) else item.row for item in found.items[0]}
     assert shown <= (set(range(14, 23)) if of_vectors else {"gallery"})
     comparison = Comparison(tmp_path / "compared", values, [Contender("one", {})], (1.0,), 1)
     assert len(list(comparison.run())) == 1

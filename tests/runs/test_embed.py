@@ -163,7 +163,7 @@ def test_vectors_by_a_run_on_vectors(pictures: Path, tmp_path: Path) -> None:
     for name, said in (("first.parquet", "is what is embedded"), ("first.npy", "first.parquet, which holds vectors")):
         with pytest.raises(InputError, match=said):
             embed(str(first), tmp_path / name, run=tmp_path / "run", overwrite=True)
-    with pytest.raises(InputError, match="vectors, and a backbone embeds images; give --run, a run on vectors"):
+    with pytest.raises(InputError, match="vectors, and a backbone embeds images or texts; give --run, a run"):
         embed(str(first), tmp_path / "third.parquet", **SMALL)
     told = (
         r"photos: images, and the model of .*run embeds vectors; compose it with what made its vectors first: recallk"
@@ -197,6 +197,7 @@ def test_every_key_is_tried() -> None:
     assert {
         *OF_IMAGES,
         "weights",
+        "max_length",
         "dataset",
         "items",
         "columns",

@@ -105,8 +105,10 @@ def put_source(
 ) -> Changed:
     """Read a source, and put its items into a state, embedded by all processes together; raises as `put`."""
     device = available_device()
-    how: dict[str, Any] = {"workers": own_cores() if workers is None else workers}
-    if embedder.noun == "vectors":
+    how: dict[str, Any] = {}
+    if embedder.noun == "images":
+        how = {"workers": own_cores() if workers is None else workers}
+    elif embedder.noun == "vectors":
         how = {"chunk_size": ROWS}
 
     def embed(items: Sequence[Any], told: Callable[[int], None]) -> Tensor:

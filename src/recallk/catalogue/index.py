@@ -186,7 +186,7 @@ class Index:
 
     @property
     def noun(self) -> str:
-        """What its items are: "images" or "vectors"."""
+        """What its items are: "images", "vectors" or "texts"."""
         return self._state.manifest.items
 
     @property

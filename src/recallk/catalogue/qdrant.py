@@ -37,7 +37,7 @@ class Meaning(BaseModel):
 
     format: Literal[1] = 1
     items: str
-    """What the model embeds: "images", "vectors"."""
+    """What the model embeds: "images", "vectors", "texts"."""
     embedder: str
     """The checksum of the model whose vectors these are."""
     columns: tuple[str, ...]

@@ -111,6 +111,8 @@ def _listed(holder: Holder, load: Load, queries: Sequence[Any]) -> Asked:
             if not path.exists():
                 raise InputError(f"{shown(query)}: neither an id in {holder.place} nor a file")
             found.add_to_embed(path, path.name, path, holder.row_of_file(path))
+        elif holder.noun == "texts":
+            found.add_to_embed(query, query)
         else:
             path = user_path(query)
             if path.suffix.lower() not in VECTOR_FILES:

@@ -56,7 +56,7 @@ class Remote:
 
     @property
     def noun(self) -> str:
-        """What its items are: "images" or "vectors"."""
+        """What its items are: "images", "vectors" or "texts"."""
         return self._meaning.items
 
     @property

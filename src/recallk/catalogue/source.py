@@ -26,14 +26,15 @@ from recallk.data.kind import kind_of
 from recallk.data.layout import Layout
 from recallk.data.opening import check_files
 from recallk.data.records import labelled
-from recallk.data.source import are_looked_for, read_to_embed, root_of
+from recallk.data.source import are_looked_for, read_texts, read_to_embed, root_of
 from recallk.data.split import namer
+from recallk.data.texts import Text
 from recallk.data.vector_files import read_any_vectors
 from recallk.data.vector_writer import Texts, columns_of
 from recallk.data.vectors import VectorRows
 
 Given = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""A source as it is given: a path, or a list of image files."""
+"""A source as it is given: a path, or a list of image files or of texts."""
 _Read = tuple[Sequence[Item], NDArray[np.int64], Texts, list[Finding]]
 """Items, their rows in the source, what is known of them, and notes."""
 _ROWS = 2**13  # vectors that are read at a time
@@ -62,26 +63,31 @@ class Source:
 
 
 def read_source(given: Given, noun: str, folder: Path, layout: Layout) -> Source:
-    """Read images (a folder, a table, a list of files, or "glyphs") or a file of vectors, for a catalogue in `folder`.
+    """Read images (a folder, a table, a list of files, or "glyphs"), texts or vectors, for a catalogue in `folder`.
 
     `noun` is what its model embeds. Where the source says which items are queries and which the gallery, the gallery is
     taken alone. The paths of images are written from the folder. Raises InputError, one line, for whatever cannot be
     read, items of another kind, an id that stands there twice, and a further column that is called as one of ours.
     """
     if isinstance(given, str | os.PathLike):
-        source, kind = os.fspath(given), kind_of(os.fspath(given))
+        source, kind = os.fspath(given), kind_of(os.fspath(given), layout.columns)
     else:
-        source, kind = "the list of files", "images"
+        source, kind = ("the list", "texts") if noun == "texts" else ("the list of files", "images")
     if kind != noun:
         raise InputError(f"{shown(source)}: {kind}, and the model of the catalogue embeds {noun}")
     further = pyarrow.table({})
     if not isinstance(given, str | os.PathLike):
-        items, rows, known, notes = _files(given, folder)
+        items, rows, known, notes = _listed_texts(given) if kind == "texts" else _files(given, folder)
     else:
-        items, rows, known, notes = _vectors(source) if kind == "vectors" else _images(source, folder, layout)
-        further = further_columns(source, layout, vectors=kind == "vectors")
+        if kind == "vectors":
+            items, rows, known, notes = _vectors(source)
+        elif kind == "texts":
+            items, rows, known, notes = _texts(source, folder, layout)
+        else:
+            items, rows, known, notes = _images(source, folder, layout)
+        further = further_columns(source, layout, kind)
         named = {name.casefold(): name for name in further.column_names}
-        for own in _OF_TABLES & named.keys():  # of vectors they have been read already
+        for own in _OF_TABLES & named.keys():  # of vectors and texts they have been read already
             cells = [None if cell is None else str(cell) for cell in further[named[own]].take(rows).to_pylist()]
             if own == ID and None in cells:
                 raise InputError(f"{shown(source)}, row {rows[cells.index(None)] + 1}: empty id")
@@ -122,6 +128,23 @@ def _images(source: str, folder: Path, layout: Layout) -> _Read:
     return items, rows, columns_of(found, root_of(source, layout), folder.resolve() / "_"), notes
 
 
+def _texts(source: str, folder: Path, layout: Layout) -> _Read:
+    """Read a table of texts; those without an id are called by their row."""
+    records = read_texts(source, layout, labels_needed=False)
+    found = [record for record in records if record.role != "query"]
+    rows = np.array([record.item.row for record in found if isinstance(record.item, Text)], np.int64)
+    known = columns_of(found, folder, folder / "_")
+    return [record.item for record in found], rows, known, _left_out(len(records) - len(found), "texts", source)
+
+
+def _listed_texts(given: Sequence[Any]) -> _Read:
+    """Return texts of a list, called by their places."""
+    texts = [Text(text, row) for row, text in enumerate(given) if isinstance(text, str) and text.strip()]
+    if len(texts) < len(given):
+        raise InputError("the list: texts are needed, and none of them empty")
+    return texts, np.arange(len(texts)), {ID: [text.name for text in texts], "text": list(map(str, texts))}, []
+
+
 def _vectors(source: str) -> _Read:
     """Read a file of vectors; those without an id are called by their row."""
     table, notes = read_any_vectors(user_path(source))
@@ -138,7 +161,7 @@ def _left_out(count: int, noun: str, source: str) -> list[Finding]:
 
 
 def contents_of(items: Sequence[Item], advance: Advance) -> NDArray[np.uint8]:
-    """Return the SHA-256 `(N, 32)` of the bytes that items are made from: of files, of pixels, drawings, vectors."""
+    """Return the SHA-256 `(N, 32)` of what items are made from: of files, of pixels, drawings, vectors, texts."""
     found = np.empty((len(items), 32), np.uint8)
     told = counting(advance, "looking for changes", len(items))
     if isinstance(items, VectorRows):  # many and small: threads would take longer
@@ -162,6 +185,8 @@ def _content(item: Any) -> bytes:
                 return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         except OSError as error:
             raise InputError(f"{item}: cannot be read ({error.strerror})") from None
+    if isinstance(item, str):
+        return hashlib.sha256(item.encode(errors="surrogatepass")).digest()
     if isinstance(item, Drawing):
         return hashlib.sha256(repr(item).encode() + item.body.encode()).digest()
     return hashlib.sha256(np.ascontiguousarray(item).tobytes()).digest()

@@ -22,3 +22,5 @@ def compose(
     say(f"evaluate  recallk evaluate {folder} --data FOLDER")
     if embedder.noun == "images":
         say(f"search    recallk search {folder} --gallery FOLDER IMAGE...")
+    elif embedder.noun == "texts":
+        say(f"search    recallk search {folder} --gallery TABLE TEXT...")

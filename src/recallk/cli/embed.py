@@ -19,7 +19,10 @@ def embed(
         Path, typer.Option("--output", "-o", help="a .parquet, or a .npy or .safetensors with a table beside it")
     ],
     backbone: Annotated[
-        str | None, typer.Option(help="any timm model by name; its pooled features, of unit length")
+        str | None,
+        typer.Option(
+            help="any timm model by name; its pooled features, of unit length; of texts any of sentence-transformers"
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="or the folder of a finished run, whose model embeds, whitening included")
@@ -28,7 +31,7 @@ def embed(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output where it is there")] = False,
     **overrides: Overrides,
 ) -> None:
-    """Write the vectors of images, by any network of timm or a run's model, into a file to train on."""
+    """Write the vectors of images or texts, by any network or a run's model, into a file to train on."""
     from recallk.runs.embed import embed as embedded
 
     with ProgressShown() as following:

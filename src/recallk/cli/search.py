@@ -1,4 +1,4 @@
-"""`recallk search`: what is most like the queries, in a catalogue, a folder of images, or a file of vectors."""
+"""`recallk search`: what is most like the queries, in a catalogue, a folder of images, a file of vectors or texts."""
 
 from itertools import chain, islice
 from json import dumps
@@ -16,6 +16,7 @@ from recallk.core.errors import InputError
 from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.data.columns import cell
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 
 _COLUMNS = ("label", "text")  # of a catalogue that are printed; --json has all
@@ -29,12 +30,14 @@ def search(
         list[str],
         typer.Argument(
             metavar="QUERY...",
-            help="images to look for, or ids of the catalogue; of vectors, files, each row a query, or ids",
+            help="images to look for, texts, or ids of the catalogue; of vectors, files, each row a query, or ids",
         ),
     ],
     gallery: Annotated[
         Path | None,
-        typer.Option(help="of a run: folder of images to search, with all its subfolders, or a file of vectors"),
+        typer.Option(
+            help="of a run: folder of images to search, with all its subfolders, or a file of vectors or texts"
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="results for each query")] = 8,
     where: Annotated[
@@ -57,7 +60,7 @@ def search(
     ] = "1",
     picture: Annotated[Path, typer.Option(help="where to draw the results")] = Path("search.png"),
 ) -> None:
-    """Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors."""
+    """Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors or texts."""
     if not json and (picture.suffix.lower() != ".png" or not picture.parent.is_dir()):
         raise InputError(f"--picture {picture}: the name of a .png file in a folder that exists")
     if is_remote(catalogue) or is_catalogue(user_path(catalogue)):
@@ -115,23 +118,28 @@ def _search_gallery(run: Path, queries: list[str], gallery: Path, k: int, scales
     if len(found.queries) > SHOWN:
         say(f"note      {len(found.queries):,} queries, of which the first {SHOWN} are shown: recallk.search has all")
     words = [(word, name) for name, word in (("label", _label), ("text", _text)) if any(map(word, chain(*found.items)))]
-    of_images = not found.queries or isinstance(found.queries[0], Path)
-    table = Table("query", "rank", "similarity", "image" if of_images else "vector", *(name for _, name in words))
+    noun = "text" if isinstance(found.queries[0], Text) else "image" if isinstance(found.queries[0], Path) else "vector"
+    table = Table("query", "rank", "similarity", noun, *(name for _, name in words))
     rows = zip(found.queries, found.similarities.tolist(), found.items, strict=True)
     for query, similarities, items in islice(rows, SHOWN):
         for rank, (similarity, item) in enumerate(zip(similarities, items, strict=True), 1):
-            first = shown(query.name) if rank == 1 else ""
-            name = item.name if isinstance(item, Vector) else item.relative_to(found.gallery).as_posix()
-            table.add_row(first, str(rank), f"{similarity:.3f}", shown(name), *(word(item) for word, _ in words))
+            first = _name(query, query.name) if rank == 1 else ""
+            name = _name(item, item.relative_to(found.gallery).as_posix() if isinstance(item, Path) else item.name)
+            table.add_row(first, str(rank), f"{similarity:.3f}", name, *(word(item) for word, _ in words))
     console.print(table)
     if draw_results(found, picture, SHOWN):
         say(f"drawn in {picture}")
 
 
-def _label(item: Path | Vector) -> str:
+def _name(item: Path | Vector | Text, name: str) -> str:
+    """Return what an item is called, a text by its beginning."""
+    return cell(item) if isinstance(item, Text) else shown(name)
+
+
+def _label(item: Path | Vector | Text) -> str:
     return shown(item.label) if isinstance(item, Vector) else ""
 
 
-def _text(item: Path | Vector) -> str:
+def _text(item: Path | Vector | Text) -> str:
     text = item.shown if isinstance(item, Vector) else None
     return cell(text) if isinstance(text, str) else ""

@@ -50,7 +50,7 @@ def train(
     explain: Annotated[bool, typer.Option("--explain", help="say why the plan chose what you left open")] = False,
     **overrides: Overrides,
 ) -> None:
-    """Train on a folder of images (a folder per class), or on a table (path,label[,split])."""
+    """Train on a folder of images (a folder per class), or on a table (path,label[,split], or text,label)."""
     if resume is not None:
         if recipe or run or dry_run or explain or given(overrides).keys() - WHEN_RESUMED:
             allowed = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WHEN_RESUMED))
@@ -120,7 +120,7 @@ def _finish(training: "Training", run: Path, resumed: bool) -> None:
     say(f"{_minutes(summary.seconds)} of training and evaluation in all{since}; the run is in {run}")
     if reported:
         say(f"look at   {folder.report}")
-    where = "FOLDER IMAGE..." if following.trainer.config.items == "images" else "FILE ID..."
+    where = {"images": "FOLDER IMAGE...", "texts": "TABLE TEXT..."}.get(following.trainer.config.items, "FILE ID...")
     say(f"search    recallk search {shlex.quote(str(run))} --gallery {where}")
     config = following.trainer.config
     source = shlex.quote(_from_here(config.data)) if config.dataset == "own" else "SOURCE"

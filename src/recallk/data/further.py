@@ -9,11 +9,12 @@ from pyarrow import ChunkedArray, DataType, Schema, parquet, string, types
 
 from recallk.core.errors import InputError
 from recallk.core.files import read_file, user_path
-from recallk.data import given_split, vector_files
+from recallk.data import given_split, text_table, vector_files
 from recallk.data.columns import SUFFIXES, cell, delimiter_of, of_json, read_columns, texts
 from recallk.data.item import Item
-from recallk.data.kind import ARRAYS, EMBEDDING
+from recallk.data.kind import ARRAYS, EMBEDDING, ItemKind
 from recallk.data.layout import Layout
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 
 MOST = 8
@@ -29,12 +30,12 @@ def further_cells(data: str, layout: Layout, items: Sequence[Item]) -> list[Cell
     path = user_path(data)
     if path.suffix.lower() not in SUFFIXES | ARRAYS:
         return [{} for _ in items]
-    vectors = any(isinstance(item, Vector) for item in items)
-    own = used_columns(layout, vectors=vectors)
+    kind = _kind(items)
+    own = used_columns(layout, kind)
     try:
         path = vector_files.table_beside(path) if path.suffix.lower() in ARRAYS else path
-        rows = [item.row if isinstance(item, Vector) else None for item in items]
-        if not vectors:
+        rows = [item.row if isinstance(item, Vector | Text) else None for item in items]
+        if kind == "images":
             rows = _rows_of(path, layout, items)
         found = _read(path, own, {row for row in rows if row is not None})
     except InputError:  # a page must not be lost for it
@@ -42,10 +43,19 @@ def further_cells(data: str, layout: Layout, items: Sequence[Item]) -> list[Cell
     return [{} if row is None else found.get(row, {}) for row in rows]
 
 
-def used_columns(layout: Layout, *, vectors: bool) -> set[str]:
-    """Return the names, in small letters, of the columns that are no further ones."""
-    used = vector_files.READ if vectors else ("path", "label", *given_split.COLUMNS)
-    return {*(layout.columns.get(name, name).casefold() for name in used), *([EMBEDDING] if vectors else [])}
+def _kind(items: Sequence[Item]) -> ItemKind:
+    of_rows = next((item for item in items if isinstance(item, Vector | Text)), None)
+    return "images" if of_rows is None else "texts" if isinstance(of_rows, Text) else "vectors"
+
+
+def used_columns(layout: Layout, kind: ItemKind) -> set[str]:
+    """Return the names, in small letters, of the columns of a table of such items that are no further ones."""
+    used = {
+        "images": ("path", "label", *given_split.COLUMNS),
+        "vectors": vector_files.READ,
+        "texts": text_table.READ,
+    }[kind]
+    return {*(layout.columns.get(name, name).casefold() for name in used), *([EMBEDDING] if kind == "vectors" else [])}
 
 
 def _rows_of(path: Path, layout: Layout, items: Sequence[Item]) -> list[int | None]:

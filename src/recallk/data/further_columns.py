@@ -13,12 +13,12 @@ from recallk.core.text import shown
 from recallk.data import vector_files
 from recallk.data.columns import SUFFIXES, delimiter_of, of_json
 from recallk.data.further import plain_names, used_columns, without_time
-from recallk.data.kind import ARRAYS
+from recallk.data.kind import ARRAYS, ItemKind
 from recallk.data.layout import Layout
 
 
-def further_columns(data: str, layout: Layout, *, vectors: bool) -> pyarrow.Table:
-    """Return the further columns of a table of images, or of `vectors`: a row for each of its rows.
+def further_columns(data: str, layout: Layout, kind: ItemKind) -> pyarrow.Table:
+    """Return the further columns of a table of items of a kind: a row for each of its rows.
 
     Of a Parquet table texts, numbers and truth values are as they are there, and times are text; of other tables all is
     text. Empty cells are null. What is no table has no further columns. Raises InputError, one line, for a table that
@@ -32,7 +32,7 @@ def further_columns(data: str, layout: Layout, *, vectors: bool) -> pyarrow.Tabl
             return pyarrow.table({})  # vectors alone
     if path.suffix.lower() not in SUFFIXES:
         return pyarrow.table({})
-    used = used_columns(layout, vectors=vectors)
+    used = used_columns(layout, kind)
 
     def parse(path: Path) -> pyarrow.Table:
         of = {".parquet": _of_parquet, ".jsonl": _of_json_lines}.get(path.suffix.lower(), _of_csv)

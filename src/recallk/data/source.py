@@ -109,10 +109,12 @@ def read_to_embed(
 ) -> tuple[Sequence[Record], list[Finding]]:
     """Return the records of all of `read_own`, or of a benchmark, each item once, and what is worth knowing.
 
-    Those of a folder without classes have "" as their label; of a benchmark, what is not in `train` is in `test`, with
-    a role where it is in `query` or `gallery`. Raises as the two.
+    Those of a folder without classes, and of texts without labels, have "" as their label; of a benchmark, what is not
+    in `train` is in `test`, with a role where it is in `query` or `gallery`. Raises as the two.
     """
     if dataset == "own":
+        if items == "texts":
+            return read_texts(data, layout, labels_needed=False), []
         if layout.usual and items == "images" and data not in DRAWN and os.path.isdir(user_path(data)):  # noqa: PTH112 (as above)
             return folder(user_path(data), classes_needed=False)
         return read_own(data, items, layout)

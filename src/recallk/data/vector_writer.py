@@ -19,6 +19,7 @@ from recallk.core.text import brief
 from recallk.data.item import Drawing, Record
 from recallk.data.kind import ARRAYS, EMBEDDING, MADE_BY, VECTOR_FILES, kind_of
 from recallk.data.split import namer
+from recallk.data.texts import Text
 from recallk.data.vector_files import first_fault
 from recallk.data.vectors import Vector
 
@@ -60,8 +61,8 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
     """Return what stands beside the vectors of records that were read below `root`, in a file at `path`.
 
     `label`, `split` and `role`, where there are any; `image`, the path of an item's file from the folder of the table;
-    `text`; and `id`, the file's path below `root`, or the name of a vector or a drawing; pixels are counted in their
-    class.
+    `text`; and `id`, the file's path below `root`, or the name of a vector, a drawing or a text; pixels are counted in
+    their class.
     """
     below, beside = namer(root), namer(path.parent.resolve())  # ".." would leave a folder that is a link elsewhere
     here, counted = f"{Path.cwd()}{os.sep}", dict[str, int]()
@@ -75,6 +76,9 @@ def columns_of(records: Sequence[Record], root: Path, path: Path) -> Texts:
             file, text = (str(item.shown), None) if isinstance(item.shown, Path) else (None, item.shown)
         elif isinstance(item, Drawing):
             names.append(item.name)
+        elif isinstance(item, Text):
+            names.append(item.name)
+            text = str(item)
         else:
             counted[record.label] = counted.get(record.label, 0) + 1
             names.append(f"{record.label}/{counted[record.label]}")

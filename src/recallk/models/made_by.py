@@ -20,7 +20,7 @@ from recallk.models.composed import ComposedEmbedder
 from recallk.models.embedder import Embedder
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.models.saved import load, save_new
-from recallk.models.settings import ImageSettings
+from recallk.models.settings import ImageSettings, TextSettings
 from recallk.models.vector_embedder import VectorEmbedder
 
 _WHERE = frozenset({"format", "weights", "path"})
@@ -31,9 +31,9 @@ _BY_HAND = "or compose it yourself: recallk.load(run).after(embedder)"
 class MadeBy(BaseModel):
     """What is said of the embedder that made vectors.
 
-    `weights` are "pretrained" ones of timm, "none" (random ones, always the same), those of a "file", or a "run", whose
-    folder then has the settings too; the last two are at `path`. The `checksum` is that of all weights, and of the
-    whitening, where the embedder is `whitened`.
+    `weights` are "pretrained" ones of timm or of sentence-transformers, "none" (random ones, always the same), those of
+    a "file", or a "run", whose folder then has the settings too; the last two are at `path`. The `checksum` is that of
+    all weights, and of the whitening, where the embedder is `whitened`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,8 +62,8 @@ def backbone_alone(settings: ImageSettings, weights: str) -> ImageEmbedder:
     return bare
 
 
-def of_backbone(embedder: ImageEmbedder, weights: str) -> MadeBy:
-    """Say what a `backbone_alone` with these weights is."""
+def of_backbone(embedder: Embedder, weights: str) -> MadeBy:
+    """Say what a `backbone_alone` with these weights is, or a model of texts as it is fetched."""
     named = weights in ("pretrained", "none")
     return _described(embedder, weights if named else "file", None if named else weights)
 
@@ -160,6 +160,8 @@ def _found_again(about: Mapping[str, Any], run: str) -> Embedder:
     try:
         if made_by.weights == "run":
             embedder = load(made_by.path or "")
+        elif made_by.items == "texts":
+            embedder = build(TextSettings(**made_by.settings)).eval()
         else:
             weights = made_by.path if made_by.weights == "file" else made_by.weights
             embedder = backbone_alone(ImageSettings(**made_by.settings), weights or "")

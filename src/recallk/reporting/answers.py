@@ -16,12 +16,15 @@ from recallk.data.item import Record
 from recallk.data.records import LabelledItems
 from recallk.data.searches import Search
 from recallk.data.settings import DataSettings
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 from recallk.reporting.pictures import Retrieval, Retrieved
 from recallk.retrieval.exact import nearest
 
 DEPTH = 100
 SHOWN_RESULTS = 8
+LONGEST_TEXT = 300
+"""Characters of a text that a page has: more would not be read there."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,19 @@ def _text(record: Record) -> str:
     """Return what is shown of a record that is no image: its text; of a vector without one, what it is called."""
     item = record.item
     if isinstance(item, Vector) and (item.shown is None or isinstance(item.shown, str)):
-        return item.shown or item.name
-    return item if isinstance(item, str) else ""
+        return _shortened(item.shown or item.name)
+    return _shortened(item) if isinstance(item, str) else ""
+
+
+def _shortened(text: str) -> str:
+    """Return a text in one line; of a long one the beginning."""
+    line = " ".join(text[: 2 * LONGEST_TEXT].split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}…"
 
 
 def _name(record: Record) -> str:
     if isinstance(record.item, Vector):
         return record.item.name if record.item.table.ids is not None else record.label
+    if isinstance(record.item, Text):
+        return record.item.id or record.label
     return record.item.name if isinstance(record.item, Path) else record.label

@@ -16,6 +16,7 @@ from recallk.core.files import write_file
 from recallk.core.text import shown
 from recallk.data.further import Cells
 from recallk.data.images import read_bytes, read_image
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 from recallk.retrieval.search import Results
 
@@ -172,12 +173,12 @@ def draw_found(found: Found, path: Path, most: int) -> bool:
     return True
 
 
-def image_of(item: Path | Vector) -> Path | str | None:
+def image_of(item: Path | Vector | Text) -> Path | str | None:
     """Return the image that is shown of an item, or a text."""
     return item.shown if isinstance(item, Vector) else item
 
 
-def _picture(item: Path | Vector) -> Image.Image | None:
+def _picture(item: Path | Vector | Text) -> Image.Image | None:
     image = image_of(item)
     if isinstance(item, Path):
         return read_image(item)
@@ -193,15 +194,17 @@ def _readable(image: Path | bytes | None) -> Image.Image | None:
         return None
 
 
-def _instead(item: Path | Vector) -> str:
+def _instead(item: Path | Vector | Text) -> str:
     return "" if isinstance(image_of(item), Path) else "no image"
 
 
-def _name(item: Path | Vector, gallery: Path) -> str:
-    return item.name if isinstance(item, Vector) else item.relative_to(gallery).as_posix()
+def _name(item: Path | Vector | Text, gallery: Path) -> str:
+    return item.relative_to(gallery).as_posix() if isinstance(item, Path) else item.name
 
 
-def _label(item: Path | Vector) -> str:
+def _label(item: Path | Vector | Text) -> str:
+    if isinstance(item, Text):
+        return ""
     return item.label if isinstance(item, Vector) else item.parent.name
 
 

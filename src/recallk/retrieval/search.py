@@ -21,6 +21,7 @@ from recallk.data.findings import Finding
 from recallk.data.kind import kind_of
 from recallk.data.opening import check_files
 from recallk.data.source import read_gallery
+from recallk.data.texts import Text
 from recallk.data.vectors import Vector
 from recallk.models.embedder import Embedder
 from recallk.models.made_by import notes_of_others
@@ -30,6 +31,7 @@ from recallk.models.together import embed_together
 from recallk.models.vector_embedder import ROWS, VectorEmbedder
 from recallk.retrieval.exact import Neighbours, nearest
 from recallk.retrieval.searched import Searched
+from recallk.retrieval.texts import searched_texts
 from recallk.retrieval.vectors import searched_vectors
 
 
@@ -37,20 +39,20 @@ from recallk.retrieval.vectors import searched_vectors
 class Results:
     """What was found for each query, best first.
 
-    `items` are those of the gallery, a list for each query: files, or vectors as rows of a table. `similarities (Q, k)`
-    float32 are cosines. `gallery` is the folder, or the file of vectors. `notes` say what is worth knowing of it, such
-    as what was passed over.
+    `items` are those of the gallery, a list for each query: files, vectors as rows of a table, or texts.
+    `similarities (Q, k)` float32 are cosines. `gallery` is the folder, or the file of vectors or texts. `notes` say
+    what is worth knowing of it, such as what was passed over.
     """
 
-    items: Sequence[Sequence[Path | Vector]]
+    items: Sequence[Sequence[Path | Vector | Text]]
     similarities: Tensor
-    queries: Sequence[Path | Vector]
+    queries: Sequence[Path | Vector | Text]
     gallery: Path
     notes: Sequence[Finding] = ()
 
     @property
     def ids(self) -> list[list[Any]]:
-        """What was found by name: of images their files, of vectors their ids, or their rows, counted from 0."""
+        """What was found by name: of images their files, of vectors their ids, or their rows, counted from 0; texts."""
         return [[item.id if isinstance(item, Vector) else item for item in row] for row in self.items]
 
 
@@ -69,6 +71,7 @@ def search(
     `model` is an embedder, or the folder of a run. Of images, `queries` are files, and `gallery` is a folder, with all
     below it. Of vectors, `gallery` is a file of them, or an array `(N, D)`; `queries` are an array `(Q, D)`, or a list
     of files of vectors, each row a query, and of ids in the gallery (row numbers, counted from 1, where it has none).
+    Of texts, `queries` are texts, and tables of them, each row a query; `gallery` is a table, or a list.
 
     A query that is in the gallery itself is not its own result. Of images that is told by their paths. Of vectors it
     holds for ids and row numbers, for the gallery's own file, and where `queries` is the same array object as
@@ -92,9 +95,10 @@ def search(
         with processes.failing_together():
             embedder = model if isinstance(model, Embedder) else load(model).to(device)
             of_vectors = isinstance(embedder, VectorEmbedder)
-            asked = searched_vectors(queries, gallery) if of_vectors else _images(queries, gallery)
+            read = searched_vectors if of_vectors else searched_texts if embedder.noun == "texts" else _images
+            asked = read(queries, gallery)
         told = counting(advance, "embedding the gallery", len(asked.items))
-        readers = 0 if of_vectors else own_cores() if workers is None else workers
+        readers = 0 if embedder.noun != "images" else own_cores() if workers is None else workers
         how: dict[str, Any] = {"scales": at_scales} | ({"chunk_size": ROWS} if of_vectors else {})
         embeddings = embed_together(embedder, asked.items, workers=readers, advance=told, **how)
         of_queries = embed_together(embedder, asked.queries, **how)
@@ -118,8 +122,8 @@ def _images(queries: Any, gallery: Any) -> Searched:
     if not asked:
         raise InputError("no query: give at least one file to look for")
     for path in (user_path(gallery), *asked):
-        if kind_of(str(path)) == "vectors":
-            raise InputError(f"{path}: vectors, and the run is on images: give images")
+        if (kind := kind_of(str(path))) != "images":
+            raise InputError(f"{path}: {kind}, and the run is on images: give images")
     check_files(asked)
     items, notes = read_gallery(gallery)
     place = {path.resolve(): number for number, path in enumerate(items)}

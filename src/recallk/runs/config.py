@@ -99,15 +99,15 @@ def _kind(values: Mapping[str, Any]) -> str:
     """Return of which kind the items are. Raises InputError for one that there is not."""
     kind = values.get("items")
     if kind is None and isinstance(data := values["data"], str) and values.get("dataset", "own") == "own":
-        kind = kind_of(data, _called(values.get("columns")))
+        kind = kind_of(data, called(values.get("columns")))
     kind = kind or "images"
     if not isinstance(kind, str) or kind not in _CONFIGS:
         raise InputError(f"items={brief(kind)}: choose {' or '.join(_CONFIGS)}")
     return kind
 
 
-def _called(columns: object) -> Mapping[str, str]:
-    """Return what a table calls its columns; nothing where that is not said as it should be: the check says so."""
+def called(columns: object) -> Mapping[str, str]:
+    """Return what the key `columns` says; nothing where it is not as it should be, of which the check of keys tells."""
     try:
         return columns_of(columns) if isinstance(columns, str) else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""The vectors of items, made by a network of timm or by a run's model, written into a file to train on."""
+"""The vectors of items, made by a network of timm or of texts, or by a run's model, written into a file to train on."""
 
 import os
 from collections.abc import Sequence
@@ -21,14 +21,16 @@ from recallk.data.records import labelled
 from recallk.data.source import are_looked_for, read_to_embed, root_of
 from recallk.data.vector_writer import Dtype, VectorWriter, columns_of, require_writable
 from recallk.models import saved
+from recallk.models.build import build
 from recallk.models.embedder import Embedder
 from recallk.models.made_by import MadeBy, backbone_alone, of_backbone, of_run
-from recallk.models.settings import ImageSettings
-from recallk.runs.config import make_config
+from recallk.models.settings import ImageSettings, TextSettings
+from recallk.runs.config import called, make_config, with_whole_path
 from recallk.runs.embed_keys import EMBED_KEYS, OF_NETWORK, OF_READING
 from recallk.runs.embedding import embed_as_configured
 from recallk.runs.folder import RunFolder
 from recallk.runs.image_config import ImageTrainConfig
+from recallk.runs.text_config import TextTrainConfig
 from recallk.runs.train_config import TrainConfig
 
 BLOCK = 4_096
@@ -65,8 +67,9 @@ def embed(
     """Embed all items of `source`, and write the vectors with their labels into a file that `recallk.train` takes.
 
     `source` is what `recallk.train` takes as its data, or a folder of images without classes, whose vectors then have
-    no labels. What embeds is any `backbone` of timm by name, with its pretrained weights and no head (its pooled
-    features, divided by their length), or the model of a finished `run`, its whitening included. The `keys` are those
+    no labels; so may a table of texts be without them. What embeds is any `backbone` of timm by name, with its
+    pretrained weights and no head (its pooled features, divided by their length), of texts any of
+    sentence-transformers, or the model of a finished `run`, its whitening included. The `keys` are those
     of `recallk train --help`: of the network (`weights`, `image_size`, `pooling`, ...) beside a backbone, of the source
     (`dataset`, `items`) and of reading (`chunk_size`, `workers`, `accelerator`) beside either.
 
@@ -124,9 +127,11 @@ def _configured(
         if run is not None and key in OF_NETWORK:
             raise InputError(f"{key} is for a backbone, and a run has its own network: leave it out")
     if run is None:
-        if _kind_of(source, keys) == "vectors":  # else the backbone is refused as a key of images
-            raise InputError(f"{shown(source)}: vectors, and a backbone embeds images; give --run, a run on vectors")
-        return make_config({"data": source, "backbone": backbone}, keys)
+        if _kind_of(source, keys) == "vectors":  # else the backbone is refused as a key of others
+            raise InputError(
+                f"{shown(source)}: vectors, and a backbone embeds images or texts; give --run, a run on vectors"
+            )
+        return with_whole_path(make_config({"data": source, "backbone": backbone}, keys))
     given = {key: value for key, value in keys.items() if key in OF_READING or key in _OF_TABLE}
     if _OF_TABLE & keys.keys():
         given["dataset"] = keys.get("dataset", "own")  # of the source, whatever the run was on
@@ -135,8 +140,10 @@ def _configured(
 
 def _kind_of(source: str, keys: dict[str, Any]) -> ItemKind:
     """Return of which kind the items are, by what is said of them, or by the source."""
-    kind: ItemKind = keys.get("items") or (kind_of(source) if keys.get("dataset", "own") == "own" else "images")
-    return kind
+    if keys.get("items") or keys.get("dataset", "own") != "own":
+        kind: ItemKind = keys.get("items") or "images"
+        return kind
+    return kind_of(source, called(keys.get("columns")))
 
 
 def _kind(embedder: Embedder, source: str, run: str | os.PathLike[str] | None, keys: dict[str, Any]) -> ItemKind:
@@ -155,6 +162,9 @@ def _embedder(config: TrainConfig, run: str | os.PathLike[str] | None) -> tuple[
     if run is not None:
         embedder = saved.load(run)
         return embedder, of_run(embedder, run)
+    if isinstance(config, TextTrainConfig):
+        texts = build(TextSettings(**config.model_dump(include=set(TextSettings.model_fields)))).eval()
+        return texts, of_backbone(texts, "pretrained")
     assert isinstance(config, ImageTrainConfig)
     alone = backbone_alone(ImageSettings(**config.model_dump(include=set(ImageSettings.model_fields))), config.weights)
     return alone, of_backbone(alone, config.weights)

@@ -5,6 +5,7 @@ from recallk.models.settings import ImageSettings
 OF_NETWORK = (
     "weights",
     *(key for key in ImageSettings.model_fields if key not in ("backbone", "head", "embedding_size")),
+    "max_length",
 )
 """What a backbone is, and what it sees."""
 OF_SOURCE = ("dataset", "items", "columns", "root")

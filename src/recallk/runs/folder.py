@@ -212,7 +212,8 @@ class RunFolder:
             return self.read_config()
         if data is None:
             raise InputError(f"{self.path}: a model without a run, which has no data of its own: give --data")
-        return make_config({"data": data})
+        # nobody asks what would be built or trained, and of texts it would be looked up on the hub
+        return make_config({"data": data, "embedding_size": 1, "learning_rate": 1.0})
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the run's configuration."""
