@@ -207,8 +207,7 @@ def test_help_tells_choices_and_defaults_of_images_and_of_vectors() -> None:
     )
     assert told["chunk_size"].endswith("tried before the run begins [128; of vectors 2048]")
     assert told["learning_rate"] == (
-        "by default 0.003 with weights=none, else 0.0006; "
-        "of texts 2e-05, and 0.02 for a static model [of vectors 0.003]"
+        "by default 0.003 with weights=none, else 0.0006; of texts 2e-05, and 0.2 for a static model [of vectors 0.003]"
     )
     assert told["schedule"].endswith("where some are given (milestones, cosine, exponential)")
     assert told["select"].endswith("classes would be set aside (validation, test, last)")

@@ -139,6 +139,23 @@ def test_a_catalogue_of_texts(run: Path, tmp_path: Path, capfd: pytest.CaptureFi
     assert (folder / "model" / "modules.json").is_file(), "the catalogue has its model"
 
 
+def test_a_check_of_texts_needs_no_model(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_no_answer", lambda place: "not asked")
+    rows = [(text, label) for text, label, *_ in ROWS]
+    assert command("data", "check", save_texts(tmp_path / "t.csv", rows)) == 0
+    out = capfd.readouterr().out
+    assert "no files to open" in out
+    assert f"{len(ROWS)}" in out
+    columns = ("--columns", "text=title")
+    assert command("data", "check", save_texts(tmp_path / "c.csv", rows, ("title", "label")), *columns) == 0
+    assert command("data", "check", save_texts(tmp_path / "few.csv", rows[:5])) == 2
+    assert "training would not start" in capfd.readouterr().out
+    assert command("data", "check", save_texts(tmp_path / "bad.csv", [("", "x")])) == 2
+    assert "row 1: empty text" in capfd.readouterr().err
+
+
 def test_vectors_of_texts_and_a_head_composed(
     run: Path, sentence_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

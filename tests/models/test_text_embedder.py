@@ -167,6 +167,27 @@ def test_models_that_are_not_there_are_one_line(
         assert str(raised.value).startswith(f"backbone={backbone}: ")
 
 
+def test_a_cached_model_is_taken_without_a_network_and_only_as_a_whole(
+    sentence_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that was fetched in part, such as by another library, the rest would be made up: another pooling."""
+    monkeypatch.setattr(fetching, "_no_answer", lambda place: "no route to host")
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    cached = tmp_path / "models--nobody--mini"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(sentence_model, snapshot := cached / "snapshots" / ("0" * 40))
+    found = TextEmbedder(TextSettings(backbone="nobody/mini", embedding_size=24), load_model("nobody/mini")).embed(
+        TEXTS
+    )
+    assert torch.equal(found, built(sentence_model).embed(TEXTS))
+    for gone in ("modules.json", "model.safetensors"):
+        (snapshot / gone).rename(tmp_path / gone)
+        with pytest.raises(InputError, match="cannot be fetched"):
+            load_model("nobody/mini")
+        (tmp_path / gone).rename(snapshot / gone)
+
+
 def test_code_that_comes_with_a_model_is_never_run(sentence_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     shutil.copytree(sentence_model, folder)

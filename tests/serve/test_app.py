@@ -19,6 +19,8 @@ from recallk.catalogue.index import Index
 from recallk.catalogue.push import push
 from recallk.catalogue.qdrant import AwayError, Collection
 from recallk.catalogue.remote import Remote
+from recallk.models.build import build
+from recallk.models.settings import TextSettings
 from recallk.serve import app as apps
 from recallk.serve import limits
 from recallk.serve.app import Search, _answer, make_app
@@ -26,6 +28,7 @@ from recallk.serve.gathered import Waiting
 from recallk.serve.openapi import DESCRIPTION
 from recallk.serve.requests import MOST_PAGES, MOST_QUERIES, MOST_RESULTS, Asked
 from tests.catalogue.place import draw, draw_all, small_embedder
+from tests.miniature_texts import offers, save_texts
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +207,27 @@ def test_vectors_are_searched_by_ids(tmp_path: Path) -> None:
         assert len(ids(client.get("/search", params={"id": "row 1"}))) == 5
         assert client.post("/search", files={"image": png()}).status_code == 400
         assert client.get("/pictures/row%201").status_code == 404
+
+
+def test_texts_are_searched_by_words_and_by_ids(sentence_model: Path, tmp_path: Path) -> None:
+    embedder = build(TextSettings(backbone=str(sentence_model), embedding_size=24)).eval()
+    rows = [(text, label, f"o{number}") for number, (text, label) in enumerate(offers(1))]
+    table = save_texts(tmp_path / "t.csv", [*rows, ("o1", "odd", "o99")], ("text", "label", "id"))
+    index = Index.build(embedder, table, tmp_path / "catalogue")
+    with TestClient(make_app(Index.open(index.folder), ["testserver"]), raise_server_exceptions=False) as client:
+        assert client.get("/about").json()["of"] == "texts"
+        assert ids(client.get("/search", params={"text": rows[3][0], "k": 1})) == ["o3"]
+        assert ids(client.get("/search", params={"text": "o1", "k": 1}))[0] != "o1", "words, whatever ids there are"
+        assert "o1" not in ids(client.get("/search", params={"id": "o1"})), "an item is not its own result"
+        both = client.post("/search", json={"text": [rows[3][0], rows[4][0]], "id": ["o5"], "k": 5})
+        assert {"o3", "o4"} <= set(ids(both)), "searched together"
+        refusals: list[dict[str, Any]] = [{"text": " "}, {"text": 3}, {"text": []}]
+        for given in refusals:
+            assert client.post("/search", json=given).status_code == 400, given
+        refused = client.post("/search", files={"image": png()})
+        assert "the catalogue is of texts, and these are images" in refused.json()["error"]
+        assert "no model" not in client.get("/search", params={"id": "red hat"}).text
+        assert client.get("/search", params={"id": "red hat"}).status_code == 404, "no id"
 
 
 def test_a_folder_that_is_no_catalogue(tmp_path: Path) -> None:

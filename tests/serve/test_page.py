@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from recallk.catalogue.index import Index
+from recallk.models.build import build
+from recallk.models.settings import TextSettings
 from tests.catalogue.place import small_embedder
+from tests.miniature_texts import offers, save_texts
 
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -51,10 +55,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
+    with served(place / "catalogue") as found:
+        yield found
+
+
+@contextmanager
+def served(catalogue: Path) -> Iterator[str]:
+    """Serve a catalogue in a process of its own; give the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "recallk", "serve", str(place / "catalogue"), "--port", str(port)]
+    words = [sys.executable, "-m", "recallk", "serve", str(catalogue), "--port", str(port)]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert server.stdout is not None
@@ -67,9 +78,16 @@ def address(place: Path) -> Iterator[str]:
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["wide", "narrow"])
 def browser(request: pytest.FixtureRequest, address: str) -> Iterator[Any]:
+    with opened(address, request.param) as found:
+        yield found
+
+
+@contextmanager
+def opened(address: str, size: tuple[int, int]) -> Iterator[Any]:
+    """Open the page in a window of a size; in the end nothing may have gone wrong in it."""
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size={},{}".format(*request.param)):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size={},{}".format(*size)):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     found: Any = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
@@ -103,6 +121,23 @@ const event = kind === 'drop' ? new DragEvent('drop', { dataTransfer: data, bubb
   : new ClipboardEvent('paste', { clipboardData: data, bubbles: true });
 document.querySelector('#drop').dispatchEvent(event);
 """
+
+
+def test_texts_are_typed_and_read(sentence_model: Path, tmp_path: Path) -> None:
+    rows = [(text, label, f"o{number}") for number, (text, label) in enumerate(offers(1))]
+    table = save_texts(tmp_path / "t.csv", [*rows, ("<b>שלום</b>", "odd", "o99")], ("text", "label", "id"))
+    Index.build(build(TextSettings(backbone=str(sentence_model), embedding_size=24)), table, tmp_path / "catalogue")
+    with served(tmp_path / "catalogue") as address, opened(address, (800, 800)) as page:
+        assert page.find_element(By.CSS_SELECTOR, "label[for=id]").text == "Text"
+        assert not page.find_element(By.ID, "drop").is_displayed()
+        page.find_element(By.ID, "id").send_keys(rows[3][0], Keys.ENTER)
+        assert results(page)[0] == "o3"
+        shown = page.find_element(By.ID, "results").text
+        assert rows[3][0] in shown
+        assert "no image" not in shown
+        page.find_element(By.CSS_SELECTOR, "#results button").click()  # what is like it
+        WebDriverWait(page, 20).until(lambda page: page.find_element(By.ID, "asked").text == "o3")
+        assert "o3" not in results(page)
 
 
 @pytest.mark.parametrize("how", ["choose", "drop", "paste"])

@@ -16,6 +16,7 @@ from recallk.core.files import user_path
 from recallk.core.text import shown
 from recallk.data.kind import VECTOR_FILES
 from recallk.data.opening import check_files
+from recallk.data.texts import Text
 from recallk.data.vector_files import read_any_vectors
 from recallk.data.vectors import VectorRows
 from recallk.models.embedder import Embedder
@@ -100,8 +101,8 @@ def mean_of(embeddings: Tensor) -> Tensor:
 def _listed(holder: Holder, load: Load, queries: Sequence[Any]) -> Asked:
     found = _List()
     for number, given in enumerate(queries, 1):
-        if not isinstance(given, str | os.PathLike):
-            found.add_to_embed(given, f"query {number}")
+        if isinstance(given, Text) or not isinstance(given, str | os.PathLike):
+            found.add_to_embed(given, str(given) if isinstance(given, Text) else f"query {number}")
         elif (item := holder.item(query := os.fspath(given))) is not None:
             vector, image, row = item
             stored = torch.from_numpy(vector.astype(np.float32))[None]

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -128,14 +128,19 @@ def _check_own(data: str, image_size: int, csv: Path | None, columns: str | None
 
 def _why_not_trained(data: str, columns: str | None, root: Path | None) -> str | None:
     """Return what `recallk train` would say against data whose files are whole; None where it would take them."""
+    from recallk.cli.options import layout_of
+    from recallk.data.kind import kind_of
     from recallk.data.opening import opened_before
     from recallk.runs.config import make_config
     from recallk.training.plan import prepare
 
     layout = {key: str(value) for key, value in {"columns": columns, "root": root}.items() if value is not None}
+    items: dict[str, Any] = {"items": "images"}
+    if kind_of(data, layout_of(columns, root).columns) == "texts":  # no model is fetched to see what follows from it
+        items = {"items": "texts", "embedding_size": 1, "learning_rate": 1.0}
     try:
         with opened_before():
-            prepare(make_config({"data": data, "items": "images", **layout}))
+            prepare(make_config({"data": data, **items, **layout}))
     except InputError as error:
         return str(error)
     return None

@@ -9,8 +9,9 @@ from recallk.data.settings import ABOUT_ITEMS
 from recallk.models.settings import TextSettings
 from recallk.runs.train_config import TrainConfig
 
-OF_TRANSFORMERS, OF_STATIC = 2e-5, 2e-2
-"""Learning rates: what transformers are usually fine-tuned with; a table of vectors of tokens takes far more."""
+OF_TRANSFORMERS, OF_STATIC = 2e-5, 2e-1
+"""Learning rates: what transformers are usually fine-tuned with; a table of vectors of tokens takes far more (as
+sentence-transformers' own, and the best of three in docs/text.md)."""
 
 
 class TextTrainConfig(TextSettings, TrainConfig):

@@ -25,6 +25,7 @@ from recallk.catalogue.remote import Remote
 from recallk.core.cores import own_cores
 from recallk.core.errors import InputError
 from recallk.data.images import read_bytes
+from recallk.data.texts import Text
 from recallk.models.image_embedder import ImageEmbedder
 from recallk.reporting.pictures import thumbnail
 from recallk.serve.gathered import Gathered, Waiting
@@ -138,10 +139,10 @@ def _about(index: Index | Remote) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked for, and its queries: ids, and images as they are decoded."""
+    """What is asked for, and its queries: ids, texts, and images as they are decoded."""
 
     what: Asked
-    queries: list[str | Image.Image]
+    queries: list[str | Text | Image.Image]
 
     @property
     def end(self) -> int:
@@ -151,7 +152,8 @@ class Search:
 
 def _read(what: Asked) -> Search:
     """Decode the images that were sent."""
-    return Search(what, [*what.ids, *(_decoded(content) for content in what.images)])
+    texts = (Text(text, number) for number, text in enumerate(what.texts))  # whatever ids there are
+    return Search(what, [*what.ids, *texts, *(_decoded(content) for content in what.images)])
 
 
 def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approximate: bool = False) -> None:
@@ -178,8 +180,9 @@ def _answer(index: Index | Remote, waiting: Sequence[Waiting[Search]], approxima
 def _answer_together(index: Index | Remote, some: Sequence[Waiting[Search]], approximate: bool) -> None:
     """Search for some that stand under one condition, of one query each or one of several."""
     for each in some:
-        if each.search.what.images and index.noun != "images":
-            raise RefusedError("the catalogue is of vectors: search by an id")
+        for given, noun in ((each.search.what.images, "images"), (each.search.what.texts, "texts")):
+            if given and index.noun != noun:
+                raise RefusedError(f"the catalogue is of {index.noun}, and these are {noun}: search by an id")
         for name in each.search.what.ids:
             _item(index, name)  # what is no id, in what is searched, would be taken for a file
     queries = [query for each in some for query in each.search.queries]

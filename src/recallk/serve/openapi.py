@@ -19,6 +19,7 @@ _AWAY = _answer("the collection that is served does not answer", "Error")
 _REFUSED = {"400": _ERROR, "404": _ERROR, "503": _AWAY}
 _PROPERTIES: dict[str, Any] = {
     "id": {"type": "array", "items": _TEXT, "description": "ids in the catalogue"},
+    "text": {"type": "array", "items": _TEXT, "description": "of a catalogue of texts: what is looked for, in words"},
     "k": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS, "default": Asked.k, "description": "results"},
     "offset": {
         "type": "integer",
@@ -38,27 +39,27 @@ DESCRIPTION: dict[str, Any] = {
     "info": {
         "title": "recallk: search in a catalogue",
         "version": "1",
-        "description": f"At most {MOST_QUERIES} ids and images in a search, which is then for their mean, and "
+        "description": f"At most {MOST_QUERIES} ids, texts and images in a search, which is then for their mean, and "
         f"{MOST_BYTES // 10**6} MB in a request.",
     },
     "paths": {
         "/search": {
             "get": {
-                "summary": "search by ids",
+                "summary": "search by ids, or texts",
                 "parameters": [
                     {
                         "name": name,
                         "in": "query",
                         "schema": schema,
                         "description": schema["description"],
-                        "required": name == "id",
+                        "required": False,
                     }
                     for name, schema in _PROPERTIES.items()
                 ],
                 "responses": {"200": _FOUND, **_REFUSED},
             },
             "post": {
-                "summary": "search by images, by ids, or both together",
+                "summary": "search by images, by texts, by ids, or by several together",
                 "requestBody": {
                     "content": {
                         "multipart/form-data": {

@@ -1,7 +1,7 @@
 // Names and labels are set as text only: nothing that somebody else has written is ever read as HTML.
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
-let asked = null; // what was searched for last: {id} or {file}
+let asked = null; // what was searched for last: {id}, {text} or {file}
 let shown = 0;
 let number = 0; // of the search: a late answer of an earlier one is dropped
 
@@ -23,7 +23,7 @@ const card = (item, rank) => {
     const image = element("img", undefined, { src: item.picture, alt: "", loading: "lazy", width: 192, height: 192 });
     image.addEventListener("error", () => image.replaceWith(element("span", "no image", { class: "blank" })));
     button.append(image);
-  } else {
+  } else if (about.of !== "texts") {
     button.append(element("span", "no image", { class: "blank" }));
   }
   const line = element("span", undefined, { class: "similarity" });
@@ -32,7 +32,7 @@ const card = (item, rank) => {
   const known = element("dl");
   for (const [key, value] of Object.entries(item)) {
     if (["similarity", "picture"].includes(key)) continue;
-    known.append(element("dt", key), element("dd", String(value)));
+    known.append(element("dt", key), element("dd", String(value), { dir: "auto" }));
   }
   button.append(known);
   button.addEventListener("click", () => search({ id: item.id }));
@@ -52,7 +52,7 @@ const request = () => {
     if (where) form.append("where", where);
     return fetch("/search", { method: "POST", body: form });
   }
-  const query = new URLSearchParams({ id: asked.id, k: PAGE, offset: shown });
+  const query = new URLSearchParams({ ...asked, k: PAGE, offset: shown });
   if (where) query.set("where", where);
   return fetch(`/search?${query}`);
 };
@@ -94,9 +94,10 @@ const search = (what) => {
   const picture = at("picture");
   if (picture.src.startsWith("blob:")) URL.revokeObjectURL(picture.src);
   picture.hidden = false;
-  picture.src = what.file ? URL.createObjectURL(what.file) : `/pictures/${encodeURIComponent(what.id)}`;
-  at("asked").textContent = what.file ? what.file.name || "pasted image" : what.id;
-  at("id").value = what.id ?? "";
+  if (about.of === "texts") picture.hidden = true;
+  else picture.src = what.file ? URL.createObjectURL(what.file) : `/pictures/${encodeURIComponent(what.id)}`;
+  at("asked").textContent = what.file ? what.file.name || "pasted image" : what.text ?? what.id;
+  at("id").value = what.text ?? what.id ?? "";
   if (what.file) at("file").value = "";
   window.scrollTo({ top: 0 });
   fill();
@@ -109,10 +110,11 @@ at("file").addEventListener("change", () => { if (at("file").files.length) searc
 at("more").addEventListener("click", fill);
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  const id = at("id").value.trim();
-  if (id) search({ id });
+  const typed = at("id").value.trim();
+  if (typed && about.of === "texts" && typed !== asked?.id) search({ text: typed });
+  else if (typed) search({ id: typed });
   else if (asked) search(asked);
-  else say("Choose an image, or type the id of an item.", true);
+  else say(about.of === "texts" ? "Type what to look for." : "Choose an image, or type the id of an item.", true);
 });
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
 document.addEventListener("dragleave", () => document.body.classList.remove("over"));
@@ -134,3 +136,7 @@ at("name").textContent = about.name;
 at("about").textContent = `${about.items.toLocaleString("en")} ${about.of}`;
 at("columns").textContent = `columns: ${about.columns.filter((name) => name !== "image").join(", ")}`;
 if (about.of !== "images") at("drop").hidden = true;
+if (about.of === "texts") {
+  document.querySelector("label[for=id]").textContent = "Text";
+  at("id").placeholder = "what to look for";
+}

@@ -16,8 +16,9 @@ MOST_RESULTS = 200
 MOST_PAGES = 10_000
 """How far down a list may be read, in items."""
 MOST_QUERIES = 8
-"""Images and ids of one search."""
-_KEYS = ("id", "k", "offset", "where", "image")
+"""Images, texts and ids of one search."""
+_QUERIES = ("id", "text")
+_KEYS = ("id", "text", "k", "offset", "where", "image")
 
 
 class RefusedError(InputError):
@@ -30,9 +31,10 @@ class RefusedError(InputError):
 
 @dataclass(frozen=True)
 class Asked:
-    """A search: ids in the catalogue and images (their bytes), how many are wanted, from which place on, and where."""
+    """A search: ids in the catalogue, texts and images (their bytes), how many are wanted, from where on, and where."""
 
     ids: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     images: tuple[bytes, ...] = field(default=(), repr=False)
     k: int = 24
     offset: int = 0
@@ -62,7 +64,8 @@ def _of_json(body: bytes) -> list[tuple[str, Any]]:
         raise RefusedError("the body is no object of JSON")
     given = list[tuple[str, Any]]()
     for key, value in table.items():
-        given += [(key, each) for each in value] if key == "id" and isinstance(value, list) else [(key, value)]
+        several = key in _QUERIES and isinstance(value, list)
+        given += [(key, each) for each in value] if several else [(key, value)]
     if any(key == "image" for key, _ in given):
         raise RefusedError("images are sent in a form (multipart/form-data)")
     return given
@@ -81,7 +84,7 @@ async def _of_form(request: Request) -> list[tuple[str, Any]]:
 
 
 async def _checked(given: list[tuple[str, Any]]) -> Asked:
-    ids, images, single = list[str](), list[bytes](), dict[str, Any]()
+    named, images, single = {key: list[str]() for key in _QUERIES}, list[bytes](), dict[str, Any]()
     for key, value in given:
         if key not in _KEYS:
             raise RefusedError(f"unknown key {brief(key)}: one of {', '.join(_KEYS)}")
@@ -91,23 +94,25 @@ async def _checked(given: list[tuple[str, Any]]) -> Asked:
             images.append(await value.read())
         elif isinstance(value, UploadFile):
             raise RefusedError(f"{key}: a text is needed, not a file")
-        elif key == "id":
-            if not isinstance(value, str) or not value:
-                raise RefusedError(f"id={brief(value)}: a text is needed")
-            ids.append(value)
+        elif key in named:
+            if not isinstance(value, str) or not value.strip():
+                raise RefusedError(f"{key}={brief(value)}: a text is needed")
+            named[key].append(value)
         elif key in single:
             raise RefusedError(f"{key} is given twice")
         else:
             single[key] = value
-    if not ids and not images:
-        raise RefusedError("no query: give an id, or an image")
-    if len(ids) + len(images) > MOST_QUERIES:
+    ids, texts = (named[key] for key in _QUERIES)
+    if not ids and not texts and not images:
+        raise RefusedError("no query: give an id, a text or an image")
+    if len(ids) + len(texts) + len(images) > MOST_QUERIES:
         raise RefusedError(f"more than {MOST_QUERIES} queries")
     where = single.get("where")
     if where is not None and not isinstance(where, str):
         raise RefusedError(f"where={brief(where)}: a text is needed")
     return Asked(
         tuple(ids),
+        tuple(texts),
         tuple(images),
         _number("k", single.get("k", Asked.k), 1, MOST_RESULTS),
         _number("offset", single.get("offset", 0), 0, MOST_PAGES - MOST_RESULTS),

@@ -128,9 +128,9 @@ def halved(size: int, plan: Plan, step: int, shortage: str) -> tuple[int, str]:
     """Return half of a size at which a step ran out of memory, and a note. Raises InputError where it is the least."""
     size, least = min(size, plan.items_per_step), least_chunk(plan.config)
     if size <= least:
+        lower = {"images": "lower --image-size, or ", "texts": "lower --max-length, or "}.get(plan.data.train.noun, "")
         raise processes.SharedError(
-            f"step {step}: out of memory ({shortage}) in chunks of {size}; lower --image-size, or take a smaller "
-            f"network"
+            f"step {step}: out of memory ({shortage}) in chunks of {size}; {lower}take a smaller network"
         )
     size = max(least, size // 2)
     seen = ", which batch norm sees" if plan.config.batch_norm_policy == "per-chunk" else ": the result stays the same"
