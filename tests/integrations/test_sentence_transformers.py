@@ -1,5 +1,6 @@
 """recall@k in sentence-transformers: its trainer, cached gradients, samplers, several processes, what is refused."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -240,3 +241,18 @@ def test_static_embeddings_train_but_are_not_cached(tmp_path: Path) -> None:
     before = recall(model)
     fit(model, tmp_path / "run", RecallAtKLoss(model), learning_rate=0.02)
     assert recall(model) > before + MARGIN
+
+
+def test_the_page_runs_and_learns(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "integrations" / "sentence-transformers.md").read_text()
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.S | re.M))
+    code = code.replace("sentence-transformers/all-MiniLM-L6-v2", str(saved))  # which would be fetched
+    code = code.replace('report_to="none"', 'report_to="none", disable_tqdm=True, use_cpu=True, save_strategy="no"')
+    exec(compile(code, "sentence-transformers.md", "exec"), {})
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recall@1 of labels")]
+    before, after = map(float, re.findall(r"\d\.\d+", line))
+    assert after > before + MARGIN
+    assert recall(load(tmp_path / "offers")) > 0
