@@ -1,0 +1,1 @@
+"""The loss in the programs that people already have; one file a program."""
