@@ -5,7 +5,9 @@ from typing import Literal
 
 from recallk.core.errors import MissingExtraError
 
-Extra = Literal["train", "report", "compare", "serve", "push", "text", "icons", "tensorboard", "wandb"]
+Extra = Literal[
+    "train", "report", "compare", "serve", "push", "text", "icons", "tensorboard", "wandb", "pytorch-metric-learning"
+]
 
 _TRAIN = {
     "timm": "timm",
@@ -38,6 +40,7 @@ EXTRAS: dict[Extra, dict[str, str]] = {
     "icons": {"resvg_py": "resvg-py"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "wandb": {"wandb": "wandb"},
+    "pytorch-metric-learning": {"pytorch_metric_learning": "pytorch-metric-learning"},
 }
 """The modules that an extra brings, each with the name of its package; pyproject.toml says the same with versions."""
 

@@ -65,6 +65,11 @@ class ClassBatchSampler:
         check_whole("epoch", epoch, 0)
         self._epoch = int(epoch)
 
+    @property
+    def sampler(self) -> "ClassBatchSampler":
+        """Itself: Lightning calls the `set_epoch` of the sampler that a batch sampler has, as PyTorch's has one."""
+        return self
+
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of the epoch as places in `labels`, classes side by side."""
         for batch in self._sampler.epoch(self._epoch + 1):  # those of the trainer are counted from 1
