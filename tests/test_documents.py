@@ -53,7 +53,7 @@ def test_commands_exist(document: str) -> None:
         assert used <= known, (name, used - known)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/integrations/sentence-transformers.md"])
 def test_pictures_and_linked_files_are_there(document: str) -> None:
     links = re.findall(r"\]\((?!http)(.*?)\)", (ROOT / document).read_text())
     assert links
