@@ -91,7 +91,7 @@ _EXTRAS: "dict[str, Extra]" = {
 
 _ROOMS = (
     *("core", "loss", "data", "models", "losses", "retrieval"),
-    *("catalogue", "evaluation", "runs", "training", "comparison", "reporting", "serve"),
+    *("catalogue", "evaluation", "runs", "training", "comparison", "reporting", "serve", "integrations"),
 )
 
 

@@ -20,5 +20,5 @@ def test_heads_are_compared_on_a_mapped_file(tmp_path: Path) -> None:
 
 def test_a_key_of_images_is_no_contender_on_vectors(tmp_path: Path) -> None:
     data = save(tmp_path, vectors(), ".parquet")
-    with pytest.raises(InputError, match="backbone is for images, and the data are vectors"):
+    with pytest.raises(InputError, match="backbone is for images and texts, and the data are vectors"):
         compare(SMALL | {"data": str(data)}, tmp_path / "compared", sweep="backbone=resnet18,resnet50")

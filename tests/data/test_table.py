@@ -101,7 +101,8 @@ def test_kinds_of_parquet_columns(tmp_path: Path, values: Any, expected: list[st
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"path": ["a"], "label": [["x"]]}, "column 'label' holds list<"),
+        ({"path": [["a"]], "label": ["x"]}, "column 'path' holds list<"),
+        ({"path": ["a"], "label": [["x|y"]]}, r"row 1: a label is x\|y: labels in a list are texts without \|"),
         ({"path": ["a"], "label": [{"x": 1}]}, "column 'label' holds struct<"),
         ({"path": ["a"], "label": [b"x"]}, "column 'label' holds binary"),
         ({"path": [1], "label": ["x"]}, "column 'path' holds int64"),

@@ -179,7 +179,7 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "empty label": ({"label": ["a", "a", "b", "b", "c", ""]}, "row 6: empty label"),
     "NaN as label": ({"label": [1.0, 1.0, 2.0, np.nan, 3.0, 3.0]}, "row 4: empty label"),
     "no labels": ({"label": None}, "no column 'label'; the columns are embedding"),
-    "lists as labels": ({"label": [["a"]] * 6}, "column 'label' holds list<"),
+    "numbers in lists as labels": ({"label": [[None]] * 6}, "row 1: a label is None: labels in a list are texts"),
     "id twice": ({"id": ["1", "2", "3", "2", "5", "6"]}, "row 4: the id 2 stands in row 2 already"),
     "no id": ({"id": ["1", "2", None, "4", "5", "6"]}, "row 3: empty id"),
     "split": ({"split": [*["train"] * 5, "dev"]}, "row 6: split is 'dev'; write train, val or test"),

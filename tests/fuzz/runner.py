@@ -23,7 +23,7 @@ START = 180.0  # seconds for the imports, on a busy machine
 class Runner:
     """Runs cases of one area below a folder; `seconds` and `megabytes` are what a case may take."""
 
-    def __init__(self, area: str, folder: Path, seconds: float = 20, megabytes: int = 2048) -> None:
+    def __init__(self, area: str, folder: Path, seconds: float = 60, megabytes: int = 2048) -> None:
         self.area, self.folder, self.seconds, self.megabytes = area, folder, seconds, megabytes
 
     def run(self, numbers: Sequence[int]) -> Iterator[Verdict]:

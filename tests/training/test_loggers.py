@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,12 @@ def from_tensorboard(root: Path) -> dict[str, list[tuple[int, float]]]:
 
 def from_wandb(root: Path) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
-    files = (root / "wandb").glob("offline-run-*/*.wandb")
-    for record in records(max(files, key=lambda file: file.stat().st_mtime_ns)):
+    file = max((root / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns)
+    for _ in range(300):  # a process of its own writes the file, and may be behind where the machine is busy
+        if any(record.WhichOneof("record_type") == "exit" for record in records(file)):
+            break
+        time.sleep(0.1)
+    for record in records(file):
         row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
         for name, value in row.items():
             if "/" in name:

@@ -32,13 +32,13 @@ COMMANDS = {
     ),
     "train": Line(
         "train.train",
-        "Train on a folder of images (a folder per class), or on a table (path,label[,split]).",
+        "Train on a folder of images (a folder per class), or on a table (path,label[,split], or text,label).",
     ),
     "evaluate": Line(
         "evaluate.evaluate", "Measure a trained model: recall@k, precision@k, MAP@R, R-precision, MRR and NMI."
     ),
     "embed": Line(
-        "embed.embed", "Write the vectors of images, by any network of timm or a run's model, into a file to train on."
+        "embed.embed", "Write the vectors of images or texts, by any network or a run's model, into a file to train on."
     ),
     "compose": Line(
         "compose.compose",
@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "search": Line(
         "search.search",
-        "Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors.",
+        "Find what is most like the queries, in a catalogue, a folder of images, or a file of vectors or texts.",
     ),
     "index": Line(
         "index.app",

@@ -50,7 +50,10 @@ def kind_of(data: str, called: Mapping[str, str] = _AS_HERE) -> ItemKind:
 
 def is_beir(path: Path) -> bool:
     """Whether a path is a folder of texts and judged pairs, as BEIR lays it out (`data.beir`)."""
-    return (path / CORPUS).is_file() and (path / QUERIES).is_file()
+    try:
+        return (path / CORPUS).is_file() and (path / QUERIES).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def holds_both(data: str) -> bool:
