@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from recallk import InputError
+from recallk.integrations.lightning import LargeBatchSteps
 from tests.integrations.lightning_program import LABELS, OnePass, TwoPasses, batches, trainer
 
 pytestmark = pytest.mark.xdist_group("integrations")
@@ -104,6 +105,11 @@ def test_what_cannot_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
             waiting = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": waiting, "monitor": "loss"}}
 
+    class OtherOrder(OnePass, LargeBatchSteps):
+        training_step = TwoPasses.training_step
+
+    with pytest.raises(InputError, match=r"^OtherOrder: Lightning makes the steps itself; name LargeBatchSteps before"):
+        fitted(OtherOrder(), tmp_path)
     with pytest.raises(InputError, match=r"^configure_optimizers gives 2 optimizers: a large batch is a step of one$"):
         fitted(TwoOptimizers(), tmp_path)
     with pytest.raises(InputError, match=r"^ReduceLROnPlateau waits for a metric: choose a scheduler that goes by"):

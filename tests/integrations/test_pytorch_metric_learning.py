@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 from pytorch_metric_learning import losses, miners, regularizers, trainers
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import recallk
 from recallk import InputError, MissingExtraError, RecallAtKLoss, SimilarityMixup, recall_at_k_loss
+from recallk.core import processes
 from recallk.integrations import pytorch_metric_learning as ours
 from recallk.integrations.pytorch_metric_learning import CrossBatchMemory, RecallAtKMetricLoss
+from tests.processes import in_processes
 
 pytestmark = pytest.mark.xdist_group("integrations")
 
@@ -112,12 +115,53 @@ def test_a_trainer_makes_the_steps_of_a_loop_by_hand(in_memory: bool) -> None:
     assert not torch.equal(networks[0], torch.nn.Linear(8, 4).weight)
 
 
+def _share_of_a_batch(wrapped: bool, in_memory: bool) -> tuple[float, list[list[float]]]:
+    x, labels = batch(3, 24)
+    own = slice(processes.number(), None, 2)
+    loss: Any = RecallAtKMetricLoss(RecallAtKLoss(gather_across_devices=not wrapped))
+    loss = CrossBatchMemory(loss, embedding_size=8, memory_size=24) if in_memory else loss
+    value = (DistributedLossWrapper(loss) if wrapped else loss)(x[own], labels[own])
+    gradient: list[list[float]] = torch.autograd.grad(value, x)[0][own].tolist()
+    return float(value.detach()), gradient
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_two_processes_have_one_batch(wrapped: bool, in_memory: bool) -> None:
+    """In the library's wrapper, which counts the loss once a process, or gathered: DDP takes the mean of gradients."""
+    x, labels = batch(3, 24)
+    memory: dict[str, Any] = {"query_rows": torch.arange(24)} if in_memory else {}
+    gallery = (x.detach(), labels) if in_memory else (None, None)
+    expected = recall_at_k_loss(x, labels, *gallery, **memory, implementation="definition")
+    (gradient,) = torch.autograd.grad(expected, x)
+    assert gradient.abs().sum() > 0
+    for number, (value, found) in enumerate(in_processes(_share_of_a_batch, 2, wrapped, in_memory)):
+        assert value == pytest.approx(float(expected.detach()) * (2 if wrapped else 1), rel=1e-6)
+        torch.testing.assert_close(torch.tensor(found).double(), 2 * gradient[number::2], rtol=1e-5, atol=1e-6)
+
+
+def _efficient() -> str:
+    x, labels = batch(3)
+    try:
+        DistributedLossWrapper(RecallAtKMetricLoss(), efficient=True)(x, labels)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_the_efficient_wrapper_which_gives_pairs_is_refused() -> None:
+    for told in in_processes(_efficient, 2):
+        assert told.endswith("leave out the miner, and efficient=True of DistributedLossWrapper")
+
+
 def test_what_has_no_meaning_is_refused() -> None:
     x, labels = batch(0)
     loss, mined = RecallAtKMetricLoss(), miners.MultiSimilarityMiner()(x, labels)
     memory = CrossBatchMemory(loss, embedding_size=8, memory_size=15)
     for with_miner in (loss, memory):
-        with pytest.raises(InputError, match=r"^indices_tuple: pairs and triplets of a miner have no meaning .*$"):
+        with pytest.raises(
+            InputError, match=r"^indices_tuple: pairs and triplets have no meaning .*: leave out the miner"
+        ):
             with_miner(x, labels, mined)
     with pytest.raises(InputError, match="memory_size=15 is below the batch of 16 items: raise it"):
         memory(*batch(0, 16))

@@ -75,8 +75,9 @@ class LargeBatchSteps(_Module):
             activation_memory: bytes in which activations may be kept.
 
         Raises:
-            InputError: for several optimisers, a scheduler that waits for a metric, a strategy that cuts the model into
-                parts, and as `recallk.large_batch_backward` does.
+            InputError: where `LightningModule` comes first among the bases, for several optimisers, a scheduler that
+                waits for a metric, a strategy that cuts the model into parts, and as `recallk.large_batch_backward`
+                does.
 
         """
         optimizer, model = self._only_optimizer(), self._whole_model()
@@ -102,6 +103,10 @@ class LargeBatchSteps(_Module):
         return loss
 
     def _only_optimizer(self) -> Any:
+        if self.automatic_optimization:  # Lightning would move the schedulers once more, and not say so
+            raise InputError(
+                f"{type(self).__name__}: Lightning makes the steps itself; name LargeBatchSteps before LightningModule"
+            )
         optimizer = self.optimizers()
         if isinstance(optimizer, list):
             raise InputError(f"configure_optimizers gives {len(optimizer)} optimizers: a large batch is a step of one")

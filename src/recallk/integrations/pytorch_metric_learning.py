@@ -68,8 +68,8 @@ class RecallAtKMetricLoss(losses.BaseMetricLossFunction):  # type: ignore[misc]
         """
         if not isinstance(indices_tuple, OwnRows | None):
             raise InputError(
-                "indices_tuple: pairs and triplets of a miner have no meaning for recall@k, which ranks all items: "
-                "leave out the miner"
+                "indices_tuple: pairs and triplets have no meaning for recall@k, which ranks all items: "
+                "leave out the miner, and efficient=True of DistributedLossWrapper"
             )
         if ref_emb is embeddings:
             loss = self.loss_fn(embeddings, labels)
