@@ -131,6 +131,7 @@ COVERED: dict[tuple[str, str], str] = {
     ),
     ("embed", "--columns"): "tests/data/test_layout.py::test_a_run_is_measured_reported_whitened_embedded_and_searched",
     ("embed", "--root"): "tests/data/test_layout.py::test_a_run_is_measured_reported_whitened_embedded_and_searched",
+    ("embed", "--max-length"): "tests/cli/test_texts.py::test_vectors_of_texts_and_a_head_composed",
     ("data check", "--columns"): "tests/data/test_layout.py::test_a_table_is_checked",
     ("data check", "--root"): "tests/data/test_layout.py::test_a_table_is_checked",
     ("data check", "--all"): "tests/cli/test_command_options.py::test_all_images_are_opened_when_told_to",
